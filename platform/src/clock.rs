@@ -1,0 +1,121 @@
+//! The one place that reads time, and the type in which every deadline is kept.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::{Duration, Instant};
+
+/// A moment on the clock of one run, in nanoseconds since an origin that only that clock knows.
+///
+/// Moments of different runs cannot be compared in any useful way: each system clock starts at an
+/// origin of its own. Arithmetic saturates, so [`Time::NEVER`] stays never whatever is added.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use trio_platform::Time;
+///
+/// let later = Time::PAST + Duration::from_secs(2);
+/// assert_eq!(later - Time::PAST, Duration::from_secs(2));
+/// assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// The deadline that never comes; Trio's positive infinity.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The deadline that is always due; Trio's negative infinity.
+    pub const PAST: Self = Self(0);
+
+    /// The moment `nanos` nanoseconds after the origin of the clock.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the origin of the clock.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, or zero if `self` is not later.
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NEVER => f.write_str("Time(never)"),
+            Self::PAST => f.write_str("Time(past)"),
+            Self(nanos) => write!(f, "Time({:?})", Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, after: Duration) -> Self {
+        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Self;
+
+    fn sub(self, before: Duration) -> Self {
+        if self == Self::NEVER {
+            return self;
+        }
+        let nanos = u64::try_from(before.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+}
+
+impl Sub for Time {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.saturating_since(earlier)
+    }
+}
+
+/// The system's monotonic clock, counted from an origin that differs from clock to clock.
+///
+/// The origin lies between 10,000 and 200,000 seconds in the past, at random, so that a program
+/// that mixes up the times of two runs, or takes them for seconds since start, is found out early.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    start: Instant,
+    origin: u64,
+}
+
+impl SystemClock {
+    /// A clock that runs from now on.
+    #[allow(clippy::disallowed_methods)] // this is the one place that reads the clock
+    pub fn new() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let spread = RandomState::new().hash_one(0_u8) % 190_000_000_000_000;
+        Self {
+            start: Instant::now(),
+            origin: 10_000_000_000_000 + spread,
+        }
+    }
+
+    /// The time on this clock.
+    #[allow(clippy::disallowed_methods)] // this is the one place that reads the clock
+    pub fn now(&self) -> Time {
+        let elapsed = self.start.elapsed();
+        Time(self.origin) + elapsed
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,210 @@
+//! Owned descriptors: what closing promises, and where the winnings of an orphan wait.
+//!
+//! A [`Descriptor`] is shared by its owner and by every operation in flight on it, and is closed by
+//! whoever lets go last. So its number is never used again while an operation may still refer to
+//! it, and an operation never lands on a stranger's file.
+//!
+//! An operation that was abandoned but had won all the same (a receive that took bytes off the
+//! socket, an accept that took a connection off the queue) leaves what it won in the
+//! [stash](Descriptor::stashed_receive) of its descriptor; the next operation of that kind takes it
+//! from there first. Nothing is lost, and nothing is out of order, as long as one waits for
+//! [`Descriptor::orphans`] of its direction to be zero before submitting another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use socket2::Socket;
+
+use crate::buf::Lease;
+use crate::sim;
+
+/// An open descriptor, shared between its owner and the operations in flight on it.
+#[derive(Clone)]
+pub struct Descriptor(Rc<Inner>);
+
+struct Inner {
+    /// Dropped before `object`: a registration must end before the descriptor is closed.
+    registration: RefCell<Option<Box<dyn Registration>>>,
+    object: Object,
+    likely_readable: Cell<bool>,
+    receive_orphans: Cell<u32>,
+    accept_orphans: Cell<u32>,
+    received: RefCell<VecDeque<io::Result<Lease>>>,
+    accepted: RefCell<VecDeque<Descriptor>>,
+}
+
+/// What a driver keeps with a descriptor; dropped just before the descriptor is closed.
+pub(crate) trait Registration {
+    /// A number by which the driver finds its own record.
+    fn index(&self) -> usize;
+}
+
+/// What is behind a descriptor.
+pub(crate) enum Object {
+    /// A socket of the system.
+    Socket(Socket),
+    /// Any other file of the system that can be waited for.
+    #[cfg(unix)]
+    File(std::os::fd::OwnedFd),
+    /// A socket of the simulated network.
+    Simulated(sim::Endpoint),
+}
+
+/// Which of the queues of a descriptor an operation takes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Bytes from a stream.
+    Receive,
+    /// Connections from a listener.
+    Accept,
+}
+
+impl Descriptor {
+    pub(crate) fn new(object: Object) -> Self {
+        Self(Rc::new(Inner {
+            registration: RefCell::new(None),
+            object,
+            likely_readable: Cell::new(false),
+            receive_orphans: Cell::new(0),
+            accept_orphans: Cell::new(0),
+            received: RefCell::default(),
+            accepted: RefCell::default(),
+        }))
+    }
+
+    /// Takes over a socket of the system and makes it non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to make it non-blocking.
+    pub fn from_socket(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self::new(Object::Socket(socket)))
+    }
+
+    /// Takes over any file of the system that can be waited for, such as a pipe.
+    #[cfg(unix)]
+    pub fn from_file(file: std::os::fd::OwnedFd) -> Self {
+        Self::new(Object::File(file))
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.0.object
+    }
+
+    /// The socket behind this descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if something else is.
+    pub fn socket(&self) -> io::Result<&Socket> {
+        match &self.0.object {
+            Object::Socket(socket) => Ok(socket),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a socket of the system",
+            )),
+        }
+    }
+
+    /// Whether both name the same open descriptor.
+    pub fn same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn registration(&self) -> Option<usize> {
+        self.0
+            .registration
+            .borrow()
+            .as_ref()
+            .map(|registration| registration.index())
+    }
+
+    pub(crate) fn register(&self, registration: Box<dyn Registration>) {
+        let before = self.0.registration.borrow_mut().replace(registration);
+        assert!(before.is_none(), "a descriptor is registered once");
+    }
+
+    /// Whether more bytes were waiting when the last receive ended.
+    pub(crate) fn likely_readable(&self) -> bool {
+        self.0.likely_readable.get()
+    }
+
+    pub(crate) fn set_likely_readable(&self, readable: bool) {
+        self.0.likely_readable.set(readable);
+    }
+
+    /// Bytes, an end of file (an empty lease) or an error that an abandoned receive won.
+    pub fn stashed_receive(&self) -> Option<io::Result<Lease>> {
+        self.0.received.borrow_mut().pop_front()
+    }
+
+    /// Puts bytes back that were taken but not used: the next receive gets them first.
+    pub fn unreceive(&self, lease: Lease) {
+        self.0.received.borrow_mut().push_front(Ok(lease));
+    }
+
+    pub(crate) fn stash_receive(&self, result: io::Result<Lease>) {
+        self.0.received.borrow_mut().push_back(result);
+    }
+
+    /// A connection that an abandoned accept won.
+    pub fn stashed_accept(&self) -> Option<Self> {
+        self.0.accepted.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn stash_accept(&self, accepted: Self) {
+        self.0.accepted.borrow_mut().push_back(accepted);
+    }
+
+    /// Abandoned operations of this direction that are still in flight.
+    pub fn orphans(&self, direction: Direction) -> u32 {
+        self.orphan_count(direction).get()
+    }
+
+    pub(crate) fn add_orphan(&self, direction: Direction) {
+        let count = self.orphan_count(direction);
+        count.set(count.get() + 1);
+    }
+
+    pub(crate) fn remove_orphan(&self, direction: Direction) {
+        let count = self.orphan_count(direction);
+        assert!(count.get() > 0, "an orphan ends once");
+        count.set(count.get() - 1);
+    }
+
+    fn orphan_count(&self, direction: Direction) -> &Cell<u32> {
+        match direction {
+            Direction::Receive => &self.0.receive_orphans,
+            Direction::Accept => &self.0.accept_orphans,
+        }
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Descriptor {
+    /// # Panics
+    ///
+    /// If the descriptor belongs to the simulated network.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match &self.0.object {
+            Object::Socket(socket) => socket.as_fd(),
+            Object::File(file) => file.as_fd(),
+            Object::Simulated(_) => panic!("a simulated descriptor has no number"),
+        }
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.object {
+            Object::Socket(socket) => write!(f, "Descriptor({socket:?})"),
+            #[cfg(unix)]
+            Object::File(file) => write!(f, "Descriptor({file:?})"),
+            Object::Simulated(endpoint) => write!(f, "Descriptor({endpoint:?})"),
+        }
+    }
+}

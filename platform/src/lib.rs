@@ -1,0 +1,25 @@
+//! The kernel beneath `trio`: operations that run to completion, the memory they own, and the three
+//! drivers that run them.
+//!
+//! Upward this crate promises the rules at the head of [`driver`](Driver) and of `op/mod.rs`. It
+//! knows no task: an operation goes in with a [`Token`], and the token comes out when it has ended.
+
+pub mod buf;
+mod choose;
+mod clock;
+mod driver;
+mod fd;
+mod op;
+pub mod polling;
+pub mod sim;
+mod socket;
+#[cfg(target_os = "linux")]
+pub mod uring;
+
+pub use choose::{Config, Opened};
+pub use clock::{SystemClock, Time};
+pub use driver::{
+    Backend, Completed, Drained, Driver, DriverStatistics, Family, Key, Token, Unparker, Wait,
+};
+pub use fd::{Descriptor, Direction};
+pub use op::{Accept, Connect, Finished, Interest, Operation, Ready, Receive, Send, is_cancelled};

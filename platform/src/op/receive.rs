@@ -1,0 +1,87 @@
+//! Bytes from a stream, into a block that the runtime owns.
+//!
+//! Cancelled means that nothing was taken from the socket. The user's memory is never involved, so
+//! a receive may be given up at any moment.
+
+use std::io;
+
+use super::{Finished, Operation};
+use crate::buf::{Lease, poison};
+use crate::fd::Descriptor;
+use crate::socket;
+
+/// Receives whatever is there, at least one byte, at most a block; zero bytes is end of file.
+#[derive(Debug)]
+pub struct Receive {
+    /// The stream.
+    pub from: Descriptor,
+    /// The block. `None` on the way in lets the driver choose one when there is something to put
+    /// into it, so that a stream that waits holds no memory.
+    pub(crate) into: Option<Lease>,
+}
+
+impl Receive {
+    /// A receive from `from`.
+    pub fn new(from: Descriptor) -> Self {
+        Self { from, into: None }
+    }
+
+    /// The bytes; empty at end of file.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub(crate) fn finish(self, result: io::Result<u32>) -> io::Result<Lease> {
+        let count = result?;
+        let mut lease = self
+            .into
+            .ok_or_else(|| io::Error::other("a receive without a block"))?;
+        lease.fill_to(count as usize);
+        Ok(lease)
+    }
+
+    /// Needs a block in `into`.
+    pub(super) fn attempt(&mut self) -> io::Result<u32> {
+        let Some(lease) = &mut self.into else {
+            return Err(io::Error::other("an attempt to receive without a block"));
+        };
+        let count = socket::try_receive(&self.from, lease.block_mut())?;
+        Ok(u32::try_from(count).expect("a block is smaller than 4 GiB"))
+    }
+
+    pub(super) fn poison(&self) {
+        if let Some(lease) = &self.into {
+            poison::set(lease.block_ptr(), lease.capacity());
+        }
+    }
+
+    pub(super) fn unpoison(&self) {
+        if let Some(lease) = &self.into {
+            poison::lift(lease.block_ptr(), lease.capacity());
+        }
+    }
+}
+
+impl From<Receive> for Operation {
+    fn from(receive: Receive) -> Self {
+        Self::Receive(receive)
+    }
+}
+
+impl Finished {
+    /// The outcome of a [`Receive`].
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    ///
+    /// # Panics
+    ///
+    /// If the operation was another.
+    pub fn into_received(self) -> io::Result<Lease> {
+        match self.operation {
+            Operation::Receive(receive) => receive.finish(self.result),
+            other => panic!("a {} is not a receive", other.name()),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The synchronous half of sockets of the system: making, binding, options, attempts that do not
+//! wait. Both real drivers use it; the simulation has its own.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::driver::Family;
+use crate::fd::Descriptor;
+
+pub(crate) fn stream(family: Family) -> io::Result<Descriptor> {
+    let domain = match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    };
+    Descriptor::from_socket(Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?)
+}
+
+pub(crate) fn bind(
+    descriptor: &Descriptor,
+    address: &SocketAddr,
+    share_port: bool,
+) -> io::Result<()> {
+    let socket = descriptor.socket()?;
+    // On Windows the option means that another process may steal the port.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if share_port {
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+        socket.set_reuse_port(true)?;
+        #[cfg(windows)]
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    socket.bind(&(*address).into())
+}
+
+pub(crate) fn listen(descriptor: &Descriptor, backlog: u32) -> io::Result<()> {
+    descriptor
+        .socket()?
+        .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+pub(crate) fn local_address(descriptor: &Descriptor) -> io::Result<SocketAddr> {
+    internet(&descriptor.socket()?.local_addr()?)
+}
+
+pub(crate) fn peer_address(descriptor: &Descriptor) -> io::Result<SocketAddr> {
+    internet(&descriptor.socket()?.peer_addr()?)
+}
+
+fn internet(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+}
+
+pub(crate) fn prepare_stream(descriptor: &Descriptor) {
+    if let Ok(socket) = descriptor.socket() {
+        // A connection that the peer has already reset refuses options; the first use reports that.
+        let _ = socket.set_tcp_nodelay(true);
+    }
+}
+
+pub(crate) fn shutdown_send(descriptor: &Descriptor) -> io::Result<()> {
+    descriptor.socket()?.shutdown(Shutdown::Write)
+}
+
+pub(crate) fn reset_on_close(descriptor: &Descriptor) -> io::Result<()> {
+    descriptor.socket()?.set_linger(Some(Duration::ZERO))
+}
+
+pub(crate) fn try_receive(descriptor: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+    let socket = descriptor.socket()?;
+    retry(|| io::Read::read(&mut &*socket, into))
+}
+
+pub(crate) fn try_send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize> {
+    let socket = descriptor.socket()?;
+    // Without the flag a broken pipe would be a signal where the program does not ignore it.
+    #[cfg(target_os = "linux")]
+    const FLAGS: i32 = libc::MSG_NOSIGNAL;
+    #[cfg(not(target_os = "linux"))]
+    const FLAGS: i32 = 0;
+    retry(|| socket.send_with_flags(data, FLAGS))
+}
+
+/// Repeats `call` while a signal interrupts it.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! TLS over any stream of `trio`. Nothing is public here yet.
