@@ -13,13 +13,15 @@ mod op;
 pub mod polling;
 pub mod sim;
 mod socket;
+mod stack;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
-pub use choose::{Config, Opened};
+pub use choose::{Config, Opened, open};
 pub use clock::{SystemClock, Time};
 pub use driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Family, Key, Token, Unparker, Wait,
 };
 pub use fd::{Descriptor, Direction};
 pub use op::{Accept, Connect, Finished, Interest, Operation, Ready, Receive, Send, is_cancelled};
+pub use stack::{stack_position, stack_remaining};

@@ -1,0 +1,135 @@
+//! How a run is begun: with everything by default, or as the builder is told.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+
+use trio_platform::{Backend, Config, open, sim::Simulation};
+
+use crate::error::Result;
+use crate::instrument::{Instrument, Instruments};
+use crate::run::{Parts, Run, run_to_end};
+use crate::time::Clock;
+
+/// Runs `main` on this thread, with everything that it starts, and returns its output.
+///
+/// Uses `io_uring` where it works and `polling` where it does not ([`backend`](crate::backend) tells
+/// which, and why), unless the environment variable `TRIO_BACKEND` names one of them.
+///
+/// # Panics
+///
+/// With the panic of a task. If no backend works, or the one that `TRIO_BACKEND` names does not;
+/// [`Builder::try_run`] returns that as an error. If called from inside a run.
+///
+/// # Examples
+///
+/// ```
+/// let answer = trio_runtime::run(async { 6 * 7 });
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F: Future>(main: F) -> F::Output {
+    Builder::new().run(main)
+}
+
+/// A run that is yet to begin.
+///
+/// # Examples
+///
+/// ```
+/// use trio_runtime::{Backend, Builder, backend};
+///
+/// let used = Builder::new().backend(Backend::Polling).run(async { backend().backend() });
+/// assert_eq!(used, Backend::Polling);
+/// ```
+#[derive(Default)]
+#[must_use = "a builder does nothing until `run`"]
+pub struct Builder {
+    config: Config,
+    clock: Option<Rc<dyn Clock>>,
+    instruments: Instruments,
+}
+
+impl Builder {
+    /// A run with everything by default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this backend and no other; the run fails to begin if it does not work here.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.config.backend = Some(backend);
+        self
+    }
+
+    /// Takes the time from `clock` instead of the system.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Rc::new(clock));
+        self
+    }
+
+    /// How many submissions the ring holds before the kernel must be told; a power of two, 256
+    /// unless told otherwise. More are never lost: they wait.
+    pub fn entries(mut self, entries: u32) -> Self {
+        self.config.entries = Some(entries);
+        self
+    }
+
+    /// Runs in a simulated world instead of this one: in virtual time, on an in-memory network.
+    pub fn simulation(mut self, world: Simulation) -> Self {
+        self.config.simulation = Some(world);
+        self
+    }
+
+    /// Adds an observer.
+    pub fn instrument(mut self, instrument: impl Instrument + 'static) -> Self {
+        self.instruments.add(Box::new(instrument));
+        self
+    }
+
+    /// Runs `main`; see [`run`].
+    ///
+    /// # Panics
+    ///
+    /// As [`run`].
+    #[track_caller]
+    pub fn run<F: Future>(self, main: F) -> F::Output {
+        match self.begin() {
+            Ok(parts) => run_to_end(parts, main, Location::caller()),
+            Err(error) => panic!("the run cannot begin: {error}"),
+        }
+    }
+
+    /// Runs `main`, and returns an error if the run cannot begin.
+    ///
+    /// # Errors
+    ///
+    /// What kept the backend from working, with the cause and the remedy; or that this thread is in
+    /// a run already.
+    #[track_caller]
+    pub fn try_run<F: Future>(self, main: F) -> io::Result<F::Output> {
+        let place = Location::caller();
+        Ok(run_to_end(self.begin()?, main, place))
+    }
+
+    fn begin(self) -> Result<Parts, io::Error> {
+        Run::refuse_nesting()?;
+        let opened = open(&self.config)?;
+        Ok(Parts {
+            driver: opened.driver,
+            fallback: opened.fallback.map(|error| error.to_string()),
+            clock: self.clock,
+            instruments: self.instruments,
+        })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

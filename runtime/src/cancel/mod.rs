@@ -1,0 +1,19 @@
+//! Cancel scopes: level-triggered cancellation by position.
+//!
+//! A scope goes around a future: [`CancelScope::enter`], [`move_on_after`], [`fail_after`]. Once it
+//! is cancelled, by a call or by its deadline, every operation of this library inside it returns
+//! [`Cancelled`], at once and again each time, until the future has ended; then the scope, if
+//! nothing around it is cancelled too, takes the cancellation out of the result. Nothing is dropped
+//! half-way: the code inside sees an error, cleans up, and returns.
+//!
+//! A [shield](CancelScope::shielded) keeps cancellations of scopes around from what is inside.
+
+mod cancelled;
+mod scope;
+mod timeout;
+mod tree;
+
+pub use cancelled::{CancelSource, Cancelled};
+pub use scope::{CancelScope, Enter};
+pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
+pub(crate) use tree::{Effects, Entry, Left, ROOT, Tree, WaitState};

@@ -1,0 +1,484 @@
+//! The scope as a user holds it, and the future that is inside one.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use trio_platform::Time;
+
+use super::{CancelSource, Cancelled, Entry, Left};
+use crate::context;
+use crate::error::{Result, Usage};
+use crate::run::Run;
+
+/// A handle to a cancel scope: make it first, share it, enter it once.
+///
+/// Clones are handles to the same scope. Before it is entered a scope can be given a deadline and a
+/// shield, and can be cancelled, which then takes effect on entry. After it has been left it still
+/// tells how it ended.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::{CancelScope, sleep_forever};
+///
+/// let scope = CancelScope::new();
+/// let stop = scope.clone();
+/// let ended = scope
+///     .enter(async {
+///         stop.cancel("seen enough");
+///         sleep_forever().await?;
+///         Ok(())
+///     })
+///     .await?;
+/// assert!(ended.is_none());
+/// assert!(scope.cancelled_caught());
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct CancelScope(Rc<Handle>);
+
+pub(crate) struct Handle(RefCell<State>);
+
+enum State {
+    Unbound(Entry),
+    Active {
+        run: u64,
+        scope: u32,
+    },
+    Exited {
+        own: Option<Cancelled>,
+        caught: bool,
+        shield: bool,
+        deadline: Time,
+    },
+}
+
+impl CancelScope {
+    /// A scope without deadline and shield.
+    pub fn new() -> Self {
+        Self(Rc::new(Handle(RefCell::new(State::Unbound(
+            Entry::default(),
+        )))))
+    }
+
+    /// A scope that is cancelled `timeout` after it has been entered.
+    ///
+    /// The moment of entry is read off the clock when something in the scope first waits, or when
+    /// somebody asks for the deadline; so a scope in which nothing waits costs no clock reading.
+    pub fn with_timeout(timeout: Duration) -> Self {
+        let entry = Entry {
+            relative: Some(timeout),
+            ..Entry::default()
+        };
+        Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
+    }
+
+    /// A scope that is cancelled at `deadline`.
+    pub fn with_deadline(deadline: Time) -> Self {
+        let entry = Entry {
+            deadline,
+            ..Entry::default()
+        };
+        Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
+    }
+
+    /// The scope with its shield up: cancellations of scopes around it do not reach what is inside.
+    #[must_use]
+    pub fn shielded(self) -> Self {
+        self.set_shield(true);
+        self
+    }
+
+    pub(crate) fn active(run: &Run, scope: u32) -> Self {
+        if let Some(handle) = run.tree.borrow().handle(scope) {
+            return Self(handle);
+        }
+        let handle = Rc::new(Handle(RefCell::new(State::Active { run: run.id, scope })));
+        run.tree.borrow_mut().set_handle(scope, handle.clone());
+        Self(handle)
+    }
+
+    /// Runs `future` in this scope: `None` if the scope was cancelled and the future ended with
+    /// nothing but that cancellation, else what the future returned.
+    ///
+    /// # Cancellation
+    ///
+    /// Not a checkpoint by itself. A cancellation of a scope around this one passes through, even
+    /// if this one is cancelled too (semantics S1, S2).
+    ///
+    /// # Errors
+    ///
+    /// What the future returned, without the cancellations that belong to this scope. [`Usage`] if
+    /// the scope has been entered before. [`NestedTooDeeply`](crate::NestedTooDeeply) if the stack
+    /// of the thread has no room for another level.
+    pub fn enter<F: Future<Output = Result<T>>, T>(&self, future: F) -> Enter<F> {
+        Enter {
+            inside: InScope::new(future, Source::Handle(self.0.clone())),
+        }
+    }
+
+    /// Cancels the scope. Every operation that waits inside has been aborted, or asked to end, when
+    /// this returns; the first cancellation of a scope is the one that its errors tell of.
+    ///
+    /// `reason` is for people who read the error; it may be empty.
+    #[track_caller]
+    pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) {
+        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
+        let task = context::try_with(|run| run.and_then(|run| run.task_name()));
+        let place = Location::caller();
+        let cancelled = Cancelled::new(CancelSource::Explicit, reason, task, Some(place));
+        if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.cancelled.get_or_insert(cancelled);
+            return;
+        }
+        self.with_active(|run, scope| run.cancel(scope, cancelled));
+    }
+
+    /// Whether the scope has been cancelled, by a call or by its deadline.
+    ///
+    /// A deadline that has passed takes effect now if the loop has not seen it yet, so that the
+    /// answer never goes back.
+    pub fn cancel_called(&self) -> bool {
+        match &mut *self.0.0.borrow_mut() {
+            State::Unbound(entry) => {
+                let now = context::try_with(|run| run.map(|run| run.now()));
+                if entry.cancelled.is_none() && now.is_some_and(|now| entry.deadline <= now) {
+                    entry.cancelled = Some(due());
+                }
+                return entry.cancelled.is_some();
+            }
+            State::Exited { own, .. } => return own.is_some(),
+            State::Active { .. } => {}
+        }
+        self.with_active(|run, scope| {
+            let passed = {
+                let tree = run.tree.borrow();
+                if tree.own(scope).is_some() {
+                    return true;
+                }
+                let relative = tree.relative(scope).is_some();
+                !relative
+                    && tree.deadline(scope) != Time::NEVER
+                    && tree.deadline(scope) <= run.now()
+            };
+            if passed {
+                run.cancel(scope, due());
+            }
+            passed
+        })
+        .unwrap_or(false)
+    }
+
+    /// Whether the scope has taken a cancellation out of the result of its future.
+    pub fn cancelled_caught(&self) -> bool {
+        matches!(&*self.0.0.borrow(), State::Exited { caught: true, .. })
+    }
+
+    /// When the scope is cancelled by itself; `None` if never, or if the scope has a relative
+    /// deadline and has not been entered.
+    pub fn deadline(&self) -> Option<Time> {
+        let deadline = match &*self.0.0.borrow() {
+            State::Unbound(entry) => entry.deadline,
+            State::Exited { deadline, .. } => *deadline,
+            State::Active { .. } => self
+                .with_active(|run, scope| {
+                    run.resolve(scope);
+                    run.tree.borrow().deadline(scope)
+                })
+                .unwrap_or(Time::NEVER),
+        };
+        (deadline != Time::NEVER).then_some(deadline)
+    }
+
+    /// Sets the moment at which the scope is cancelled, in place of whatever was set before;
+    /// [`Time::NEVER`] for not at all. One in the past takes effect at the next turn of the loop.
+    pub fn set_deadline(&self, to: Time) {
+        if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.deadline = to;
+            entry.relative = None;
+            return;
+        }
+        self.with_active(|run, scope| run.tree.borrow_mut().set_deadline(scope, to));
+    }
+
+    /// Sets the deadline to `timeout` after entry; in a scope that has been entered, after now.
+    pub fn set_timeout(&self, timeout: Duration) {
+        if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.deadline = Time::NEVER;
+            entry.relative = Some(timeout);
+            return;
+        }
+        self.with_active(|run, scope| {
+            let deadline = run.now() + timeout;
+            run.tree.borrow_mut().set_deadline(scope, deadline);
+        });
+    }
+
+    /// What is left until the deadline: before entry the timeout that was asked for, afterwards the
+    /// time from now, zero if it has passed. `None` without a relative deadline to tell.
+    pub fn timeout(&self) -> Option<Duration> {
+        if let State::Unbound(entry) = &*self.0.0.borrow() {
+            return entry.relative;
+        }
+        let deadline = self.deadline()?;
+        context::try_with(|run| run.map(|run| deadline.saturating_since(run.now())))
+    }
+
+    /// Whether the shield is up.
+    pub fn shield(&self) -> bool {
+        match &*self.0.0.borrow() {
+            State::Unbound(entry) => entry.shield,
+            State::Exited { shield, .. } => *shield,
+            State::Active { .. } => self
+                .with_active(|run, scope| run.tree.borrow().shield(scope))
+                .unwrap_or(false),
+        }
+    }
+
+    /// Raises or lowers the shield, at once: lowering it delivers what it kept out.
+    pub fn set_shield(&self, shield: bool) {
+        if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.shield = shield;
+            return;
+        }
+        self.with_active(|run, scope| run.set_shield(scope, shield));
+    }
+
+    /// The scope's own cancellation, once it has been cancelled.
+    pub fn cancellation(&self) -> Option<Cancelled> {
+        match &*self.0.0.borrow() {
+            State::Unbound(entry) => entry.cancelled.clone(),
+            State::Exited { own, .. } => own.clone(),
+            State::Active { .. } => self
+                .with_active(|run, scope| run.tree.borrow().own(scope).cloned())
+                .flatten(),
+        }
+    }
+
+    /// Calls `f` if the scope has been entered and not been left, in the run of this thread.
+    fn with_active<R>(&self, f: impl FnOnce(&Rc<Run>, u32) -> R) -> Option<R> {
+        let State::Active { run: id, scope } = *self.0.0.borrow() else {
+            return None;
+        };
+        context::try_with(|run| {
+            let run = run.filter(|run| run.id == id)?;
+            Some(f(run, scope))
+        })
+    }
+}
+
+impl Default for CancelScope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &*self.0.0.borrow() {
+            State::Unbound(entry) if entry.cancelled.is_some() => "unbound, cancelled",
+            State::Unbound(_) => "unbound",
+            State::Exited { .. } => "exited",
+            State::Active { .. } if self.cancellation().is_some() => "cancelled",
+            State::Active { .. } => "active",
+        };
+        write!(f, "CancelScope({state}")?;
+        if let State::Unbound(Entry {
+            relative: Some(relative),
+            ..
+        }) = &*self.0.0.borrow()
+        {
+            write!(f, ", {relative:?} after entry")?;
+        }
+        f.write_str(")")
+    }
+}
+
+fn due() -> Cancelled {
+    Cancelled::new(CancelSource::Deadline, None, None, None)
+}
+
+/// Where a scope comes from.
+pub(super) enum Source {
+    Handle(Rc<Handle>),
+    Entry(Entry),
+}
+
+pin_project! {
+    /// A future inside a scope of its own.
+    pub(super) struct InScope<F> {
+        // Dropped before `place`: scopes inside are left first.
+        #[pin]
+        future: F,
+        place: Place,
+    }
+}
+
+enum Place {
+    Before(Source),
+    Inside { run: u64, scope: u32 },
+    Outside,
+}
+
+impl<F: Future> InScope<F> {
+    pub(super) fn new(future: F, source: Source) -> Self {
+        Self {
+            future,
+            place: Place::Before(source),
+        }
+    }
+
+    /// The output, and how the scope was left; the caller decides what the two make.
+    pub(super) fn poll(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(F::Output, Left)>> {
+        let this = self.project();
+        let run = context::with(Rc::clone);
+        if let Place::Before(source) = this.place {
+            let scope = source.enter(&run)?;
+            *this.place = Place::Inside { run: run.id, scope };
+        }
+        let &mut Place::Inside { scope, .. } = this.place else {
+            panic!("a future is not polled after it has ended");
+        };
+        let around = Around {
+            run: &run,
+            scope: run.scope.replace(scope),
+        };
+        let output = this.future.poll(context);
+        drop(around);
+        match output {
+            Poll::Ready(output) => {
+                *this.place = Place::Outside;
+                Poll::Ready(Ok((output, run.leave(scope))))
+            }
+            Poll::Pending => {
+                run.watch(scope);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Restores the scope around when the inner future has been polled, or has panicked.
+struct Around<'a> {
+    run: &'a Run,
+    scope: u32,
+}
+
+impl Drop for Around<'_> {
+    fn drop(&mut self) {
+        self.run.scope.set(self.scope);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The future was dropped before its end, by a combinator or by its nursery.
+        if let Self::Inside { run: id, scope } = *self {
+            context::try_with(|run| {
+                if let Some(run) = run.filter(|run| run.id == id) {
+                    let left = run.leave(scope);
+                    left.close(false);
+                }
+            });
+        }
+    }
+}
+
+impl Source {
+    fn enter(&self, run: &Run) -> Result<u32> {
+        run.check_depth()?;
+        match self {
+            Self::Entry(entry) => Ok(run.enter(entry.clone())),
+            Self::Handle(handle) => {
+                let mut state = handle.0.borrow_mut();
+                let State::Unbound(entry) = &*state else {
+                    return Err(Usage::new(
+                        "a cancel scope is entered once: make a new one for each use",
+                    )
+                    .into());
+                };
+                let scope = run.enter(entry.clone());
+                *state = State::Active { run: run.id, scope };
+                run.tree.borrow_mut().set_handle(scope, handle.clone());
+                Ok(scope)
+            }
+        }
+    }
+}
+
+impl Left {
+    /// Tells the handle how the scope ended.
+    pub(crate) fn close(self, caught: bool) -> Option<Cancelled> {
+        if let Some(handle) = &self.handle {
+            let own = self.own.clone();
+            let (shield, deadline) = (self.shield, self.deadline);
+            *handle.0.borrow_mut() = State::Exited {
+                own,
+                caught,
+                shield,
+                deadline,
+            };
+        }
+        self.own
+    }
+
+    /// Takes this scope's cancellations out of `result` (semantics S1, S5): the value if there is
+    /// one, `None` if nothing was left of the error. Also tells the scope's own cancellation, if it
+    /// was caught.
+    pub(crate) fn catch<T>(self, result: Result<T>) -> (Result<Option<T>>, Option<Cancelled>) {
+        let error = match result {
+            Ok(value) => {
+                self.close(false);
+                return (Ok(Some(value)), None);
+            }
+            Err(error) => error,
+        };
+        if self.own.is_none() || self.outer {
+            self.close(false);
+            return (Err(error), None);
+        }
+        let (cancelled, rest) = error.split(|leaf| leaf.as_cancelled().is_some());
+        let caught = cancelled.is_some();
+        let own = self.close(caught).filter(|_| caught);
+        match rest {
+            Some(rest) => (Err(rest), own),
+            None => (Ok(None), own),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`CancelScope::enter`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Enter<F> {
+        #[pin]
+        inside: InScope<F>,
+    }
+}
+
+impl<F: Future<Output = Result<T>>, T> Future for Enter<F> {
+    type Output = Result<Option<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (result, left) = ready!(self.project().inside.poll(context))?;
+        Poll::Ready(left.catch(result).0)
+    }
+}
+
+impl<F> fmt::Debug for Enter<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Enter")
+    }
+}

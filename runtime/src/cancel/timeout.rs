@@ -1,0 +1,174 @@
+//! Scopes with nothing but a deadline: going on without an answer, or failing for want of one.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use trio_platform::Time;
+
+use super::scope::{InScope, Source};
+use super::{CancelSource, Entry};
+use crate::error::{Result, TooSlow};
+
+/// Runs `future` for at most `timeout`: `Ok(None)` if it was too slow.
+///
+/// On the deadline the future is cancelled, not dropped: it may clean up, and what it returns other
+/// than the cancellation is returned. A future that is ready at once costs no clock reading and sets
+/// no timer; the time is counted from when something in it first waits.
+///
+/// # Cancellation
+///
+/// Not a checkpoint by itself; see [`CancelScope::enter`](crate::CancelScope::enter).
+///
+/// # Errors
+///
+/// What the future returned, without the cancellation that the deadline caused.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{move_on_after, sleep_forever};
+///
+/// let quick = move_on_after(Duration::from_secs(5), async { Ok(7) }).await?;
+/// assert_eq!(quick, Some(7));
+///
+/// let slow = move_on_after(Duration::from_millis(1), sleep_forever()).await?;
+/// assert!(slow.is_none());
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> MoveOn<F> {
+    MoveOn {
+        inside: InScope::new(future, after(timeout)),
+    }
+}
+
+/// Runs `future` until `deadline` at the latest; see [`move_on_after`].
+///
+/// # Errors
+///
+/// As for [`move_on_after`].
+pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> MoveOn<F> {
+    MoveOn {
+        inside: InScope::new(future, at(deadline)),
+    }
+}
+
+/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough.
+///
+/// # Cancellation
+///
+/// As for [`move_on_after`].
+///
+/// # Errors
+///
+/// [`TooSlow`] if the deadline passed and the future ended with nothing but that cancellation; else
+/// what the future returned.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{TooSlow, fail_after, sleep_forever};
+///
+/// let error = fail_after(Duration::from_millis(1), sleep_forever()).await.unwrap_err();
+/// assert!(error.is::<TooSlow>());
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> FailAfter<F> {
+    FailAfter {
+        inside: InScope::new(future, after(timeout)),
+    }
+}
+
+/// Runs `future` until `deadline` at the latest, and fails with [`TooSlow`] if that was not enough;
+/// see [`fail_after`].
+///
+/// # Errors
+///
+/// As for [`fail_after`].
+pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> FailAfter<F> {
+    FailAfter {
+        inside: InScope::new(future, at(deadline)),
+    }
+}
+
+fn after(timeout: Duration) -> Source {
+    Source::Entry(Entry {
+        relative: Some(timeout),
+        ..Entry::default()
+    })
+}
+
+fn at(deadline: Time) -> Source {
+    Source::Entry(Entry {
+        deadline,
+        ..Entry::default()
+    })
+}
+
+pin_project! {
+    /// The future of [`move_on_after`] and [`move_on_at`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct MoveOn<F> {
+        #[pin]
+        inside: InScope<F>,
+    }
+}
+
+impl<F: Future<Output = Result<T>>, T> Future for MoveOn<F> {
+    type Output = Result<Option<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (result, left) = ready!(self.project().inside.poll(context))?;
+        Poll::Ready(left.catch(result).0)
+    }
+}
+
+impl<F> fmt::Debug for MoveOn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MoveOn")
+    }
+}
+
+pin_project! {
+    /// The future of [`fail_after`] and [`fail_at`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct FailAfter<F> {
+        #[pin]
+        inside: InScope<F>,
+    }
+}
+
+impl<F: Future<Output = Result<T>>, T> Future for FailAfter<F> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (result, left) = ready!(self.project().inside.poll(context))?;
+        let (result, caught) = left.catch(result);
+        Poll::Ready(match (result, caught) {
+            (Ok(Some(value)), _) => Ok(value),
+            (Ok(None), caught) => {
+                let source = caught.map(|cancelled| cancelled.source());
+                debug_assert_eq!(
+                    source,
+                    Some(CancelSource::Deadline),
+                    "nobody else has a handle"
+                );
+                Err(TooSlow::new().into())
+            }
+            (Err(error), _) => Err(error),
+        })
+    }
+}
+
+impl<F> fmt::Debug for FailAfter<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FailAfter")
+    }
+}

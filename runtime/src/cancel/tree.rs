@@ -1,0 +1,620 @@
+//! The scopes of a run as a tree, and what waits under each: where cancelling happens.
+//!
+//! 1. Every scope that has been entered has a slot, linked under the scope it was entered in. The
+//!    slot goes when the scope is left.
+//! 2. `effective` of a slot is true if its own scope has been cancelled, or if it is not shielded
+//!    and the slot above is effective. It is kept true to that at all times, so that a checkpoint
+//!    looks at one flag.
+//! 3. Every task that waits has a wait in the list of the scope that it waits under. When a scope
+//!    becomes effective each wait under it is aborted, at once and at most once (semantics L2, L5):
+//!    either it is over, or (an operation of the driver) it is asked to end and its completion
+//!    decides (R1).
+//! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
+
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+use trio_platform::{Key, Time};
+
+use super::scope::Handle;
+use super::{CancelSource, Cancelled};
+use crate::task::{NodeRef, NurseryRef};
+use crate::timers::{Target, TimerKey, Timers};
+
+const NONE: u32 = u32::MAX;
+
+/// The scope around everything in a run; never cancelled.
+pub(crate) const ROOT: u32 = 0;
+
+pub(crate) struct Tree {
+    scopes: Slab<Slot>,
+    waits: Slab<Wait>,
+    pub(crate) timers: Timers,
+}
+
+struct Slot {
+    parent: u32,
+    previous: u32,
+    next: u32,
+    first_child: u32,
+    first_wait: u32,
+    shield: bool,
+    effective: bool,
+    /// The scope's own cancellation.
+    own: Option<Cancelled>,
+    /// What is delivered while `effective`.
+    record: Option<Cancelled>,
+    deadline: Time,
+    /// A deadline that is counted from a moment which has not been read off the clock yet.
+    relative: Option<Duration>,
+    timer: Option<TimerKey>,
+    handle: Option<Rc<Handle>>,
+}
+
+/// One reason why a task does not run.
+struct Wait {
+    /// The task that waits; a body stands for the task that opened the nursery.
+    task: NodeRef,
+    /// The waker to call instead of the task, if a combinator has put its own in place.
+    waker: Option<Waker>,
+    scope: u32,
+    previous: u32,
+    next: u32,
+    timer: Option<TimerKey>,
+    operation: Option<Key>,
+    state: WaitState,
+    /// The nursery that must not end before the operation has.
+    counted: Option<NurseryRef>,
+    /// What the task waits in, for the task tree.
+    what: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) enum WaitState {
+    Waiting,
+    /// What was waited for has come.
+    Woken,
+    /// Cancelled: it has not come and will not.
+    Aborted(Cancelled),
+    /// Cancelled, but the operation's own completion decides.
+    Asked(Cancelled),
+    /// Nobody waits any more; the entry lives until the operation ends.
+    Orphan,
+}
+
+/// What is left to do once the tree is no longer borrowed.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Operations to ask the driver to cancel.
+    pub(crate) cancels: Vec<Key>,
+    /// Wakers of others to call.
+    pub(crate) wakers: Vec<Waker>,
+}
+
+/// What a new scope starts with.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) deadline: Time,
+    pub(crate) relative: Option<Duration>,
+    pub(crate) shield: bool,
+    pub(crate) cancelled: Option<Cancelled>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            deadline: Time::NEVER,
+            relative: None,
+            shield: false,
+            cancelled: None,
+        }
+    }
+}
+
+/// How a scope was when it was left.
+pub(crate) struct Left {
+    pub(crate) own: Option<Cancelled>,
+    /// Whether a cancellation from outside was visible.
+    pub(crate) outer: bool,
+    pub(crate) shield: bool,
+    pub(crate) deadline: Time,
+    pub(crate) handle: Option<Rc<Handle>>,
+}
+
+fn id(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than four thousand million at once")
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        let mut scopes = Slab::new();
+        let root = scopes.insert(Slot::new(NONE, &Entry::default()));
+        assert_eq!(id(root), ROOT, "the root is the first scope");
+        Self {
+            scopes,
+            waits: Slab::new(),
+            timers: Timers::default(),
+        }
+    }
+
+    fn slot(&self, scope: u32) -> &Slot {
+        &self.scopes[scope as usize]
+    }
+
+    fn slot_mut(&mut self, scope: u32) -> &mut Slot {
+        &mut self.scopes[scope as usize]
+    }
+
+    // Scopes.
+
+    /// Enters a scope under `parent`. A deadline that is due must have become `cancelled` before.
+    pub(crate) fn enter(&mut self, parent: u32, entry: &Entry) -> u32 {
+        let mut slot = Slot::new(parent, entry);
+        slot.own.clone_from(&entry.cancelled);
+        let above = self.slot(parent);
+        if above.effective && !slot.shield {
+            slot.record.clone_from(&above.record);
+        }
+        if slot.record.is_none() {
+            slot.record.clone_from(&slot.own);
+        }
+        slot.effective = slot.record.is_some();
+        let scope = id(self.scopes.insert(slot));
+        self.link(scope, parent);
+        scope
+    }
+
+    /// Leaves a scope; what is still in it goes to the scope around it.
+    pub(crate) fn leave(&mut self, scope: u32) -> Left {
+        let parent = self.slot(scope).parent;
+        while self.slot(scope).first_child != NONE {
+            let child = self.slot(scope).first_child;
+            self.unlink(child);
+            self.link(child, parent);
+        }
+        while self.slot(scope).first_wait != NONE {
+            let wait = self.slot(scope).first_wait;
+            self.unlink_wait(wait);
+            self.link_wait(wait, parent);
+        }
+        self.unlink(scope);
+        let slot = self.scopes.remove(scope as usize);
+        if let Some(timer) = slot.timer {
+            self.timers.unset(timer);
+        }
+        Left {
+            own: slot.own,
+            outer: !slot.shield && self.slot(parent).effective,
+            shield: slot.shield,
+            deadline: slot.deadline,
+            handle: slot.handle,
+        }
+    }
+
+    fn link(&mut self, scope: u32, parent: u32) {
+        let first = self.slot(parent).first_child;
+        let slot = self.slot_mut(scope);
+        slot.parent = parent;
+        slot.previous = NONE;
+        slot.next = first;
+        if first != NONE {
+            self.slot_mut(first).previous = scope;
+        }
+        self.slot_mut(parent).first_child = scope;
+    }
+
+    fn unlink(&mut self, scope: u32) {
+        let Slot {
+            parent,
+            previous,
+            next,
+            ..
+        } = *self.slot(scope);
+        match previous {
+            NONE => self.slot_mut(parent).first_child = next,
+            _ => self.slot_mut(previous).next = next,
+        }
+        if next != NONE {
+            self.slot_mut(next).previous = previous;
+        }
+    }
+
+    /// Moves a scope, with everything in it, under another.
+    pub(crate) fn move_scope(&mut self, scope: u32, parent: u32, effects: &mut Effects) {
+        self.unlink(scope);
+        self.link(scope, parent);
+        self.refresh(scope, effects);
+    }
+
+    /// The cancellation that a checkpoint under `scope` has to report.
+    pub(crate) fn cancelled(&self, scope: u32) -> Option<&Cancelled> {
+        self.slot(scope).record.as_ref()
+    }
+
+    pub(crate) fn is_cancelled(&self, scope: u32) -> bool {
+        self.slot(scope).effective
+    }
+
+    /// The scope's own cancellation.
+    pub(crate) fn own(&self, scope: u32) -> Option<&Cancelled> {
+        self.slot(scope).own.as_ref()
+    }
+
+    /// Cancels a scope; the first cancellation is the one that stays (L6).
+    pub(crate) fn cancel(&mut self, scope: u32, cancelled: Cancelled, effects: &mut Effects) {
+        let slot = self.slot_mut(scope);
+        if slot.own.is_none() {
+            slot.own = Some(cancelled);
+            if let Some(timer) = slot.timer.take() {
+                self.timers.unset(timer);
+            }
+            self.refresh(scope, effects);
+        }
+    }
+
+    pub(crate) fn shield(&self, scope: u32) -> bool {
+        self.slot(scope).shield
+    }
+
+    pub(crate) fn set_shield(&mut self, scope: u32, shield: bool, effects: &mut Effects) {
+        self.slot_mut(scope).shield = shield;
+        self.refresh(scope, effects);
+    }
+
+    /// Brings `effective` of a scope and all below it up to date (rule 2), and aborts the waits of
+    /// those that became effective (rule 3).
+    fn refresh(&mut self, scope: u32, effects: &mut Effects) {
+        let mut left = vec![scope];
+        while let Some(scope) = left.pop() {
+            let slot = self.slot(scope);
+            let above = self.slot(slot.parent);
+            let inherited = if slot.shield {
+                None
+            } else {
+                above.record.as_ref()
+            };
+            let record = match (&slot.record, &slot.own, inherited) {
+                (_, None, None) => None,
+                // A record that is still justified is not overwritten.
+                (Some(record), Some(_), Some(_)) => Some(record.clone()),
+                (_, Some(own), None) => Some(own.clone()),
+                (_, None, Some(inherited)) => Some(inherited.clone()),
+                (None, Some(own), Some(_)) => Some(own.clone()),
+            };
+            let slot = self.slot_mut(scope);
+            let before = slot.effective;
+            slot.effective = record.is_some();
+            slot.record = record;
+            if slot.effective == before {
+                continue;
+            }
+            if !before {
+                self.abort_waits(scope, effects);
+            }
+            let mut child = self.slot(scope).first_child;
+            while child != NONE {
+                left.push(child);
+                child = self.slot(child).next;
+            }
+        }
+    }
+
+    fn abort_waits(&mut self, scope: u32, effects: &mut Effects) {
+        let mut wait = self.slot(scope).first_wait;
+        while wait != NONE {
+            let next = self.waits[wait as usize].next;
+            self.abort(wait, effects);
+            wait = next;
+        }
+    }
+
+    /// Aborts one wait, unless it is over or has been asked to end (L5).
+    fn abort(&mut self, wait: u32, effects: &mut Effects) {
+        let entry = &self.waits[wait as usize];
+        let Some(record) = self.slot(entry.scope).record.clone() else {
+            return;
+        };
+        let entry = &mut self.waits[wait as usize];
+        if !matches!(entry.state, WaitState::Waiting) {
+            return;
+        }
+        match entry.operation {
+            Some(key) => {
+                entry.state = WaitState::Asked(record);
+                effects.cancels.push(key);
+            }
+            None => {
+                entry.state = WaitState::Aborted(record);
+                self.end_timer(wait);
+                self.wake(wait, effects);
+            }
+        }
+    }
+
+    // Deadlines.
+
+    pub(crate) fn deadline(&self, scope: u32) -> Time {
+        self.slot(scope).deadline
+    }
+
+    pub(crate) fn relative(&self, scope: u32) -> Option<Duration> {
+        self.slot(scope).relative
+    }
+
+    pub(crate) fn set_deadline(&mut self, scope: u32, deadline: Time) {
+        let slot = self.slot_mut(scope);
+        slot.deadline = deadline;
+        slot.relative = None;
+        if let Some(timer) = slot.timer.take() {
+            self.timers.unset(timer);
+        }
+        self.arm(scope);
+    }
+
+    /// Whether the scope has a deadline that nothing watches yet.
+    pub(crate) fn needs_arming(&self, scope: u32) -> bool {
+        let slot = self.slot(scope);
+        slot.timer.is_none()
+            && slot.own.is_none()
+            && (slot.relative.is_some() || slot.deadline != Time::NEVER)
+    }
+
+    /// Starts watching the deadline of a scope in which something waits.
+    pub(crate) fn arm(&mut self, scope: u32) {
+        if self.needs_arming(scope) {
+            let deadline = self.slot(scope).deadline;
+            let timer = self.timers.set(deadline, Target::Scope(scope));
+            self.slot_mut(scope).timer = Some(timer);
+        }
+    }
+
+    /// The earliest deadline that a task under `scope` feels; past if it is cancelled (H3).
+    pub(crate) fn effective_deadline(&self, mut scope: u32) -> Time {
+        if self.is_cancelled(scope) {
+            return Time::PAST;
+        }
+        let mut earliest = Time::NEVER;
+        while scope != NONE {
+            let slot = self.slot(scope);
+            earliest = earliest.min(slot.deadline);
+            scope = if slot.shield { NONE } else { slot.parent };
+        }
+        earliest
+    }
+
+    /// Relative deadlines of `scope` and those around it that have not been resolved.
+    pub(crate) fn unresolved(&self, mut scope: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        while scope != NONE {
+            let slot = self.slot(scope);
+            if slot.relative.is_some() {
+                found.push(scope);
+            }
+            scope = slot.parent;
+        }
+        found
+    }
+
+    /// Lets every deadline that is due take effect.
+    pub(crate) fn expire(&mut self, now: Time, effects: &mut Effects) -> bool {
+        let mut any = false;
+        while let Some(target) = self.timers.expire(now) {
+            any = true;
+            match target {
+                Target::Scope(scope) => {
+                    self.slot_mut(scope).timer = None;
+                    let cancelled = Cancelled::new(CancelSource::Deadline, None, None, None);
+                    self.cancel(scope, cancelled, effects);
+                }
+                Target::Wait(wait) => {
+                    self.waits[wait as usize].timer = None;
+                    self.finish_wait(wait, effects);
+                }
+            }
+        }
+        any
+    }
+
+    // Handles.
+
+    pub(crate) fn handle(&self, scope: u32) -> Option<Rc<Handle>> {
+        self.slot(scope).handle.clone()
+    }
+
+    pub(crate) fn set_handle(&mut self, scope: u32, handle: Rc<Handle>) {
+        self.slot_mut(scope).handle = Some(handle);
+    }
+
+    // Waits.
+
+    /// A wait of `task` under `scope`, which must not be cancelled.
+    pub(crate) fn insert_wait(
+        &mut self,
+        task: NodeRef,
+        waker: Option<Waker>,
+        scope: u32,
+        what: &'static str,
+    ) -> u32 {
+        task.waits.set(task.waits.get() + 1);
+        let wait = id(self.waits.insert(Wait {
+            task,
+            waker,
+            scope,
+            previous: NONE,
+            next: NONE,
+            timer: None,
+            operation: None,
+            state: WaitState::Waiting,
+            counted: None,
+            what,
+        }));
+        self.link_wait(wait, scope);
+        wait
+    }
+
+    pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
+        self.waits[wait as usize].operation = Some(key);
+    }
+
+    pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
+        if deadline != Time::NEVER {
+            let timer = self.timers.set(deadline, Target::Wait(wait));
+            self.waits[wait as usize].timer = Some(timer);
+        }
+    }
+
+    pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
+        &self.waits[wait as usize].state
+    }
+
+    /// Brings a wait up to date with where its future is polled now.
+    pub(crate) fn repoll(
+        &mut self,
+        wait: u32,
+        task: &NodeRef,
+        waker: Option<&Waker>,
+        scope: u32,
+        effects: &mut Effects,
+    ) {
+        let entry = &mut self.waits[wait as usize];
+        if entry.task != *task {
+            entry.task.waits.set(entry.task.waits.get() - 1);
+            task.waits.set(task.waits.get() + 1);
+            entry.task = task.clone();
+        }
+        match (&mut entry.waker, waker) {
+            (Some(old), Some(new)) => old.clone_from(new),
+            (old, new) => *old = new.cloned(),
+        }
+        if entry.scope != scope {
+            self.unlink_wait(wait);
+            self.link_wait(wait, scope);
+            if self.is_cancelled(scope) {
+                self.abort(wait, effects);
+            }
+        }
+    }
+
+    /// Takes a wait out.
+    pub(crate) fn remove_wait(&mut self, wait: u32) -> (WaitState, Option<NurseryRef>) {
+        self.end_timer(wait);
+        self.unlink_wait(wait);
+        let entry = self.waits.remove(wait as usize);
+        entry.task.waits.set(entry.task.waits.get() - 1);
+        (entry.state, entry.counted)
+    }
+
+    /// What was waited for has come.
+    pub(crate) fn finish_wait(&mut self, wait: u32, effects: &mut Effects) {
+        let entry = &mut self.waits[wait as usize];
+        if entry.operation.is_some() || matches!(entry.state, WaitState::Waiting) {
+            if !matches!(entry.state, WaitState::Asked(_)) {
+                entry.state = WaitState::Woken;
+            }
+            self.end_timer(wait);
+            self.wake(wait, effects);
+        }
+    }
+
+    /// Nobody waits any more: from now on the operation counts against `nursery`.
+    pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
+        self.waits[wait as usize].state = WaitState::Orphan;
+        self.waits[wait as usize].counted = nursery;
+    }
+
+    /// The nursery of the task that waits.
+    pub(crate) fn nursery_of(&self, wait: u32) -> Option<NurseryRef> {
+        self.waits[wait as usize].task.home()
+    }
+
+    /// The nursery that counts the operation of this wait, once.
+    pub(crate) fn take_counted(&mut self, wait: u32) -> Option<NurseryRef> {
+        self.waits[wait as usize].counted.take()
+    }
+
+    /// The operations in flight that a task has left behind when it ended, with their waits.
+    pub(crate) fn left_behind(&self, task: &NodeRef) -> Vec<(u32, Key)> {
+        let waits = self.waits.iter().filter(|(_, entry)| entry.task == *task);
+        let live = waits.filter(|(_, entry)| {
+            matches!(entry.state, WaitState::Waiting | WaitState::Asked(_))
+                && entry.counted.is_none()
+        });
+        live.filter_map(|(index, entry)| Some((id(index), entry.operation?)))
+            .collect()
+    }
+
+    /// Counts the operation of a wait against `nursery` until it ends.
+    pub(crate) fn count_wait(&mut self, wait: u32, nursery: NurseryRef) {
+        self.waits[wait as usize].counted = Some(nursery);
+    }
+
+    /// What each wait of `task` waits in.
+    pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
+        let waits = self.waits.iter().filter(|(_, entry)| entry.task == *task);
+        waits.map(|(_, entry)| entry.what).collect()
+    }
+
+    fn wake(&mut self, wait: u32, effects: &mut Effects) {
+        let entry = &self.waits[wait as usize];
+        match &entry.waker {
+            None => entry.task.schedule(),
+            Some(waker) => effects.wakers.push(waker.clone()),
+        }
+    }
+
+    fn end_timer(&mut self, wait: u32) {
+        if let Some(timer) = self.waits[wait as usize].timer.take() {
+            self.timers.unset(timer);
+        }
+    }
+
+    fn link_wait(&mut self, wait: u32, scope: u32) {
+        let first = self.slot(scope).first_wait;
+        let entry = &mut self.waits[wait as usize];
+        entry.scope = scope;
+        entry.previous = NONE;
+        entry.next = first;
+        if first != NONE {
+            self.waits[first as usize].previous = wait;
+        }
+        self.slot_mut(scope).first_wait = wait;
+    }
+
+    fn unlink_wait(&mut self, wait: u32) {
+        let Wait {
+            scope,
+            previous,
+            next,
+            ..
+        } = self.waits[wait as usize];
+        match previous {
+            NONE => self.slot_mut(scope).first_wait = next,
+            _ => self.waits[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.waits[next as usize].previous = previous;
+        }
+    }
+}
+
+impl Slot {
+    fn new(parent: u32, entry: &Entry) -> Self {
+        Self {
+            parent,
+            previous: NONE,
+            next: NONE,
+            first_child: NONE,
+            first_wait: NONE,
+            shield: entry.shield,
+            effective: false,
+            own: None,
+            record: None,
+            deadline: entry.deadline,
+            relative: entry.relative,
+            timer: None,
+            handle: None,
+        }
+    }
+}

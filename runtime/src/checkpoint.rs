@@ -1,0 +1,155 @@
+//! Checkpoints: where a task can be cancelled, and where it lets others run.
+//!
+//! Every asynchronous operation of this library looks for a cancellation before it does anything,
+//! whether or not it would have to wait (semantics C1, C5). It yields only when the task has used up
+//! its budget for this turn (R7), so that a task whose operations never wait starves nobody, and no
+//! operation pays for a turn of the loop.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::context;
+use crate::error::{Error, Result};
+
+/// How many operations a task may complete in one turn before it has to let others run.
+pub(crate) const BUDGET: u32 = 128;
+
+/// What every operation does first: reports a cancellation, or yields if the budget is used up.
+pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
+    context::with(|run| {
+        if let Some(cancelled) = run.tree.borrow().cancelled(run.scope.get()) {
+            return Poll::Ready(Err(Error::cancelled(cancelled.clone())));
+        }
+        match run.budget.get() {
+            0 => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            budget => {
+                run.budget.set(budget - 1);
+                Poll::Ready(Ok(()))
+            }
+        }
+    })
+}
+
+/// Lets every other task run, then looks for a cancellation.
+///
+/// Always yields, and looks afterwards, so that a deadline that has just passed is seen (C6).
+///
+/// # Cancellation
+///
+/// A checkpoint, and nothing else.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// for n in 0..1_000_000 {
+///     // A long computation lets others run now and then.
+///     if n % 100_000 == 0 {
+///         trio_runtime::checkpoint().await?;
+///     }
+/// }
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+pub fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        yielded: false,
+        look: true,
+    }
+}
+
+/// The future of [`checkpoint`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Checkpoint {
+    yielded: bool,
+    look: bool,
+}
+
+impl Future for Checkpoint {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.yielded {
+            self.yielded = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !self.look {
+            return Poll::Ready(Ok(()));
+        }
+        context::with(|run| match run.tree.borrow().cancelled(run.scope.get()) {
+            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled.clone()))),
+            None => Poll::Ready(Ok(())),
+        })
+    }
+}
+
+/// Looks for a cancellation, and yields only to report one.
+///
+/// # Cancellation
+///
+/// A cancel point, but not a place where others can run.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub fn checkpoint_if_cancelled() -> CheckpointIfCancelled {
+    CheckpointIfCancelled { yielding: None }
+}
+
+/// The future of [`checkpoint_if_cancelled`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct CheckpointIfCancelled {
+    yielding: Option<Checkpoint>,
+}
+
+impl Future for CheckpointIfCancelled {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.yielding.is_none() {
+            if !context::with(|run| run.tree.borrow().is_cancelled(run.scope.get())) {
+                return Poll::Ready(Ok(()));
+            }
+            self.yielding = Some(checkpoint());
+        }
+        let checkpoint = self.yielding.as_mut().expect("just made");
+        Pin::new(checkpoint).poll(context)
+    }
+}
+
+/// Lets every other task run, without looking for a cancellation.
+///
+/// # Cancellation
+///
+/// None: this is no cancel point.
+pub fn cancel_shielded_checkpoint() -> ShieldedCheckpoint {
+    ShieldedCheckpoint(Checkpoint {
+        yielded: false,
+        look: false,
+    })
+}
+
+/// The future of [`cancel_shielded_checkpoint`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct ShieldedCheckpoint(Checkpoint);
+
+impl Future for ShieldedCheckpoint {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let result = ready!(Pin::new(&mut self.0).poll(context));
+        debug_assert!(result.is_ok(), "a shielded checkpoint does not look");
+        Poll::Ready(())
+    }
+}

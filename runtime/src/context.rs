@@ -1,0 +1,128 @@
+//! The run that this thread is in, and the inbox by which other threads reach it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trio_platform::Unparker;
+
+use crate::run::Run;
+use crate::task::Remote;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Run>>> = const { RefCell::new(None) };
+    /// The shared part of the current run, for wakers, which ask from any thread and at any time.
+    static SHARED: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Calls `f` with the run of this thread, or with `None` outside of one.
+pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
+    CURRENT.with_borrow(|run| f(run.as_ref()))
+}
+
+/// Calls `f` with the run of this thread.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub(crate) fn with<R>(f: impl FnOnce(&Rc<Run>) -> R) -> R {
+    CURRENT.with_borrow(|run| match run {
+        Some(run) => f(run),
+        None => outside(),
+    })
+}
+
+#[cold]
+#[track_caller]
+fn outside() -> ! {
+    panic!("this works only inside a run: call it from a task under `trio::run` or `#[trio::main]`")
+}
+
+/// Whether this thread is in a run.
+pub(crate) fn is_running() -> bool {
+    SHARED
+        .try_with(|shared| !shared.get().is_null())
+        .unwrap_or(false)
+}
+
+/// Whether `shared` belongs to the run of this thread. `false` when the thread is ending.
+pub(crate) fn is_current(shared: *const Shared) -> bool {
+    SHARED
+        .try_with(|current| std::ptr::eq(current.get(), shared))
+        .unwrap_or(false)
+}
+
+/// Makes `run` the run of this thread until the guard goes.
+pub(crate) fn enter(run: Rc<Run>) -> Entered {
+    SHARED.set(Arc::as_ptr(&run.shared));
+    let before = CURRENT.replace(Some(run));
+    assert!(before.is_none(), "a thread is in one run at a time");
+    Entered(())
+}
+
+pub(crate) struct Entered(());
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        SHARED.set(std::ptr::null());
+        drop(CURRENT.replace(None));
+    }
+}
+
+/// What other threads hold of a run.
+pub(crate) struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Whether the inbox holds anything, so that a turn without news takes no lock.
+    news: AtomicBool,
+    unparker: Unparker,
+}
+
+#[derive(Default)]
+struct Inbox {
+    wakes: Vec<Arc<Remote>>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(unparker: Unparker) -> Self {
+        Self {
+            inbox: Mutex::default(),
+            news: AtomicBool::new(false),
+            unparker,
+        }
+    }
+
+    /// Leaves a wake for the run; without effect once the run has ended.
+    pub(crate) fn post(&self, wake: Arc<Remote>) {
+        {
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            if inbox.closed {
+                return;
+            }
+            inbox.wakes.push(wake);
+        }
+        self.news.store(true, Ordering::Release);
+        self.unparker.unpark();
+    }
+
+    /// Moves the wakes that other threads have left into `wakes`.
+    pub(crate) fn collect(&self, wakes: &mut Vec<Arc<Remote>>) {
+        if self.news.load(Ordering::Acquire) {
+            self.news.store(false, Ordering::Relaxed);
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            wakes.append(&mut inbox.wakes);
+        }
+    }
+
+    /// Refuses wakes from now on.
+    pub(crate) fn close(&self) {
+        let wakes = {
+            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            inbox.closed = true;
+            std::mem::take(&mut inbox.wakes)
+        };
+        drop(wakes);
+    }
+}

@@ -1,0 +1,102 @@
+//! A group of errors: splitting it, walking it, printing it as a tree.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{Error, Repr};
+
+pub(super) struct Group {
+    pub(super) message: Cow<'static, str>,
+    pub(super) errors: Vec<Error>,
+}
+
+impl Group {
+    /// The group with every member indented under its message.
+    pub(super) fn tree(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        for (index, error) in self.errors.iter().enumerate() {
+            let last = index + 1 == self.errors.len();
+            let (branch, bar) = if last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            let text = format!("{error:?}");
+            let mut lines = text.lines();
+            write!(f, "\n{branch}{}", lines.next().unwrap_or_default())?;
+            for line in lines {
+                write!(f, "\n{bar}{line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.errors.len();
+        let errors = if count == 1 { "error" } else { "errors" };
+        write!(f, "{} ({count} {errors})", self.message)
+    }
+}
+
+/// The leaves of an error, in order; see [`Error::leaves`].
+#[derive(Debug)]
+pub struct Leaves<'a> {
+    left: Vec<&'a Error>,
+}
+
+impl<'a> Iterator for Leaves<'a> {
+    type Item = &'a Error;
+
+    fn next(&mut self) -> Option<&'a Error> {
+        loop {
+            let error = self.left.pop()?;
+            match error.as_group() {
+                Some(members) => self.left.extend(members.iter().rev()),
+                None => return Some(error),
+            }
+        }
+    }
+}
+
+impl Error {
+    /// Every error in the tree that is not a group, in order; the error itself if it is no group.
+    pub fn leaves(&self) -> Leaves<'_> {
+        Leaves { left: vec![self] }
+    }
+
+    /// The leaves for which `matches` says yes, and the rest, each with the shape of the tree kept.
+    ///
+    /// A group that would be left with nothing disappears; one that is left with a single member
+    /// stays a group, so that a tree that was not touched is the same afterwards.
+    pub fn split(self, mut matches: impl FnMut(&Self) -> bool) -> (Option<Self>, Option<Self>) {
+        self.split_by(&mut matches)
+    }
+
+    fn split_by(self, matches: &mut dyn FnMut(&Self) -> bool) -> (Option<Self>, Option<Self>) {
+        let Repr::Group(group) = self.0 else {
+            return if matches(&self) {
+                (Some(self), None)
+            } else {
+                (None, Some(self))
+            };
+        };
+        let mut yes = Vec::new();
+        let mut no = Vec::new();
+        for error in group.errors {
+            let (matching, rest) = error.split_by(matches);
+            yes.extend(matching);
+            no.extend(rest);
+        }
+        let message = group.message;
+        let regroup =
+            |errors: Vec<Self>| (!errors.is_empty()).then(|| Self::group(message.clone(), errors));
+        (regroup(yes), regroup(no))
+    }
+
+    /// The leaves for which `matches` says yes, in the shape of the tree; `None` if there are none.
+    pub fn subgroup(self, matches: impl FnMut(&Self) -> bool) -> Option<Self> {
+        self.split(matches).0
+    }
+}

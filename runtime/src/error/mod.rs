@@ -1,0 +1,312 @@
+//! The one error type of the library: cheap to pass, a tree when several things went wrong.
+//!
+//! An [`Error`] is a cancellation, an [`io::Error`], one of the library's own small errors, any
+//! other [`std::error::Error`], or a group of errors. A nursery reports a group even for a single
+//! error, so that callers need not care how many children failed; [`Error::split`],
+//! [`Error::subgroup`] and [`Error::leaves`] look into the tree as Python's `except*` does.
+//!
+//! Cancellations and I/O errors are held without an allocation. Through traits of others that speak
+//! `io::Error` a cancellation travels inside one, and is recognised again when it is converted back.
+
+mod group;
+mod kinds;
+
+use std::any::{Any, TypeId};
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+pub use group::Leaves;
+pub use kinds::{
+    BrokenResource, BusyResource, ClosedResource, NestedTooDeeply, RunFinished, TooSlow, Usage,
+};
+
+use crate::cancel::Cancelled;
+
+/// What every fallible function of this library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Any error, or a group of them; the head of the module says what can be inside.
+///
+/// It does not implement [`std::error::Error`] itself, which is what lets `?` convert every type
+/// that does; [`Error::into_boxed`] gives a type that implements it.
+///
+/// # Examples
+///
+/// ```
+/// use trio_runtime::{Error, TooSlow};
+///
+/// let error = Error::group("two failures", vec![
+///     Error::from(std::io::Error::other("disk")),
+///     Error::from(TooSlow::new()),
+/// ]);
+/// let (slow, rest) = error.split(|leaf| leaf.is::<TooSlow>());
+/// assert!(slow.is_some());
+/// assert_eq!(rest.unwrap().leaves().count(), 1);
+/// ```
+pub struct Error(Repr);
+
+enum Repr {
+    Cancelled(Cancelled),
+    Io(io::Error),
+    Other(Box<dyn StdError + Send + Sync>),
+    Group(Box<group::Group>),
+}
+
+impl Error {
+    /// An error with a message of its own.
+    pub fn msg(message: impl Into<String>) -> Self {
+        let boxed: Box<dyn StdError + Send + Sync> = message.into().into();
+        Self(Repr::Other(boxed))
+    }
+
+    /// A group of `errors`, in the order given.
+    ///
+    /// # Panics
+    ///
+    /// If `errors` is empty: a group of nothing is no error.
+    pub fn group(message: impl Into<std::borrow::Cow<'static, str>>, errors: Vec<Self>) -> Self {
+        assert!(!errors.is_empty(), "a group of errors holds at least one");
+        Self(Repr::Group(Box::new(group::Group {
+            message: message.into(),
+            errors,
+        })))
+    }
+
+    /// Whether this is a cancellation, or a group of nothing but cancellations.
+    pub fn is_cancelled(&self) -> bool {
+        match &self.0 {
+            Repr::Cancelled(_) => true,
+            Repr::Io(_) | Repr::Other(_) => false,
+            Repr::Group(_) => self
+                .leaves()
+                .all(|leaf| matches!(leaf.0, Repr::Cancelled(_))),
+        }
+    }
+
+    /// The cancellation, if this is one; a group is not.
+    pub fn as_cancelled(&self) -> Option<&Cancelled> {
+        match &self.0 {
+            Repr::Cancelled(cancelled) => Some(cancelled),
+            _ => None,
+        }
+    }
+
+    /// The members of a group, in order of arrival; `None` if this is not a group.
+    pub fn as_group(&self) -> Option<&[Self]> {
+        match &self.0 {
+            Repr::Group(group) => Some(&group.errors),
+            _ => None,
+        }
+    }
+
+    /// Takes a group apart; gives the error back if it is not one.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it is not a group.
+    pub fn into_group(self) -> Result<Vec<Self>> {
+        match self.0 {
+            Repr::Group(group) => Ok(group.errors),
+            other => Err(Self(other)),
+        }
+    }
+
+    /// The only leaf of a tree that has one; gives the error back if there are several.
+    ///
+    /// What a caller wants who knows that at most one thing can have gone wrong inside a nursery.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it holds several leaves.
+    pub fn into_single(self) -> Result<Self> {
+        if self.leaves().nth(1).is_some() {
+            return Err(self);
+        }
+        let mut error = self;
+        loop {
+            error = match error.0 {
+                Repr::Group(mut group) if group.errors.len() == 1 => group.errors.remove(0),
+                other => return Ok(Self(other)),
+            };
+        }
+    }
+
+    /// The error as a `T`, if this is one; never looks into groups.
+    pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
+        match &self.0 {
+            Repr::Cancelled(cancelled) => (cancelled as &dyn Any).downcast_ref(),
+            Repr::Io(error) => (error as &dyn Any).downcast_ref(),
+            Repr::Other(error) => error.downcast_ref(),
+            Repr::Group(_) => None,
+        }
+    }
+
+    /// Whether the error is a `T`; never looks into groups.
+    pub fn is<T: StdError + 'static>(&self) -> bool {
+        self.downcast_ref::<T>().is_some()
+    }
+
+    /// The error as a `T`; gives it back if it is something else.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it is not a `T`.
+    pub fn downcast<T: StdError + Send + Sync + 'static>(self) -> Result<T> {
+        match self.0 {
+            Repr::Cancelled(cancelled) => take(cancelled).map_err(|it| Self(Repr::Cancelled(it))),
+            Repr::Io(error) => take(error).map_err(|it| Self(Repr::Io(it))),
+            Repr::Other(error) => match error.downcast::<T>() {
+                Ok(error) => Ok(*error),
+                Err(error) => Err(Self(Repr::Other(error))),
+            },
+            Repr::Group(group) => Err(Self(Repr::Group(group))),
+        }
+    }
+
+    /// The error as a value that implements [`std::error::Error`].
+    pub fn into_boxed(self) -> Box<dyn StdError + Send + Sync> {
+        match self.0 {
+            Repr::Other(error) => error,
+            other => Box::new(Opaque(Self(other))),
+        }
+    }
+
+    /// The error as an [`io::Error`], for traits that speak no other; a cancellation is recognised
+    /// again by [`Error::from`].
+    pub fn into_io(self) -> io::Error {
+        match self.0 {
+            Repr::Io(error) => error,
+            Repr::Cancelled(cancelled) => io::Error::other(cancelled),
+            other => io::Error::other(Self(other).into_boxed()),
+        }
+    }
+
+    pub(crate) fn cancelled(cancelled: Cancelled) -> Self {
+        Self(Repr::Cancelled(cancelled))
+    }
+}
+
+/// `value` as a `T`, if that is what it is; moves no heap and needs no unsafe.
+fn take<V: Any, T: Any>(value: V) -> std::result::Result<T, V> {
+    let mut slot = Some(value);
+    match (&mut slot as &mut dyn Any).downcast_mut::<Option<T>>() {
+        Some(same) => Ok(same.take().expect("the slot was just filled")),
+        None => Err(slot.expect("the slot was just filled")),
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        // Both tests are decided at compile time, once a type.
+        if TypeId::of::<E>() == TypeId::of::<io::Error>() {
+            if let Ok(error) = take::<E, io::Error>(error) {
+                return Self::from_io(error);
+            }
+            unreachable!("the types were just compared");
+        }
+        if TypeId::of::<E>() == TypeId::of::<Cancelled>() {
+            if let Ok(cancelled) = take::<E, Cancelled>(error) {
+                return Self(Repr::Cancelled(cancelled));
+            }
+            unreachable!("the types were just compared");
+        }
+        match take::<E, Opaque>(error) {
+            Ok(opaque) => opaque.0,
+            Err(error) => Self(Repr::Other(Box::new(error))),
+        }
+    }
+}
+
+impl Error {
+    /// Unpacks what [`Error::into_io`] packed.
+    fn from_io(error: io::Error) -> Self {
+        if error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<Cancelled>() || inner.is::<Opaque>())
+        {
+            if let Some(inner) = error.into_inner() {
+                return match inner.downcast::<Cancelled>() {
+                    Ok(cancelled) => Self(Repr::Cancelled(*cancelled)),
+                    Err(inner) => match inner.downcast::<Opaque>() {
+                        Ok(opaque) => opaque.0,
+                        Err(inner) => Self(Repr::Other(inner)),
+                    },
+                };
+            }
+            unreachable!("the error has just been looked into");
+        }
+        Self(Repr::Io(error))
+    }
+}
+
+impl From<Error> for Box<dyn StdError + Send + Sync> {
+    fn from(error: Error) -> Self {
+        error.into_boxed()
+    }
+}
+
+impl From<Error> for Box<dyn StdError> {
+    fn from(error: Error) -> Self {
+        error.into_boxed()
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        error.into_io()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Cancelled(cancelled) => cancelled.fmt(f),
+            Repr::Io(error) => error.fmt(f),
+            Repr::Other(error) => error.fmt(f),
+            Repr::Group(group) => group.fmt(f),
+        }
+    }
+}
+
+/// The whole tree with its causes, as `main` prints it when it returns an error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Group(group) => group.tree(f),
+            Repr::Cancelled(cancelled) => fmt::Display::fmt(cancelled, f),
+            Repr::Io(error) => chain(error, f),
+            Repr::Other(error) => chain(error.as_ref(), f),
+        }
+    }
+}
+
+fn chain(error: &dyn StdError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(f, ": {cause}")?;
+        source = cause.source();
+    }
+    Ok(())
+}
+
+/// An [`Error`] that is a [`std::error::Error`], so that it can travel through traits of others.
+#[derive(Debug)]
+struct Opaque(Error);
+
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Opaque {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.0 {
+            Repr::Io(error) => error.source(),
+            Repr::Other(error) => error.source(),
+            Repr::Cancelled(_) | Repr::Group(_) => None,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What everything above this crate is built on, and what a crate of your own can use as well:
+//! operations of the driver, sockets, and a look at the run.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+pub use trio_platform::buf::{Lease, Pool, SendData};
+pub use trio_platform::{
+    Accept, Backend, Connect, Descriptor, Direction, DriverStatistics, Family, Finished, Interest,
+    Key, Operation, Ready, Receive, Send, is_cancelled,
+};
+
+pub use crate::checkpoint::{
+    CheckpointIfCancelled, ShieldedCheckpoint, cancel_shielded_checkpoint, checkpoint_if_cancelled,
+};
+use crate::context;
+use crate::error::Result;
+pub use crate::nursery::in_task;
+pub use crate::operation::{OrphansGone, Submit, interrupt, orphans_gone, submit, submit_in};
+
+/// Which backend runs, and why it is not `io_uring` if nobody asked for another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    backend: Backend,
+    fallback: Option<String>,
+}
+
+impl BackendInfo {
+    /// The backend that runs.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Why `io_uring` does not run, if it was tried and did not work.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+}
+
+impl fmt::Display for BackendInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.backend)?;
+        match &self.fallback {
+            Some(reason) => write!(f, " ({reason})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which backend this run uses, and why.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn backend() -> BackendInfo {
+    context::with(|run| {
+        let (backend, fallback) = run.backend();
+        BackendInfo {
+            backend,
+            fallback: fallback.map(str::to_owned),
+        }
+    })
+}
+
+/// What the driver of this run has done so far.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn driver_statistics() -> DriverStatistics {
+    context::with(|run| run.driver_statistics())
+}
+
+/// Whether this thread is in a run.
+pub fn in_run() -> bool {
+    context::is_running()
+}
+
+/// Reports a cancellation, or yields if the task has used up its budget; what an operation that may
+/// complete at once does first.
+///
+/// # Cancellation
+///
+/// A cancel point.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub async fn enter_operation() -> Result<()> {
+    std::future::poll_fn(crate::checkpoint::enter_operation).await
+}
+
+/// The sockets of this run: those of the system, or those of the simulation.
+pub mod socket {
+    use super::{Descriptor, Family, Lease, SocketAddr, context, io};
+
+    /// A new stream socket.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn stream(family: Family) -> io::Result<Descriptor> {
+        context::with(|run| run.driver().socket(family))
+    }
+
+    /// Binds `socket` as a listener is bound: see `Driver::bind`.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
+        context::with(|run| run.driver().bind(socket, address, share_port))
+    }
+
+    /// Makes `socket` a listener.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
+        context::with(|run| run.driver().listen(socket, backlog))
+    }
+
+    /// The address that `socket` is bound to.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn local_address(socket: &Descriptor) -> io::Result<SocketAddr> {
+        context::with(|run| run.driver().local_address(socket))
+    }
+
+    /// The address that `socket` is connected to.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn peer_address(socket: &Descriptor) -> io::Result<SocketAddr> {
+        context::with(|run| run.driver().peer_address(socket))
+    }
+
+    /// Sets what a fresh stream should have, as far as the system allows.
+    pub fn prepare_stream(socket: &Descriptor) {
+        context::with(|run| run.driver().prepare_stream(socket));
+    }
+
+    /// Ends the sending direction.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn shutdown_send(socket: &Descriptor) -> io::Result<()> {
+        context::with(|run| run.driver().shutdown_send(socket))
+    }
+
+    /// Makes the coming close an abort.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn reset_on_close(socket: &Descriptor) -> io::Result<()> {
+        context::with(|run| run.driver().reset_on_close(socket))
+    }
+
+    /// Receives what is there without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is; else what the system said.
+    pub fn try_receive(from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+        context::with(|run| run.driver().try_receive(from, into))
+    }
+
+    /// Sends what fits without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing does; else what the system said.
+    pub fn try_send(to: &Descriptor, data: &[u8]) -> io::Result<usize> {
+        context::with(|run| run.driver().try_send(to, data))
+    }
+
+    /// Whether a receive is worth trying without waiting.
+    pub fn likely_readable(on: &Descriptor) -> bool {
+        context::with(|run| run.driver().likely_readable(on))
+    }
+
+    /// An empty block, to be filled and sent.
+    pub fn buffer() -> Lease {
+        context::with(|run| run.driver().buffer())
+    }
+}

@@ -1,0 +1,495 @@
+//! What a nursery knows: its children, its ready queue, what has gone wrong so far; and one poll.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::cancel::{CancelSource, Cancelled, Entry, ROOT};
+use crate::context;
+use crate::error::{Error, Result};
+use crate::run::Run;
+use crate::task::{NodeRef, NurseryRef, ReadyQueue, TaskInfo};
+
+/// The state of a nursery; shared by its future, its children and its handles.
+pub(crate) struct Core {
+    pub(crate) run: Rc<Run>,
+    pub(crate) ready: ReadyQueue,
+    /// In whose poll this nursery is polled.
+    owner: RefCell<Owner>,
+    /// Whether the owner has been told that something is ready.
+    notified: Cell<bool>,
+    children: RefCell<Slab<NodeRef>>,
+    /// The task that opened the nursery; for names, and for orphans after the end.
+    task: Option<NodeRef>,
+    pub(crate) scope: Cell<u32>,
+    /// Calls of `start` that have not ended.
+    pub(crate) pending_starts: Cell<u32>,
+    /// Operations in flight that tasks have left behind.
+    orphans: Cell<u32>,
+    body: Cell<Body>,
+    errors: RefCell<Vec<Error>>,
+    panic: Cell<Option<Box<dyn Any + Send>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// To be polled for the first time.
+    New,
+    Running,
+    Ended,
+    /// The nursery has ended: nothing can be added.
+    Closed,
+}
+
+/// Who has to be woken for a nursery to be polled.
+pub(crate) enum Owner {
+    /// Nobody yet.
+    Nobody,
+    /// The loop itself.
+    Root,
+    /// A task or the body of a nursery.
+    Node(NodeRef),
+    /// A combinator that has put a waker of its own in between.
+    Foreign(Waker),
+}
+
+impl Core {
+    fn new(run: Rc<Run>, owner: Owner, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
+        Self {
+            run,
+            ready: ReadyQueue::default(),
+            owner: RefCell::new(owner),
+            notified: Cell::new(false),
+            children: RefCell::default(),
+            task,
+            scope: Cell::new(scope),
+            pending_starts: Cell::new(0),
+            orphans: Cell::new(0),
+            body: Cell::new(body),
+            errors: RefCell::default(),
+            panic: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn turn(&self) -> u32 {
+        self.run.turn.get()
+    }
+
+    pub(crate) fn instrument_scheduled(&self, node: &NodeRef) {
+        if self.run.instrumented.get() {
+            self.run.instrument_scheduled(node);
+        }
+    }
+
+    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
+    pub(crate) fn notify(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        match &*self.owner.borrow() {
+            Owner::Node(node) => Some(node.clone()),
+            Owner::Foreign(waker) => {
+                self.run.defer_wake(waker.clone());
+                None
+            }
+            Owner::Root | Owner::Nobody => None,
+        }
+    }
+
+    /// Gives what has gone wrong here to another nursery.
+    pub(super) fn move_failures(&self, to: &Self) {
+        for error in self.errors.take() {
+            to.fail(error, None);
+        }
+        if let Some(panic) = self.panic.take() {
+            to.panicked(panic, None);
+        }
+    }
+
+    pub(super) fn poke(&self) {
+        if let Some(node) = self.notify() {
+            node.schedule();
+        }
+    }
+
+    pub(crate) fn child_count(&self) -> usize {
+        self.children.borrow().len()
+    }
+
+    /// The task that opened this nursery.
+    pub(crate) fn task(&self) -> Option<&NodeRef> {
+        self.task.as_ref()
+    }
+
+    pub(crate) fn children(&self) -> Vec<NodeRef> {
+        self.children
+            .borrow()
+            .iter()
+            .map(|(_, child)| child.clone())
+            .collect()
+    }
+
+    /// Gives a task away.
+    pub(crate) fn release(&self, child: &NodeRef) {
+        let released = self
+            .children
+            .borrow_mut()
+            .remove(child.index.get() as usize);
+        debug_assert!(released == *child, "a child stands at its index");
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.get() == Body::Ended
+            && self.children.borrow().is_empty()
+            && self.pending_starts.get() == 0
+            && self.orphans.get() == 0
+    }
+
+    /// Notes in whose poll this is.
+    fn set_owner(&self, context: &Context<'_>) {
+        let current = self.run.current_node();
+        let own = current.filter(|node| node.owns(context.waker()));
+        let mut owner = self.owner.borrow_mut();
+        let before = match (own, &mut *owner) {
+            (Some(node), Owner::Node(known)) if *known == node => return,
+            (Some(node), other) => std::mem::replace(other, Owner::Node(node)),
+            (None, Owner::Foreign(known)) => {
+                known.clone_from(context.waker());
+                return;
+            }
+            (None, other) => std::mem::replace(other, Owner::Foreign(context.waker().clone())),
+        };
+        drop(owner);
+        drop(before);
+    }
+
+    /// A task that was started has a scope slot of its own.
+    fn leave_scope_of(&self, child: &NodeRef) {
+        let scope = child.scope.replace(self.scope.get());
+        if scope != self.scope.get() {
+            self.run.leave_from_drop(scope);
+        }
+    }
+
+    /// Takes an error in, and cancels the rest.
+    pub(crate) fn fail(&self, error: Error, child: Option<&NodeRef>) {
+        let scope = self.scope.get();
+        if self.run.tree.borrow().own(scope).is_none() {
+            let cancelled = match error.as_cancelled() {
+                Some(cancelled) => cancelled.clone(),
+                None => self.reason(&format!("raised {error}"), child),
+            };
+            self.run.cancel(scope, cancelled);
+        }
+        self.errors.borrow_mut().push(error);
+    }
+
+    fn panicked(&self, panic: Box<dyn Any + Send>, child: Option<&NodeRef>) {
+        self.run
+            .cancel(self.scope.get(), self.reason("panicked", child));
+        // The first panic is the one to go on with; the hook has printed every one.
+        let first = self.panic.take().unwrap_or(panic);
+        self.panic.set(Some(first));
+    }
+
+    fn reason(&self, what: &str, child: Option<&NodeRef>) -> Cancelled {
+        let (reason, task) = match child {
+            Some(child) => (
+                format!("child task {} {what}", child.name()),
+                Some(child.name()),
+            ),
+            None => {
+                let opener = self.task.as_ref().map(|task| task.name());
+                (format!("code block inside nursery {what}"), opener)
+            }
+        };
+        Cancelled::new(
+            CancelSource::Nursery,
+            Some(reason.into()),
+            task.map(Into::into),
+            None,
+        )
+    }
+
+    /// An operation in flight lost its task; it counts against this nursery until it ends.
+    pub(crate) fn add_orphan(&self) {
+        self.orphans.set(self.orphans.get() + 1);
+    }
+
+    /// An orphan has ended. If this nursery was dropped meanwhile, the one around it counts it too.
+    pub(crate) fn remove_orphan(&self) {
+        let mut dropped = self.one_orphan_less();
+        while let Some(around) = dropped {
+            dropped = around.one_orphan_less();
+        }
+    }
+
+    fn one_orphan_less(&self) -> Option<NurseryRef> {
+        self.orphans.set(self.orphans.get() - 1);
+        if self.body.get() == Body::Closed {
+            return self.task.as_ref().and_then(|task| task.home());
+        }
+        if self.orphans.get() == 0 {
+            self.poke();
+        }
+        None
+    }
+
+    /// The result of the nursery, from that of its body and what its children have left.
+    fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
+        let errors = self.errors.take();
+        let left = self.run.leave(self.scope.get());
+        if let Some(panic) = self.panic.take() {
+            left.close(false);
+            resume_unwind(panic);
+        }
+        if errors.is_empty() {
+            left.close(false);
+            return Ok(value.expect("a body without an error has a value"));
+        }
+        let (result, _) = left.catch::<T>(Err(Error::group("errors in a nursery", errors)));
+        result.map(|_| value.unwrap_or_default())
+    }
+}
+
+/// What needs the handle itself, to hand it on.
+impl NurseryRef {
+    /// Takes a task in; it becomes ready.
+    pub(crate) fn adopt(&self, child: &NodeRef) {
+        assert!(
+            self.body.get() != Body::Closed,
+            "a nursery that has ended takes no task in"
+        );
+        let index = self.children.borrow_mut().insert(child.clone());
+        child
+            .index
+            .set(u32::try_from(index).expect("fewer than four thousand million children"));
+        child.set_home(Some(self.clone()));
+    }
+
+    /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
+    #[inline]
+    pub(crate) fn drive<T>(
+        &self,
+        context: &mut Context<'_>,
+        mut poll_body: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+        value: &mut Option<T>,
+    ) -> Poll<()> {
+        self.set_owner(context);
+        self.notified.set(false);
+        if self.body.get() == Body::New {
+            self.body.set(Body::Running);
+            self.step_body(&mut poll_body, value);
+        }
+        let turn = self.run.turn.get();
+        while let Some(node) = self.ready.pop_woken_before(turn) {
+            node.clear_ready();
+            if !node.is_body() {
+                self.step_child(node);
+            } else if self.body.get() == Body::Running {
+                self.step_body(&mut poll_body, value);
+            }
+        }
+        if self.is_over() {
+            self.body.set(Body::Closed);
+            return Poll::Ready(());
+        }
+        if !self.ready.is_empty() {
+            self.poke();
+        }
+        Poll::Pending
+    }
+
+    /// One poll of the root nursery, which has no body.
+    pub(crate) fn drive_root(&self) {
+        self.notified.set(false);
+        let turn = self.run.turn.get();
+        while let Some(node) = self.ready.pop_woken_before(turn) {
+            node.clear_ready();
+            self.step_child(node);
+        }
+    }
+
+    fn step_body<T>(
+        &self,
+        poll_body: &mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+        value: &mut Option<T>,
+    ) {
+        let body = self.body();
+        let inside = self.run.inside(body.clone(), self.scope.get());
+        let poll = || body.with_context(&mut *poll_body);
+        let result = catch_unwind(AssertUnwindSafe(poll));
+        drop(inside);
+        match result {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(Ok(output))) => *value = Some(output),
+            Ok(Poll::Ready(Err(error))) => self.fail(error, None),
+            Err(panic) => self.panicked(panic, None),
+        }
+        self.body_ended();
+    }
+
+    /// The body has ended: it is not polled again.
+    fn body_ended(&self) {
+        self.body.set(Body::Ended);
+        self.settle_left_behind(self.body());
+    }
+
+    fn step_child(&self, child: NodeRef) {
+        if child.is_done() {
+            return;
+        }
+        let inside = self.run.inside(child.clone(), child.scope.get());
+        let result = catch_unwind(AssertUnwindSafe(|| child.poll_task()));
+        drop(inside);
+        match result {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(result)) => {
+                let error = result.err();
+                self.child_ended(&child);
+                if let Some(error) = error {
+                    self.fail(error, Some(&child));
+                }
+            }
+            Err(panic) => {
+                let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
+                self.child_ended(&child);
+                self.panicked(panic, Some(&child));
+                if let Err(panic) = dropped {
+                    self.panicked(panic, Some(&child));
+                }
+            }
+        }
+    }
+
+    fn child_ended(&self, child: &NodeRef) {
+        self.release(child);
+        self.settle_left_behind(child);
+        self.leave_scope_of(child);
+        child.set_home(None);
+        if let Some(joiner) = child.joiner.take() {
+            self.run.finish_wait(joiner);
+        }
+        if self.run.instrumented.get() {
+            self.run.instrument_exited(child);
+        }
+    }
+
+    /// Asks the operations that a task has forgotten to end, and stays open until they have (R4).
+    fn settle_left_behind(&self, task: &NodeRef) {
+        if task.waits.get() > 0 {
+            self.run.settle_left_behind(task, self);
+        }
+    }
+}
+
+/// A nursery that has been opened and not been finished; dropping it drops the children.
+pub(crate) struct Open {
+    nursery: NurseryRef,
+    finished: bool,
+}
+
+impl Open {
+    /// A nursery in the current task, its scope inside the current scope.
+    pub(crate) fn new(place: &'static Location<'static>) -> Result<Self> {
+        context::with(|run| {
+            run.check_depth()?;
+            let task = run.current_task();
+            let scope = run.enter(Entry::default());
+            let core = Core::new(run.clone(), Owner::Nobody, task, scope, Body::New);
+            Ok(Self::from_core(run, core, place))
+        })
+    }
+
+    /// The nursery around the main task.
+    pub(crate) fn root(run: &Rc<Run>, place: &'static Location<'static>) -> Self {
+        let core = Core::new(run.clone(), Owner::Root, None, ROOT, Body::Ended);
+        Self::from_core(run, core, place)
+    }
+
+    fn from_core(run: &Rc<Run>, core: Core, place: &'static Location<'static>) -> Self {
+        let name = RefCell::new(None);
+        let info = TaskInfo {
+            name,
+            type_name: "nursery",
+            place,
+        };
+        let nursery = NurseryRef::new(&run.shared, core, info);
+        Self {
+            nursery,
+            finished: false,
+        }
+    }
+
+    pub(crate) fn nursery(&self) -> NurseryRef {
+        self.nursery.clone()
+    }
+
+    /// Ends the nursery after its last poll.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a child or of the body.
+    pub(crate) fn finish<T: Default>(mut self, value: Option<T>) -> Result<T> {
+        self.finished = true;
+        self.nursery.result(value)
+    }
+
+    /// Ends the root nursery; gives the panic of the main task.
+    pub(crate) fn finish_root(mut self) -> Option<Box<dyn Any + Send>> {
+        self.close();
+        self.finished = true;
+        self.nursery.panic.take()
+    }
+
+    /// Drops whatever is still in the nursery. Futures that are dropped may spawn in their
+    /// destructors: what they add is dropped as well.
+    fn close(&self) -> Option<Box<dyn Any + Send>> {
+        let core = &self.nursery;
+        let mut first = None;
+        loop {
+            let children = std::mem::take(&mut *core.children.borrow_mut());
+            if children.is_empty() {
+                break;
+            }
+            for (_, child) in children {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+                    first.get_or_insert(panic);
+                }
+                core.settle_left_behind(&child);
+                core.leave_scope_of(&child);
+                child.set_home(None);
+            }
+        }
+        core.settle_left_behind(core.body());
+        core.ready.clear();
+        first
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // Dropped half-way, by a combinator that is not ours, or because a frame around panics.
+        let panic = self.close();
+        let core = &self.nursery;
+        core.body.set(Body::Closed);
+        if let Some(around) = core.task.as_ref().and_then(|task| task.home()) {
+            for _ in 0..core.orphans.get() {
+                around.add_orphan();
+            }
+        }
+        core.run.leave_from_drop(core.scope.get());
+        if let Some(panic) = panic {
+            if !std::thread::panicking() {
+                resume_unwind(panic);
+            }
+        }
+    }
+}

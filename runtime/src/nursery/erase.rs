@@ -1,0 +1,80 @@
+//! Why a task may borrow from the caller's frame although the runtime has forgotten its type.
+//!
+//! A future that is spawned is put into a cell whose handles name no lifetime. That is sound if the
+//! future is never touched after what it borrows has gone. The argument, as in `std::thread::scope`
+//! but without a thread:
+//!
+//! - `F: 'scope`, and `'scope` outlives the future of the nursery's body: it is the life of the
+//!   `Nursery` that the body is lent, chosen by nobody (`for<'scope>`), invariant, so it can be
+//!   neither shortened nor stretched. What `F` borrows lives outside the future of `open_nursery`,
+//!   or is the `Nursery` itself.
+//! - The cell is polled only by [`Core::drive`](super::Core), which runs only inside a poll of the
+//!   future of `open_nursery` (of `Nursery::start`, before the task has reported, for the same
+//!   `'scope`). While that future exists, everything outside it that it borrows is borrowed too.
+//! - When that future is dropped, at any point, its `Open` drops every child's future first.
+//! - When that future is *leaked*, it is never polled again, so no child is either, nor dropped: a
+//!   wake only moves the node into a queue. The borrow may end, and nobody looks at it any more.
+//! - After its end the cell holds neither the future nor, without its `Output`, a value; and the
+//!   `Output` is held by a `JoinHandle<'scope, T>`, which cannot outlive `'scope`.
+
+use std::future::Future;
+use std::panic::Location;
+use std::rc::Rc;
+
+use super::Core;
+use crate::error::Result;
+use crate::run::Run;
+use crate::task::{NurseryRef, Output, new_task};
+
+/// Spawns `task` into `nursery`, whose `'scope` the caller vouches for with the bound on `task`.
+pub(super) fn spawn<'scope, F, T>(
+    nursery: &NurseryRef,
+    task: F,
+    name: Option<Box<str>>,
+    place: &'static Location<'static>,
+) -> Output<T>
+where
+    F: Future<Output = Result<T>> + 'scope,
+    T: 'scope,
+{
+    let output = cell(nursery, task, name, place);
+    let node = output.node();
+    node.scope.set(nursery.scope.get());
+    nursery.adopt(node);
+    if nursery.run.instrumented.get() {
+        nursery.run.instrument_spawned(node);
+    }
+    node.schedule();
+    output
+}
+
+fn cell<'scope, F, T>(
+    nursery: &Core,
+    task: F,
+    name: Option<Box<str>>,
+    place: &'static Location<'static>,
+) -> Output<T>
+where
+    F: Future<Output = Result<T>> + 'scope,
+    T: 'scope,
+{
+    // SAFETY: the head of this file: the future is dropped, or never touched again, before `'scope`
+    // ends, because only `nursery` polls and drops it; and each caller puts the output into a type
+    // that is bounded by `'scope`, or drops it at once.
+    unsafe { new_task(&nursery.run.shared, task, name, place) }
+}
+
+/// Spawns the main task. The caller keeps the output and the nursery in one frame, and drops the
+/// nursery before what the future borrows.
+pub(crate) fn spawn_root<F, T>(
+    run: &Rc<Run>,
+    root: &NurseryRef,
+    main: F,
+    place: &'static Location<'static>,
+) -> Output<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    debug_assert!(Rc::ptr_eq(run, &root.run), "the root belongs to the run");
+    spawn(root, main, Some("main".into()), place)
+}

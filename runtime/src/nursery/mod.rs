@@ -1,0 +1,235 @@
+//! Nurseries: the block that no child outlives, and whose children may borrow.
+//!
+//! 1. The body and the children are peers. An error of any of them, a panic too, cancels the rest.
+//! 2. The nursery ends when the body has ended, no child lives, no [`start`](Nursery::start) is
+//!    pending, and no operation that one of them left behind is in flight (R4). That wait cannot be
+//!    cancelled: the children decide.
+//! 3. The errors come out as one group, in order of arrival, without the cancellations that belong
+//!    to the nursery's own scope. A panic comes out as a panic, after everything has ended.
+//! 4. Children are polled from inside the future of the nursery and nowhere else (`erase.rs`).
+//! 5. A nursery whose future is dropped half-way, by a combinator that is not of this library, drops
+//!    its body and its children there and then; their operations become orphans of the nursery
+//!    around it.
+
+mod core;
+#[expect(unsafe_code, reason = "children that borrow from the caller's frame")]
+mod erase;
+mod join;
+mod start;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::pin::pin;
+
+pub(crate) use self::core::{Core, Open};
+pub(crate) use erase::spawn_root;
+pub use join::{Join, JoinHandle};
+pub use start::TaskStatus;
+
+use crate::cancel::CancelScope;
+use crate::context;
+use crate::error::Result;
+use crate::task::NurseryRef;
+
+/// Where tasks are spawned; lives as long as the block of [`open_nursery`] that it was made for.
+///
+/// `'scope` is the life of the nursery itself, which children may use to spawn more children;
+/// `'env` is everything outside the block, which children may borrow.
+pub struct Nursery<'scope, 'env: 'scope> {
+    core: NurseryRef,
+    // Both invariant, as in `std::thread::scope`: neither may be shortened or stretched.
+    scope: PhantomData<std::cell::Cell<&'scope ()>>,
+    env: PhantomData<std::cell::Cell<&'env ()>>,
+}
+
+/// Opens a nursery, runs `body` in it, and returns when everything started in it has ended.
+///
+/// Children may borrow whatever is declared outside the call, shared or mutable. They may not borrow
+/// locals of the body, and what they borrow mutably cannot be touched before the nursery has ended;
+/// both are compile errors, as is taking the nursery out of the block.
+///
+/// The value is the body's. If the nursery was cancelled from inside, by
+/// [`Nursery::cancel_scope`], and the body ended with nothing but that cancellation, it is
+/// `T::default()`: nothing for `()`, `None` for an option.
+///
+/// # Cancellation
+///
+/// Waiting for the children is no cancel point. What the body and the children make of a
+/// cancellation decides.
+///
+/// # Errors
+///
+/// A group of the errors of the body and of the children in order of arrival, even if it is only
+/// one. [`NestedTooDeeply`](crate::NestedTooDeeply) if the stack has no room for another level.
+///
+/// # Panics
+///
+/// With the panic of the body or of a child, if one of them panicked: its siblings are cancelled and
+/// waited for first.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::cell::Cell;
+///
+/// let total = Cell::new(0);
+/// let total_ref = &total;
+/// trio_runtime::open_nursery(async |nursery| {
+///     for n in 1..=4 {
+///         nursery.start_soon(async move {
+///             trio_runtime::checkpoint().await?;
+///             total_ref.set(total_ref.get() + n);
+///             Ok(())
+///         });
+///     }
+///     Ok(())
+/// })
+/// .await?;
+/// assert_eq!(total.get(), 10);
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn open_nursery<'env, F, T>(body: F) -> impl Future<Output = Result<T>>
+where
+    F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
+    T: Default,
+{
+    let place = Location::caller();
+    async move {
+        let open = Open::new(place)?;
+        let nursery = Nursery {
+            core: open.nursery(),
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        let mut value = None;
+        {
+            // Dropped before `open`: the body may hold what children refer to, never the reverse.
+            let mut body = pin!(body(&nursery));
+            poll_fn(|context| {
+                nursery
+                    .core
+                    .drive(context, |context| body.as_mut().poll(context), &mut value)
+            })
+            .await;
+        }
+        open.finish(value)
+    }
+}
+
+impl<'scope, 'env> Nursery<'scope, 'env> {
+    /// Starts `task` as a child. It runs for the first time when the caller next waits.
+    ///
+    /// The child is cancelled with the nursery, not with the scopes that the caller happens to be
+    /// in. In a nursery that has been cancelled it still runs up to its first checkpoint.
+    #[track_caller]
+    pub fn start_soon<F>(&'scope self, task: F)
+    where
+        F: Future<Output = Result<()>> + 'scope,
+    {
+        drop(erase::spawn(&self.core, task, None, Location::caller()));
+    }
+
+    /// Like [`start_soon`](Self::start_soon), with a name for the task tree and for error texts.
+    #[track_caller]
+    pub fn start_soon_named<F>(&'scope self, name: impl Into<Box<str>>, task: F)
+    where
+        F: Future<Output = Result<()>> + 'scope,
+    {
+        drop(erase::spawn(
+            &self.core,
+            task,
+            Some(name.into()),
+            Location::caller(),
+        ));
+    }
+
+    /// Starts `task` as a child, and returns a handle by which its value can be waited for.
+    ///
+    /// An error goes to the nursery as that of any child does. Dropping the handle gives up the
+    /// value, not the child.
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, task: F) -> JoinHandle<'scope, T>
+    where
+        F: Future<Output = Result<T>> + 'scope,
+        T: 'scope,
+    {
+        JoinHandle::new(erase::spawn(&self.core, task, None, Location::caller()))
+    }
+
+    /// Starts a child and waits until it reports that it is ready, with a value of its own choice.
+    ///
+    /// `task` makes the child's future from the [`TaskStatus`] by which it reports. Until then the
+    /// child runs inside this call: scopes around the call apply to it, and its errors come out
+    /// here, unwrapped. From then on it is a child of this nursery like any other. The nursery stays
+    /// open while a start is pending.
+    ///
+    /// # Cancellation
+    ///
+    /// Cancelling a scope around this call cancels the child, which then reports in vain: the call
+    /// ends as the child does.
+    ///
+    /// # Errors
+    ///
+    /// Those of the child before it has reported. [`Usage`](crate::Usage) if it ended well without
+    /// reporting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # trio_runtime::run(async {
+    /// trio_runtime::open_nursery(async |nursery| {
+    ///     let port: u16 = nursery
+    ///         .start(async |status| {
+    ///             status.started(7000)?;
+    ///             trio_runtime::sleep_forever().await?;
+    ///             Ok(())
+    ///         })
+    ///         .await?;
+    ///     assert_eq!(port, 7000);
+    ///     nursery.cancel_scope().cancel("done");
+    ///     Ok(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn start<T, F, R>(
+        &'scope self,
+        task: F,
+    ) -> impl Future<Output = Result<T>> + use<'scope, 'env, T, F, R>
+    where
+        F: FnOnce(TaskStatus<T>) -> R,
+        R: Future<Output = Result<()>> + 'scope,
+        T: 'scope,
+    {
+        start::start(&self.core, task, Location::caller())
+    }
+
+    /// The scope around the body and the children.
+    pub fn cancel_scope(&self) -> CancelScope {
+        let run = &self.core.run;
+        CancelScope::active(run, self.core.scope.get())
+    }
+
+    /// How many children live now; one that is being [started](Self::start) is not counted yet.
+    pub fn child_count(&self) -> usize {
+        self.core.child_count()
+    }
+}
+
+impl fmt::Debug for Nursery<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nursery")
+            .field("children", &self.child_count())
+            .finish()
+    }
+}
+
+/// Whether the code that asks runs in a task, and not in a callback of the run.
+pub fn in_task() -> bool {
+    context::try_with(|run| run.is_some_and(|run| run.current_node().is_some()))
+}

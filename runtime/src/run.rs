@@ -1,0 +1,684 @@
+//! A run: from the first task to the last completion, one turn after another.
+//!
+//! A turn, in this order (`spec` of Trio, run loop; semantics R2, F4):
+//!
+//! 1. Work out how long to wait: not at all if a task is ready, else until the next deadline.
+//! 2. Ask the driver, which submits, waits and collects; hand each completion to its wait.
+//! 3. Let deadlines that have passed take effect: after completions, so that success beats a
+//!    timeout of the same turn.
+//! 4. Poll every task that was made ready before this point, once. What becomes ready meanwhile
+//!    waits for the next turn, so that the work between two looks at the driver is bounded.
+//!
+//! The run ends when the main task has. Then everything in flight is cancelled and collected before
+//! anything that it could touch is freed (R4).
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell, RefMut};
+use std::future::Future;
+use std::panic::{Location, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
+
+use crate::cancel::{CancelSource, Cancelled, Effects, Entry, Left, ROOT, Tree, WaitState};
+use crate::checkpoint::BUDGET;
+use crate::context::{self, Shared};
+use crate::error::{NestedTooDeeply, Result, Usage};
+use crate::instrument::Instruments;
+use crate::nursery::{Open, spawn_root};
+use crate::task::{NodeRef, NurseryRef, Remote};
+use crate::time::Clock;
+
+/// No wait is longer, so that a clock that lies is found out once a day.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the end of a run waits for the kernel to give operations back.
+const DRAIN_BOUND: Duration = Duration::from_secs(5);
+
+/// A busy run on a driver that needs a system call to look asks it in one turn of so many only.
+const POLLING_INTERVAL: u32 = 16;
+
+/// Stack that must be left for a further level of scopes.
+const STACK_RESERVE: usize = if cfg!(debug_assertions) { 256 } else { 128 } * 1024;
+
+/// Everything that a run knows, shared by what is inside it.
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) turn: Cell<u32>,
+    /// The node that is being polled.
+    node: Cell<Option<NodeRef>>,
+    main: RefCell<Option<NodeRef>>,
+    /// The scope that is being polled in.
+    pub(crate) scope: Cell<u32>,
+    /// Operations that the task may still complete in this turn.
+    pub(crate) budget: Cell<u32>,
+    pub(crate) tree: RefCell<Tree>,
+    driver: RefCell<Box<dyn Driver>>,
+    backend: Backend,
+    fallback: Option<String>,
+    clock: RunClock,
+    /// Wakers of others, to be called between turns, when nothing is borrowed.
+    deferred: RefCell<Vec<Waker>>,
+    orphan_watchers: RefCell<Vec<u32>>,
+    idle_waiters: RefCell<Vec<(Duration, u32)>>,
+    stack_limit: usize,
+    pub(crate) instrumented: Cell<bool>,
+    instruments: RefCell<Instruments>,
+}
+
+enum RunClock {
+    System(SystemClock),
+    Driver,
+    Custom(Rc<dyn Clock>),
+}
+
+/// What a run is made of; filled in by the [`Builder`](crate::Builder).
+pub(crate) struct Parts {
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) fallback: Option<String>,
+    pub(crate) clock: Option<Rc<dyn Clock>>,
+    pub(crate) instruments: Instruments,
+}
+
+/// Runs `main` to its end, with everything that it starts.
+pub(crate) fn run_to_end<F: Future>(
+    parts: Parts,
+    main: F,
+    place: &'static Location<'static>,
+) -> F::Output {
+    let run = Run::new(parts);
+    let entered = context::enter(run.clone());
+    // Whatever happens from here on, the driver is drained before anything is freed.
+    let ending = Ending { run: &run };
+    let root = Open::root(&run, place);
+    let nursery = root.nursery();
+    let output = spawn_root(&run, &nursery, async { Ok(main.await) }, place);
+    *run.main.borrow_mut() = Some(output.node().clone());
+    run.instrument(|instrument| instrument.before_run());
+    while !output.node().is_done() {
+        run.turn(&nursery);
+    }
+    let panic = root.finish_root();
+    run.main.borrow_mut().take();
+    let value = output.take();
+    drop(output);
+    drop(ending);
+    drop(entered);
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+    value.expect("a main task that did not panic has an output")
+}
+
+/// Takes back everything from the kernel when the run ends.
+struct Ending<'a> {
+    run: &'a Run,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.run.shared.close();
+        self.run.deferred.take();
+        let drained = self.run.driver().drain(DRAIN_BOUND);
+        if drained.leaked > 0 {
+            eprintln!(
+                "trio: the kernel did not give back {} operations in {DRAIN_BOUND:?}; their memory \
+                 is leaked",
+                drained.leaked
+            );
+        }
+        self.run.instrument(|instrument| instrument.after_run());
+    }
+}
+
+impl Run {
+    fn new(parts: Parts) -> Rc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let Parts {
+            driver,
+            fallback,
+            clock,
+            instruments,
+        } = parts;
+        let clock = match clock {
+            Some(clock) => RunClock::Custom(clock),
+            None if driver.virtual_time().is_some() => RunClock::Driver,
+            None => RunClock::System(SystemClock::new()),
+        };
+        let remaining = trio_platform::stack_remaining();
+        let here = trio_platform::stack_position();
+        Rc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            shared: Arc::new(Shared::new(driver.unparker())),
+            turn: Cell::new(0),
+            node: Cell::new(None),
+            main: RefCell::new(None),
+            scope: Cell::new(ROOT),
+            budget: Cell::new(BUDGET),
+            tree: RefCell::new(Tree::new()),
+            backend: driver.backend(),
+            driver: RefCell::new(driver),
+            fallback,
+            clock,
+            deferred: RefCell::default(),
+            orphan_watchers: RefCell::default(),
+            idle_waiters: RefCell::default(),
+            stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
+            instrumented: Cell::new(!instruments.is_empty()),
+            instruments: RefCell::new(instruments),
+        })
+    }
+
+    // One turn.
+
+    fn turn(&self, root: &NurseryRef) {
+        let mut effects = Effects::default();
+        self.call_deferred();
+        self.collect_remote_wakes();
+        let idle = root.ready.is_empty();
+        let plan = self.plan(idle);
+        let skip =
+            !idle && self.backend == Backend::Polling && self.turn.get() % POLLING_INTERVAL != 0;
+        let mut completed = 0;
+        if !skip {
+            self.instrument(|instrument| instrument.before_io_wait(plan.timeout));
+            completed = self.drive_io(plan.wait, &mut effects);
+            self.instrument(|instrument| instrument.after_io_wait(plan.timeout));
+        }
+        let expired = self.expire(&mut effects);
+        self.apply(effects);
+        if idle && completed == 0 && !expired {
+            self.call_deferred();
+            self.collect_remote_wakes();
+            if root.ready.is_empty() {
+                self.all_blocked(&plan);
+            }
+        }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+    }
+
+    /// How long this turn waits, and what it means if nothing happens until then.
+    fn plan(&self, idle: bool) -> Plan {
+        if !idle {
+            return Plan {
+                wait: Wait::Poll,
+                timeout: Duration::ZERO,
+                quiet: Quiet::Nothing,
+            };
+        }
+        let next = self.tree.borrow().timers.next();
+        let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
+        let mut plan = Plan {
+            wait: Wait::Forever,
+            timeout: until.min(LONGEST_WAIT),
+            quiet: Quiet::Nothing,
+        };
+        let cushion = self
+            .idle_waiters
+            .borrow()
+            .iter()
+            .map(|(cushion, _)| *cushion)
+            .min();
+        let threshold = match &self.clock {
+            RunClock::Custom(clock) => clock.autojump_threshold(),
+            RunClock::System(_) | RunClock::Driver => None,
+        };
+        match (cushion, threshold) {
+            (Some(cushion), _) if cushion < plan.timeout => {
+                plan.timeout = cushion;
+                plan.quiet = Quiet::Waiters(cushion);
+            }
+            // Somebody who waits for all to be blocked goes before a jump of the clock.
+            (None, Some(threshold)) if threshold < plan.timeout => {
+                plan.timeout = threshold;
+                plan.quiet = Quiet::Autojump(next);
+            }
+            _ => {}
+        }
+        let bounded = next.is_some() || plan.quiet != Quiet::Nothing;
+        plan.wait = match plan.timeout {
+            Duration::ZERO => Wait::Poll,
+            timeout if bounded => Wait::For(timeout),
+            // Without a deadline there is nothing to wake up for.
+            _ => Wait::Forever,
+        };
+        plan
+    }
+
+    fn drive_io(&self, wait: Wait, effects: &mut Effects) -> usize {
+        let mut completed = Vec::new();
+        if let Err(error) = self.driver().turn(wait, &mut completed) {
+            panic!("the {} driver cannot go on: {error}", self.backend);
+        }
+        let count = completed.len();
+        for Completed { token, orphan } in completed {
+            let wait = u32::try_from(token.0).expect("a token is the number of a wait");
+            if orphan {
+                self.orphan_ended(wait);
+            } else {
+                self.operation_ended(wait, effects);
+            }
+        }
+        count
+    }
+
+    fn operation_ended(&self, wait: u32, effects: &mut Effects) {
+        let counted = {
+            let mut tree = self.tree.borrow_mut();
+            tree.finish_wait(wait, effects);
+            tree.take_counted(wait)
+        };
+        if let Some(nursery) = counted {
+            nursery.remove_orphan();
+        }
+    }
+
+    fn orphan_ended(&self, wait: u32) {
+        let (state, counted) = self.tree.borrow_mut().remove_wait(wait);
+        debug_assert!(
+            matches!(state, WaitState::Orphan),
+            "an orphan has nobody who waits"
+        );
+        if let Some(nursery) = counted {
+            nursery.remove_orphan();
+        }
+        for watcher in self.orphan_watchers.take() {
+            self.finish_wait(watcher);
+        }
+    }
+
+    fn expire(&self, effects: &mut Effects) -> bool {
+        if self.tree.borrow().timers.next().is_none() {
+            return false;
+        }
+        let now = self.now();
+        self.tree.borrow_mut().expire(now, effects)
+    }
+
+    /// Nothing is ready, nothing has happened, and the time is over that somebody wanted to see
+    /// pass like that.
+    fn all_blocked(&self, plan: &Plan) {
+        match plan.quiet {
+            Quiet::Nothing => {}
+            Quiet::Waiters(cushion) => {
+                let waiters = self.idle_waiters.take();
+                let (due, rest) = waiters.into_iter().partition(|(own, _)| *own == cushion);
+                let due: Vec<(Duration, u32)> = due;
+                *self.idle_waiters.borrow_mut() = rest;
+                for (_, wait) in due {
+                    self.finish_wait(wait);
+                }
+            }
+            Quiet::Autojump(next) => {
+                if let (RunClock::Custom(clock), Some(deadline)) = (&self.clock, next) {
+                    clock.autojump(deadline);
+                }
+            }
+        }
+    }
+
+    fn call_deferred(&self) {
+        // Wakers of others run code of others: nothing is borrowed here.
+        while let Some(waker) = { self.deferred.borrow_mut().pop() } {
+            waker.wake();
+        }
+    }
+
+    fn collect_remote_wakes(&self) {
+        let mut wakes: Vec<Arc<Remote>> = Vec::new();
+        self.shared.collect(&mut wakes);
+        for wake in wakes {
+            wake.deliver();
+        }
+    }
+
+    // Time.
+
+    pub(crate) fn now(&self) -> Time {
+        match &self.clock {
+            RunClock::System(clock) => clock.now(),
+            RunClock::Driver => self
+                .driver()
+                .virtual_time()
+                .expect("the driver has a clock"),
+            RunClock::Custom(clock) => clock.now(),
+        }
+    }
+
+    fn wait_until(&self, deadline: Time) -> Duration {
+        match &self.clock {
+            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(self.now()),
+            RunClock::Custom(clock) => clock.wait_until(deadline),
+        }
+    }
+
+    /// Whether reading the clock costs next to nothing, and time moves only when it is told to.
+    fn is_virtual(&self) -> bool {
+        !matches!(self.clock, RunClock::System(_))
+    }
+
+    pub(crate) fn effective_deadline(&self) -> Time {
+        let unresolved = self.tree.borrow().unresolved(self.scope.get());
+        for scope in unresolved {
+            self.resolve(scope);
+        }
+        self.tree.borrow().effective_deadline(self.scope.get())
+    }
+
+    // Scopes.
+
+    /// Enters a scope inside the current one.
+    pub(crate) fn enter(&self, mut entry: Entry) -> u32 {
+        if self.is_virtual() {
+            if let Some(relative) = entry.relative.filter(|relative| !relative.is_zero()) {
+                entry.deadline = self.now() + relative;
+                entry.relative = None;
+            }
+        }
+        let due = entry.relative.is_some_and(|relative| relative.is_zero())
+            || (entry.deadline != Time::NEVER && entry.deadline <= self.now());
+        if due && entry.cancelled.is_none() {
+            entry.cancelled = Some(Cancelled::new(CancelSource::Deadline, None, None, None));
+        }
+        self.tree.borrow_mut().enter(self.scope.get(), &entry)
+    }
+
+    /// Leaves a scope that has come to its end.
+    pub(crate) fn leave(&self, scope: u32) -> Left {
+        self.tree.borrow_mut().leave(scope)
+    }
+
+    /// Leaves a scope whose future was dropped.
+    pub(crate) fn leave_from_drop(&self, scope: u32) {
+        self.leave(scope).close(false);
+    }
+
+    /// Something waits in the scope: its deadline has to be watched.
+    #[inline]
+    pub(crate) fn watch(&self, scope: u32) {
+        if self.tree.borrow().needs_arming(scope) {
+            self.resolve(scope);
+            self.tree.borrow_mut().arm(scope);
+        }
+    }
+
+    /// Turns a deadline that counts from entry into a moment on the clock.
+    pub(crate) fn resolve(&self, scope: u32) {
+        let relative = self.tree.borrow().relative(scope);
+        if let Some(relative) = relative {
+            let deadline = self.now() + relative;
+            self.tree.borrow_mut().set_deadline(scope, deadline);
+        }
+    }
+
+    pub(crate) fn cancel(&self, scope: u32, cancelled: Cancelled) {
+        let mut effects = Effects::default();
+        self.tree
+            .borrow_mut()
+            .cancel(scope, cancelled, &mut effects);
+        self.apply(effects);
+    }
+
+    pub(crate) fn set_shield(&self, scope: u32, shield: bool) {
+        let mut effects = Effects::default();
+        self.tree
+            .borrow_mut()
+            .set_shield(scope, shield, &mut effects);
+        self.apply(effects);
+    }
+
+    pub(crate) fn move_scope(&self, scope: u32, parent: u32) {
+        let mut effects = Effects::default();
+        self.tree
+            .borrow_mut()
+            .move_scope(scope, parent, &mut effects);
+        self.apply(effects);
+    }
+
+    /// Does what a change of the tree has left to do.
+    pub(crate) fn apply(&self, effects: Effects) {
+        let Effects { cancels, wakers } = effects;
+        if !cancels.is_empty() {
+            let mut driver = self.driver();
+            for key in cancels {
+                driver.cancel(key);
+            }
+        }
+        if !wakers.is_empty() {
+            self.deferred.borrow_mut().extend(wakers);
+        }
+    }
+
+    /// Refuses another level when the stack has no room for it.
+    pub(crate) fn check_depth(&self) -> Result<()> {
+        let here = trio_platform::stack_position();
+        if here < self.stack_limit {
+            let remaining = STACK_RESERVE.saturating_sub(self.stack_limit - here);
+            return Err(NestedTooDeeply::new(remaining).into());
+        }
+        Ok(())
+    }
+
+    // Waits.
+
+    pub(crate) fn finish_wait(&self, wait: u32) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().finish_wait(wait, &mut effects);
+        self.apply(effects);
+    }
+
+    pub(crate) fn release_wait(&self, wait: u32) {
+        let (_, counted) = self.tree.borrow_mut().remove_wait(wait);
+        if let Some(nursery) = counted {
+            nursery.remove_orphan();
+        }
+    }
+
+    /// The operation of this wait has been abandoned: it counts against its task's nursery.
+    pub(crate) fn orphan(&self, wait: u32) {
+        let mut tree = self.tree.borrow_mut();
+        let nursery = match tree.take_counted(wait) {
+            Some(nursery) => Some(nursery),
+            None => {
+                let nursery = tree.nursery_of(wait);
+                if let Some(nursery) = &nursery {
+                    nursery.add_orphan();
+                }
+                nursery
+            }
+        };
+        tree.orphan_wait(wait, nursery);
+    }
+
+    /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
+    pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
+        let left = self.tree.borrow().left_behind(task);
+        for (wait, key) in left {
+            nursery.add_orphan();
+            self.tree.borrow_mut().count_wait(wait, nursery.clone());
+            self.driver().cancel(key);
+        }
+    }
+
+    pub(crate) fn watch_orphans(&self, wait: u32) {
+        self.orphan_watchers.borrow_mut().push(wait);
+    }
+
+    pub(crate) fn unwatch_orphans(&self, wait: u32) {
+        self.orphan_watchers
+            .borrow_mut()
+            .retain(|watcher| *watcher != wait);
+    }
+
+    pub(crate) fn watch_idle(&self, cushion: Duration, wait: u32) {
+        self.idle_waiters.borrow_mut().push((cushion, wait));
+    }
+
+    pub(crate) fn unwatch_idle(&self, wait: u32) {
+        self.idle_waiters
+            .borrow_mut()
+            .retain(|(_, waiter)| *waiter != wait);
+    }
+
+    pub(crate) fn defer_wake(&self, waker: Waker) {
+        self.deferred.borrow_mut().push(waker);
+    }
+
+    // Tasks.
+
+    /// The node that is being polled.
+    pub(crate) fn current_node(&self) -> Option<NodeRef> {
+        let node = self.node.take();
+        let copy = node.clone();
+        self.node.set(node);
+        copy
+    }
+
+    /// The node that is being polled; the main task when something is dropped between turns.
+    pub(crate) fn node_or_main(&self) -> NodeRef {
+        let node = self.current_node().or_else(|| self.main.borrow().clone());
+        node.expect("a run has a main task")
+    }
+
+    /// The task that is being polled: for a body, the one that opened the nursery.
+    pub(crate) fn current_task(&self) -> Option<NodeRef> {
+        let mut node = self.current_node()?;
+        while node.is_body() {
+            node = node.home()?.task()?.clone();
+        }
+        Some(node)
+    }
+
+    pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
+        self.current_task().map(|task| task.name().into())
+    }
+
+    /// Makes `node` the one that is being polled, in its own scope and with a fresh budget, until
+    /// the guard goes.
+    #[inline]
+    pub(crate) fn inside(self: &Rc<Self>, node: NodeRef, scope: u32) -> Inside<'_> {
+        if self.instrumented.get() {
+            self.instrument_step(&node, true);
+        }
+        Inside {
+            run: self,
+            node: self.node.replace(Some(node)),
+            scope: self.scope.replace(scope),
+            budget: self.budget.replace(BUDGET),
+        }
+    }
+
+    // The outside.
+
+    /// The driver. Never held while code of a user can run.
+    pub(crate) fn driver(&self) -> RefMut<'_, Box<dyn Driver>> {
+        self.driver.borrow_mut()
+    }
+
+    pub(crate) fn backend(&self) -> (Backend, Option<&str>) {
+        (self.backend, self.fallback.as_deref())
+    }
+
+    pub(crate) fn driver_statistics(&self) -> DriverStatistics {
+        self.driver().statistics()
+    }
+
+    // Instruments.
+
+    #[inline]
+    fn instrument(&self, call: impl Fn(&mut dyn crate::instrument::Instrument)) {
+        if self.instrumented.get() {
+            self.instruments.borrow_mut().each(call);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn instrument_scheduled(&self, node: &NodeRef) {
+        let task = crate::instrument::Task::of(node);
+        self.instruments
+            .borrow_mut()
+            .each(|instrument| instrument.task_scheduled(&task));
+    }
+
+    #[cold]
+    pub(crate) fn instrument_spawned(&self, node: &NodeRef) {
+        let task = crate::instrument::Task::of(node);
+        self.instruments
+            .borrow_mut()
+            .each(|instrument| instrument.task_spawned(&task));
+    }
+
+    #[cold]
+    pub(crate) fn instrument_exited(&self, node: &NodeRef) {
+        let task = crate::instrument::Task::of(node);
+        self.instruments
+            .borrow_mut()
+            .each(|instrument| instrument.task_exited(&task));
+    }
+
+    #[cold]
+    fn instrument_step(&self, node: &NodeRef, before: bool) {
+        let task = crate::instrument::Task::of(node);
+        self.instruments.borrow_mut().each(|instrument| {
+            if before {
+                instrument.before_task_step(&task);
+            } else {
+                instrument.after_task_step(&task);
+            }
+        });
+    }
+
+    /// A task must not be in a run already.
+    pub(crate) fn refuse_nesting() -> Result<()> {
+        if context::is_running() {
+            return Err(Usage::new(
+                "`run` was called from inside a run: await the future instead, or use a thread",
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+struct Plan {
+    wait: Wait,
+    timeout: Duration,
+    quiet: Quiet,
+}
+
+/// What it means that nothing happens for as long as a turn waits.
+#[derive(PartialEq, Eq)]
+enum Quiet {
+    Nothing,
+    /// Those who wait for all tasks to be blocked, with this cushion.
+    Waiters(Duration),
+    /// The clock jumps to the next deadline.
+    Autojump(Option<Time>),
+}
+
+/// Restores what was being polled around.
+pub(crate) struct Inside<'a> {
+    run: &'a Run,
+    node: Option<NodeRef>,
+    scope: u32,
+    budget: u32,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        let node = self.run.node.replace(self.node.take());
+        self.run.scope.set(self.scope);
+        self.run.budget.set(self.budget);
+        if self.run.instrumented.get() {
+            if let Some(node) = node {
+                self.run.instrument_step(&node, false);
+            }
+        }
+    }
+}

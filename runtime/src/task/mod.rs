@@ -1,0 +1,25 @@
+//! Tasks: one allocation each, polled only from inside their nursery, woken in constant time.
+//!
+//! A *node* is anything that can be woken: a task, or the body of a nursery. It is counted without
+//! atomics, by handles ([`NodeRef`]) that never leave the thread.
+//!
+//! 1. A node is in the ready queue of its home nursery if and only if its `READY` flag is set. The
+//!    flag is set by [`Node::schedule`] and cleared when the nursery takes the node out to poll it.
+//! 2. Waking a node wakes the task in which its nursery is polled, and so on up to the root; it
+//!    stops at the first nursery that has been told already.
+//! 3. A node that is woken carries the number of the turn. A nursery polls only nodes woken before
+//!    the turn began, so that a task that wakes itself waits for the next.
+//! 4. The future of a task is polled and dropped only by the nursery that is its home, from inside
+//!    the future of that nursery (`nursery/erase.rs` says why that makes borrowing sound). The
+//!    memory of the node may live longer; it then holds neither future nor output.
+//! 5. A [`Waker`](std::task::Waker) that is cloned holds a *remote*, which is shared between
+//!    threads and knows the node only while the node lives. Wakes from other threads go through
+//!    the inbox of the run; wakes from the thread of the run touch no atomic read-modify-write.
+
+mod queue;
+#[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
+mod raw;
+
+pub(crate) use queue::ReadyQueue;
+pub(crate) use raw::{Node, new_task};
+pub(crate) use raw::{NodeRef, NurseryRef, Output, Remote, TaskInfo};

@@ -1,0 +1,204 @@
+//! Sleeping, and the clocks that decide how long that takes.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use trio_platform::Time;
+
+use crate::checkpoint::enter_operation;
+use crate::context;
+use crate::error::{Error, Result};
+use crate::wait::Parked;
+
+/// Where a run takes the time from.
+///
+/// The system's monotonic clock unless the run was built with another; see
+/// [`testing::MockClock`](crate::testing::MockClock).
+pub trait Clock {
+    /// The time now. Never goes back.
+    fn now(&self) -> Time;
+
+    /// How long to wait, in real time, until this clock shows `deadline`.
+    fn wait_until(&self, deadline: Time) -> Duration;
+
+    /// How long, in real time, every task must have been blocked before the clock jumps to the next
+    /// deadline by itself; `None` if it never does.
+    fn autojump_threshold(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Jumps to `deadline`, because [`autojump_threshold`](Self::autojump_threshold) has been
+    /// reached.
+    fn autojump(&self, deadline: Time) {
+        let _ = deadline;
+    }
+}
+
+/// The time on the clock of this run.
+///
+/// Not to be compared with that of another run.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn current_time() -> Time {
+    context::with(|run| run.now())
+}
+
+/// The earliest deadline of the scopes around the caller, up to the first shield:
+/// [`Time::NEVER`] if there is none, [`Time::PAST`] if the caller has been cancelled.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn current_effective_deadline() -> Time {
+    context::with(|run| run.effective_deadline())
+}
+
+/// Sleeps for `duration`, never less.
+///
+/// # Cancellation
+///
+/// A checkpoint, also for a duration of zero.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+///
+/// # Panics
+///
+/// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// let before = trio_runtime::current_time();
+/// trio_runtime::sleep(std::time::Duration::from_millis(2)).await?;
+/// assert!(trio_runtime::current_time() - before >= std::time::Duration::from_millis(2));
+/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep {
+        until: Until::After(duration),
+        parked: None,
+    }
+}
+
+/// Sleeps until the clock of this run shows `deadline`; a checkpoint if it does already.
+///
+/// # Cancellation
+///
+/// A checkpoint.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub fn sleep_until(deadline: Time) -> Sleep {
+    Sleep {
+        until: Until::At(deadline),
+        parked: None,
+    }
+}
+
+/// Sleeps until cancelled: never returns `Ok`.
+///
+/// # Cancellation
+///
+/// The only way out.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub fn sleep_forever() -> SleepForever {
+    SleepForever { parked: None }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep {
+    until: Until,
+    parked: Option<Parked>,
+}
+
+enum Until {
+    /// After the first poll.
+    After(Duration),
+    At(Time),
+    /// What is left is to yield once and to look, as [`checkpoint`](crate::checkpoint) does.
+    Yielded,
+}
+
+impl Future for Sleep {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(parked) = &self.parked {
+            let cancelled = ready!(parked.poll_woken(context));
+            self.parked = None;
+            return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
+        }
+        if let Until::Yielded = self.until {
+            return enter_operation(context);
+        }
+        ready!(enter_operation(context))?;
+        let now = context::with(|run| run.now());
+        let deadline = match self.until {
+            Until::After(duration) => now + duration,
+            Until::At(deadline) => deadline,
+            Until::Yielded => unreachable!("handled above"),
+        };
+        if deadline <= now {
+            self.until = Until::Yielded;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let parked = Parked::new(context, "sleep");
+        parked.until(deadline);
+        self.parked = Some(parked);
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sleep")
+    }
+}
+
+/// The future of [`sleep_forever`].
+#[must_use = "futures do nothing unless polled"]
+pub struct SleepForever {
+    parked: Option<Parked>,
+}
+
+impl Future for SleepForever {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        match &self.parked {
+            None => {
+                ready!(enter_operation(context))?;
+                self.parked = Some(Parked::new(context, "sleep_forever"));
+                Poll::Pending
+            }
+            Some(parked) => {
+                let cancelled = ready!(parked.poll_woken(context));
+                self.parked = None;
+                let cancelled = cancelled.expect("only a cancellation ends it");
+                Poll::Ready(Err(Error::cancelled(cancelled)))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SleepForever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SleepForever")
+    }
+}
