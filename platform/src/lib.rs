@@ -16,7 +16,7 @@ mod socket;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
-pub use choose::{Config, Opened};
+pub use choose::{Config, Opened, open};
 pub use clock::{SystemClock, Time};
 pub use driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Family, Key, Token, Unparker, Wait,

@@ -92,8 +92,7 @@ fn bytes_cross_a_connection_over_the_loopback() {
     let mut driver = Uring::new(None).unwrap();
     let (client, server) = connection(&mut driver);
     for end in [&client, &server] {
-        let flags = rustix::fs::fcntl_getfl(end).unwrap();
-        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+        assert!(end.socket().unwrap().nonblocking().unwrap());
         let flags = rustix::io::fcntl_getfd(end).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
