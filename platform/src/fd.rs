@@ -29,7 +29,8 @@ struct Inner {
     /// Dropped before `object`: a registration must end before the descriptor is closed.
     registration: RefCell<Option<Box<dyn Registration>>>,
     object: Object,
-    likely_readable: Cell<bool>,
+    /// What the last receive showed of the one after it; `None` until there was one.
+    readable: Cell<Option<bool>>,
     receive_orphans: Cell<u32>,
     accept_orphans: Cell<u32>,
     received: RefCell<VecDeque<io::Result<Lease>>>,
@@ -67,7 +68,7 @@ impl Descriptor {
         Self(Rc::new(Inner {
             registration: RefCell::new(None),
             object,
-            likely_readable: Cell::new(false),
+            readable: Cell::new(None),
             receive_orphans: Cell::new(0),
             accept_orphans: Cell::new(0),
             received: RefCell::default(),
@@ -130,11 +131,18 @@ impl Descriptor {
 
     /// Whether more bytes were waiting when the last receive ended.
     pub(crate) fn likely_readable(&self) -> bool {
-        self.0.likely_readable.get()
+        self.0.readable.get() == Some(true)
+    }
+
+    /// Whether the last receive took all that was waiting. Not the opposite of
+    /// [`Descriptor::likely_readable`]: of a fresh connection neither is known.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn likely_empty(&self) -> bool {
+        self.0.readable.get() == Some(false)
     }
 
     pub(crate) fn set_likely_readable(&self, readable: bool) {
-        self.0.likely_readable.set(readable);
+        self.0.readable.set(Some(readable));
     }
 
     /// Bytes, an end of file (an empty lease) or an error that an abandoned receive won.

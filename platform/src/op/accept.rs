@@ -3,9 +3,16 @@
 //! Cancelled means that no connection was taken off the queue of the listener.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+
+#[cfg(target_os = "linux")]
+use io_uring::{opcode, squeue};
 
 use super::{Finished, Operation};
 use crate::fd::Descriptor;
+#[cfg(target_os = "linux")]
+use crate::fd::Object;
 
 /// Accepts one connection, non-blocking and closed on exec.
 #[derive(Debug)]
@@ -33,6 +40,26 @@ impl Accept {
         let (socket, _) = crate::socket::retry(|| listener.accept())?;
         self.accepted = Some(Descriptor::from_socket(socket)?);
         Ok(0)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn entry(&self) -> squeue::Entry {
+        // Without room for an address: the peer is asked for when somebody wants to know it.
+        opcode::Accept::new(
+            super::number(&self.on),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+        .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+        .build()
+    }
+
+    /// Takes over the connection that the ring has accepted.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn accepted(&mut self, connection: OwnedFd) {
+        // `SOCK_NONBLOCK` has made it non-blocking already.
+        let socket = socket2::Socket::from(connection);
+        self.accepted = Some(Descriptor::new(Object::Socket(socket)));
     }
 }
 

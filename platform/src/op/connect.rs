@@ -5,6 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+#[cfg(target_os = "linux")]
+use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
 use super::{Finished, Operation};
@@ -49,6 +51,12 @@ impl Connect {
             Err(error) if in_progress(&error) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn entry(&self) -> squeue::Entry {
+        let address = self.address.as_ptr().cast();
+        opcode::Connect::new(super::number(&self.socket), address, self.address.len()).build()
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) mod table;
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use io_uring::{squeue, types};
+
 pub use accept::Accept;
 pub use connect::Connect;
 pub use ready::{Interest, Ready};
@@ -117,6 +120,22 @@ impl Operation {
         }
     }
 
+    /// What the ring is told: everything but the user data. `starved` says that the kernel has no
+    /// provided block left.
+    ///
+    /// The entry holds addresses of memory that the operation owns on the heap, so it stays right
+    /// when the operation is moved into the table (rule 1).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn entry(&self, starved: bool) -> squeue::Entry {
+        match self {
+            Self::Receive(receive) => receive.entry(starved),
+            Self::Send(send) => send.entry(),
+            Self::Accept(accept) => accept.entry(),
+            Self::Connect(connect) => connect.entry(),
+            Self::Ready(ready) => ready.entry(),
+        }
+    }
+
     /// Hides the memory that the kernel may touch from user space (rule 2).
     pub(crate) fn poison(&self) {
         match self {
@@ -157,6 +176,14 @@ impl Finished {
             Operation::Send(_) | Operation::Connect(_) | Operation::Ready(_) => {}
         }
     }
+}
+
+/// The number of `descriptor`, for a submission. The operation keeps the descriptor open, so the
+/// number means the same file until the last completion.
+#[cfg(target_os = "linux")]
+fn number(descriptor: &Descriptor) -> types::Fd {
+    use std::os::fd::{AsFd, AsRawFd};
+    types::Fd(descriptor.as_fd().as_raw_fd())
 }
 
 /// Whether `error` says that an operation was cancelled and did not happen.

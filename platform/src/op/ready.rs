@@ -4,6 +4,9 @@
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use io_uring::{opcode, squeue};
+
 use super::{Finished, Operation};
 use crate::fd::Descriptor;
 
@@ -50,6 +53,15 @@ impl Ready {
         } else {
             Err(io::ErrorKind::WouldBlock.into())
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn entry(&self) -> squeue::Entry {
+        let events = match self.interest {
+            Interest::Readable => libc::POLLIN,
+            Interest::Writable => libc::POLLOUT,
+        };
+        opcode::PollAdd::new(super::number(&self.on), events as u32).build()
     }
 }
 

@@ -5,10 +5,20 @@
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use io_uring::{opcode, squeue};
+
 use super::{Finished, Operation};
 use crate::buf::{Lease, poison};
 use crate::fd::Descriptor;
 use crate::socket;
+#[cfg(target_os = "linux")]
+use crate::uring::buffers;
+
+/// `IORING_RECVSEND_POLL_FIRST` of `<linux/io_uring.h>`, since 5.19: wait for readiness before the
+/// first attempt.
+#[cfg(target_os = "linux")]
+const RECVSEND_POLL_FIRST: u16 = 1;
 
 /// Receives whatever is there, at least one byte, at most a block; zero bytes is end of file.
 #[derive(Debug)]
@@ -47,6 +57,24 @@ impl Receive {
         };
         let count = socket::try_receive(&self.from, lease.block_mut())?;
         Ok(u32::try_from(count).expect("a block is smaller than 4 GiB"))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn entry(&self, starved: bool) -> squeue::Entry {
+        let number = super::number(&self.from);
+        let Some(lease) = &self.into else {
+            // To try at once would be in vain on a socket known to be empty, and without a block
+            // it would fail on the spot although none may be needed for long.
+            let wait_first = starved || self.from.likely_empty();
+            let priority = if wait_first { RECVSEND_POLL_FIRST } else { 0 };
+            return opcode::Recv::new(number, std::ptr::null_mut(), buffers::BLOCK_SIZE)
+                .buf_group(buffers::GROUP)
+                .ioprio(priority)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT);
+        };
+        let capacity = u32::try_from(lease.capacity()).expect("a block is smaller than 4 GiB");
+        opcode::Recv::new(number, lease.block_ptr(), capacity).build()
     }
 
     pub(super) fn poison(&self) {

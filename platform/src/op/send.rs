@@ -4,6 +4,9 @@
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use io_uring::{opcode, squeue};
+
 use super::{Finished, Operation};
 use crate::buf::{SendData, poison};
 use crate::fd::Descriptor;
@@ -39,6 +42,19 @@ impl Send {
         let count = socket::try_send(&self.to, self.remaining())?;
         // The system never takes more than 2 GiB at once.
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn entry(&self) -> squeue::Entry {
+        // The system never takes more than 2 GiB at once, and then reports a part.
+        let length = u32::try_from(self.data.len() - self.start)
+            .unwrap_or(u32::MAX)
+            .min(i32::MAX as u32);
+        let first = self.data.as_ptr().wrapping_add(self.start);
+        // `MSG_WAITALL` makes the kernel go on after a part, where it would else report the part.
+        opcode::Send::new(super::number(&self.to), first, length)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
     }
 
     pub(super) fn poison(&self) {

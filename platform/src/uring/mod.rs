@@ -1,1 +1,281 @@
-//! The io_uring driver.
+//! The driver of Linux's `io_uring`.
+//!
+//! A turn submits, waits and collects, in that order, in one system call:
+//!
+//! - `submission.rs`: an operation becomes an entry in the queue to the kernel, or waits for room;
+//! - `ring.rs`: the call that tells the kernel and waits;
+//! - `completion.rs`: the kernel's answers, and what they mean for each kind of operation;
+//! - `buffers.rs`: the blocks that the kernel receives into;
+//! - `wakeup.rs`: how another thread ends the wait;
+//! - `setup.rs`: how the ring is made, and why it may not be.
+//!
+//! A turn may return with nothing to report although its time is not up: after a signal, a wake, or
+//! a completion that is the driver's own affair.
+
+pub(crate) mod buffers;
+mod completion;
+mod ring;
+mod setup;
+mod submission;
+#[cfg(test)]
+mod tests;
+mod wakeup;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::types::CancelBuilder;
+use io_uring::{opcode, squeue};
+
+use self::buffers::Blocks;
+use self::ring::Ring;
+use self::wakeup::Wakeup;
+use crate::SystemClock;
+use crate::buf::{Lease, Pool};
+use crate::driver::{
+    Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
+};
+use crate::fd::Descriptor;
+use crate::op::table::{Abandon, Table};
+use crate::op::{Finished, Operation, cancelled};
+use crate::socket;
+
+/// The user data of the poll that wakes the driver, and of all cancels. An operation's is its key,
+/// whose lower half, the index, is never one of these (`op/table.rs` leaves the last ones free).
+const WAKE: u64 = u32::MAX as u64;
+const CANCEL: u64 = u32::MAX as u64 - 1;
+
+/// Submissions that find room before the kernel must be told.
+const ENTRIES: u32 = 256;
+
+/// Blocks that the kernel may choose from: 4 MiB, of which the system gives what is used.
+const BLOCKS: u16 = 256;
+
+/// Blocks of the heap that are kept for the next use.
+const SPARE_BLOCKS: usize = 64;
+
+/// How long a driver that is dropped waits for operations that nobody has drained.
+const DROP_BOUND: Duration = Duration::from_secs(1);
+
+/// How often a drain asks again for what has not ended.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The driver of Linux's `io_uring`.
+///
+/// Dropping it cancels what is in flight and waits for it, for a second at most; what the kernel
+/// has not given back by then is leaked.
+pub struct Uring {
+    ring: Ring,
+    /// Submissions that found the queue of the kernel full, oldest first.
+    overflow: VecDeque<squeue::Entry>,
+    table: Table,
+    blocks: Rc<Blocks>,
+    pool: Pool,
+    wakeup: Wakeup,
+    /// What ended in a drain, for the next turn to report.
+    reports: Vec<Completed>,
+}
+
+impl Uring {
+    /// A ring that holds `entries` submissions before the kernel must be told; 256 if not said.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel gives no ring, or one that does not work; the text names cause and remedy.
+    pub fn new(entries: Option<u32>) -> io::Result<Self> {
+        let ring = setup::ring(entries.unwrap_or(ENTRIES))?;
+        let mut driver = Self::over(ring, BLOCKS)?;
+        setup::self_test(&mut driver)?;
+        Ok(driver)
+    }
+
+    /// A driver over `ring`, whose kernel chooses among `blocks` blocks.
+    fn over(ring: Ring, blocks: u16) -> io::Result<Self> {
+        let mut driver = Self {
+            ring,
+            overflow: VecDeque::new(),
+            table: Table::default(),
+            blocks: Blocks::new(blocks)?,
+            pool: Pool::new(buffers::BLOCK_SIZE, SPARE_BLOCKS),
+            wakeup: Wakeup::new()?,
+            reports: Vec::new(),
+        };
+        setup::register(&driver)?;
+        driver.arm_wakeup();
+        Ok(driver)
+    }
+
+    fn arm_wakeup(&mut self) {
+        let entry = self.wakeup.entry().user_data(WAKE);
+        self.push(entry);
+    }
+
+    /// Passes a request to cancel on. Comes after what it cancels, for submissions keep their
+    /// order.
+    fn push_cancel(&mut self, key: Key) {
+        self.table.statistics.cancels += 1;
+        let cancel = opcode::AsyncCancel::new(key.0).build();
+        self.push(quiet(cancel));
+    }
+
+    /// Ends what the kernel was never told of, and forgets cancels, which only a drain may do: it
+    /// asks for the cancel of everything.
+    fn recall_overflow(&mut self, completed: &mut Vec<Completed>) {
+        let mut rearm = false;
+        for entry in std::mem::take(&mut self.overflow) {
+            match entry.get_user_data() {
+                WAKE => rearm = true,
+                CANCEL => {}
+                key => completed.push(self.table.complete(Key(key), Err(cancelled()))),
+            }
+        }
+        if rearm {
+            self.arm_wakeup();
+        }
+    }
+}
+
+/// A cancel whose success is seen by the end of what it cancelled, and needs no completion.
+fn quiet(cancel: squeue::Entry) -> squeue::Entry {
+    cancel.flags(squeue::Flags::SKIP_SUCCESS).user_data(CANCEL)
+}
+
+impl Driver for Uring {
+    fn backend(&self) -> Backend {
+        Backend::IoUring
+    }
+
+    fn submit(&mut self, operation: Operation, token: Token) -> Key {
+        let entry = operation.entry(self.blocks.is_exhausted());
+        let key = self.table.insert(operation, token);
+        self.push(entry.user_data(key.0));
+        key
+    }
+
+    fn cancel(&mut self, key: Key) {
+        if self.table.begin_cancel(key) {
+            self.push_cancel(key);
+        }
+    }
+
+    fn abandon(&mut self, key: Key) -> bool {
+        match self.table.abandon(key) {
+            Abandon::Settled => false,
+            Abandon::InFlight { cancel } => {
+                if cancel {
+                    self.push_cancel(key);
+                }
+                true
+            }
+        }
+    }
+
+    fn take(&mut self, key: Key) -> Option<Finished> {
+        self.table.take(key)
+    }
+
+    fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
+        let reported = !self.reports.is_empty();
+        completed.append(&mut self.reports);
+        // What is there to report is reported now; a completion that is there ends any wait.
+        let patient = !matches!(wait, Wait::Poll | Wait::For(Duration::ZERO));
+        let asleep =
+            patient && !reported && self.ring.completions().is_empty() && self.wakeup.fall_asleep();
+        let entered = self.enter(if asleep { wait } else { Wait::Poll });
+        if asleep {
+            self.wakeup.be_awake();
+        }
+        self.reap(completed);
+        entered
+    }
+
+    fn in_flight(&self) -> usize {
+        self.table.in_flight()
+    }
+
+    #[allow(clippy::mem_forget)] // the kernel may still write to the blocks
+    fn drain(&mut self, bound: Duration) -> Drained {
+        let clock = SystemClock::new();
+        let deadline = clock.now() + bound;
+        let mut completed = std::mem::take(&mut self.reports);
+        self.recall_overflow(&mut completed);
+        for key in self.table.keys_in_flight() {
+            self.cancel(key);
+        }
+        let mut wait = Wait::Poll;
+        while self.in_flight() > 0 {
+            if self.overflow.is_empty() {
+                let everything = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+                self.push(quiet(everything));
+            }
+            // A wake is left for the turn that comes after: a drain ends when it ends.
+            let entered = self.enter(wait);
+            self.reap(&mut completed);
+            let left = deadline - clock.now();
+            if entered.is_err() || left.is_zero() {
+                break;
+            }
+            wait = Wait::For(left.min(DRAIN_INTERVAL));
+        }
+        self.reports = completed;
+        let leaked = self.table.leak();
+        if leaked > 0 {
+            std::mem::forget(self.blocks.clone());
+        }
+        Drained { leaked }
+    }
+
+    fn unparker(&self) -> Unparker {
+        self.wakeup.unparker()
+    }
+
+    fn statistics(&self) -> DriverStatistics {
+        self.table.statistics
+    }
+
+    fn buffer(&mut self) -> Lease {
+        self.pool.lease()
+    }
+
+    fn likely_readable(&self, on: &Descriptor) -> bool {
+        on.likely_readable()
+    }
+
+    fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+        let result = socket::try_receive(from, into);
+        match &result {
+            // What did not fit is still there.
+            Ok(count) => from.set_likely_readable(*count == into.len()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                from.set_likely_readable(false);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.in_flight() > 0 {
+            self.drain(DROP_BOUND);
+        }
+        // To close the ring would end the registration as well, but later, in a thread of the
+        // kernel, when the blocks may be gone. If there is none, this fails and may.
+        drop(self.ring.submitter().unregister_buf_ring(buffers::GROUP));
+    }
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring")
+            .field("ring", &self.ring)
+            .field("overflow", &self.overflow.len())
+            .field("in_flight", &self.in_flight())
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,589 @@
+//! The driver against the real kernel: what is the ring's own, beside what the conformance suite
+//! asks of every driver.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc;
+
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::driver::Family;
+use crate::op::{Accept, Connect, Interest, Ready, Receive, Send, is_cancelled};
+
+/// More turns than anything here takes, and longer ones.
+const TURNS: usize = 1000;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn driver(entries: u32, blocks: u16) -> Uring {
+    Uring::over(setup::ring(entries).unwrap(), blocks).unwrap()
+}
+
+fn pair() -> (Descriptor, Descriptor) {
+    let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    (
+        Descriptor::from_socket(near).unwrap(),
+        Descriptor::from_socket(far).unwrap(),
+    )
+}
+
+fn listener(driver: &mut Uring) -> (Descriptor, SocketAddr) {
+    let listener = driver.socket(Family::V4).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    driver.bind(&listener, &any, false).unwrap();
+    driver.listen(&listener, 16).unwrap();
+    let address = driver.local_address(&listener).unwrap();
+    (listener, address)
+}
+
+/// Both ends of a connection over the loopback.
+fn connection(driver: &mut Uring) -> (Descriptor, Descriptor) {
+    let (listener, address) = listener(driver);
+    let socket = driver.socket(Family::V4).unwrap();
+    let accept = submit(driver, Accept::new(listener));
+    let connect = submit(driver, Connect::new(socket, address));
+    let client = finish(driver, connect).into_connected().unwrap();
+    let server = finish(driver, accept).into_accepted().unwrap();
+    (client, server)
+}
+
+fn submit(driver: &mut Uring, operation: impl Into<Operation>) -> Key {
+    driver.submit(operation.into(), Token(0))
+}
+
+/// Turns until `count` operations have ended.
+fn turn_until(driver: &mut Uring, count: usize) -> Vec<Completed> {
+    let mut completed = Vec::new();
+    for _ in 0..TURNS {
+        if completed.len() >= count {
+            break;
+        }
+        driver.turn(Wait::For(PATIENCE), &mut completed).unwrap();
+    }
+    assert_eq!(completed.len(), count);
+    completed
+}
+
+/// Turns until the operation has ended, and takes it.
+fn finish(driver: &mut Uring, key: Key) -> Finished {
+    let mut completed = Vec::new();
+    for _ in 0..TURNS {
+        if let Some(finished) = driver.take(key) {
+            return finished;
+        }
+        driver.turn(Wait::For(PATIENCE), &mut completed).unwrap();
+    }
+    panic!("{key:?} does not end");
+}
+
+/// Lets the kernel take what was submitted.
+fn settle_in(driver: &mut Uring) {
+    let mut completed = Vec::new();
+    driver.turn(Wait::Poll, &mut completed).unwrap();
+    assert_eq!(completed, []);
+}
+
+fn send_now(driver: &mut Uring, to: &Descriptor, data: &[u8]) {
+    assert_eq!(driver.try_send(to, data).unwrap(), data.len());
+}
+
+#[test]
+fn bytes_cross_a_connection_over_the_loopback() {
+    let mut driver = Uring::new(None).unwrap();
+    let (client, server) = connection(&mut driver);
+    for end in [&client, &server] {
+        assert!(end.socket().unwrap().nonblocking().unwrap());
+        let flags = rustix::io::fcntl_getfd(end).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+    let send = submit(&mut driver, Send::new(client.clone(), b"over".as_slice()));
+    let (_, sent) = finish(&mut driver, send).into_sent();
+    assert_eq!(sent.unwrap(), 4);
+    let receive = submit(&mut driver, Receive::new(server.clone()));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"over");
+    driver.shutdown_send(&client).unwrap();
+    let receive = submit(&mut driver, Receive::new(server));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"", "an end of file is an empty lease");
+    assert_eq!(driver.statistics().buffers_exhausted, 0);
+}
+
+#[test]
+fn a_refused_connect_says_so() {
+    let mut driver = driver(8, 4);
+    let closed = driver.socket(Family::V4).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    driver.bind(&closed, &any, false).unwrap();
+    let address = driver.local_address(&closed).unwrap();
+    let socket = driver.socket(Family::V4).unwrap();
+    let connect = submit(&mut driver, Connect::new(socket, address));
+    let error = finish(&mut driver, connect).into_connected().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_send_goes_on_until_all_is_sent() {
+    let mut driver = driver(8, 4);
+    let (client, server) = connection(&mut driver);
+    let data: Vec<u8> = (0..4_000_000_u32).map(|n| n as u8).collect();
+    let send = submit(&mut driver, Send::new(client, data.clone()));
+    let mut received = Vec::new();
+    while received.len() < data.len() {
+        let receive = submit(&mut driver, Receive::new(server.clone()));
+        received.extend_from_slice(&finish(&mut driver, receive).into_received().unwrap());
+    }
+    let (_, sent) = finish(&mut driver, send).into_sent();
+    assert_eq!(sent.unwrap() as usize, data.len());
+    assert!(received == data);
+}
+
+#[test]
+fn a_poll_with_nothing_to_do_makes_no_system_call() {
+    let mut driver = driver(8, 4);
+    let (near, _far) = pair();
+    submit(&mut driver, Receive::new(near));
+    settle_in(&mut driver);
+    let before = driver.statistics().enters;
+    for _ in 0..10 {
+        settle_in(&mut driver);
+    }
+    assert_eq!(driver.statistics().enters, before);
+    assert_eq!(driver.in_flight(), 1);
+}
+
+#[test]
+fn a_poll_finds_what_has_come_since() {
+    let mut driver = driver(8, 4);
+    let (near, far) = pair();
+    let receive = submit(&mut driver, Receive::new(near));
+    settle_in(&mut driver);
+    send_now(&mut driver, &far, b"x");
+    let mut completed = Vec::new();
+    driver.turn(Wait::Poll, &mut completed).unwrap();
+    assert_eq!(completed.len(), 1);
+    let bytes = driver.take(receive).unwrap().into_received().unwrap();
+    assert_eq!(&*bytes, b"x");
+}
+
+#[test]
+fn a_wait_is_over_when_its_time_is_up() {
+    let mut driver = driver(8, 4);
+    let mut completed = Vec::new();
+    let before = driver.statistics().enters;
+    driver
+        .turn(Wait::For(Duration::from_nanos(1)), &mut completed)
+        .unwrap();
+    assert_eq!(completed, []);
+    assert_eq!(driver.statistics().enters, before + 1);
+}
+
+#[test]
+fn one_call_submits_and_waits() {
+    let mut driver = driver(8, 4);
+    settle_in(&mut driver);
+    let (near, far) = pair();
+    send_now(&mut driver, &far, b"x");
+    let before = driver.statistics().enters;
+    submit(&mut driver, Receive::new(near));
+    turn_until(&mut driver, 1);
+    assert_eq!(driver.statistics().enters, before + 1);
+}
+
+#[test]
+fn a_full_queue_loses_no_submission() {
+    let mut driver = driver(2, 4);
+    let (near, _far) = pair();
+    for number in 0..500 {
+        let ready = Ready::new(near.clone(), Interest::Writable);
+        driver.submit(ready.into(), Token(number));
+    }
+    let completed = turn_until(&mut driver, 500);
+    let mut tokens: Vec<u64> = completed.iter().map(|done| done.token.0).collect();
+    tokens.sort_unstable();
+    assert!(tokens.into_iter().eq(0..500));
+    assert!(driver.statistics().overflowed > 0);
+    assert_eq!(driver.in_flight(), 0);
+}
+
+#[test]
+fn a_full_queue_loses_no_cancel() {
+    let mut driver = driver(2, 4);
+    let (near, _far) = pair();
+    let keys: Vec<Key> = (0..300)
+        .map(|_| submit(&mut driver, Receive::new(near.clone())))
+        .collect();
+    // Half of the cancels follow their submission into the overflow, half come when it is parked.
+    let (early, late) = keys.split_at(150);
+    for &key in early {
+        driver.cancel(key);
+    }
+    turn_until(&mut driver, 150);
+    for &key in late {
+        driver.cancel(key);
+    }
+    turn_until(&mut driver, 150);
+    for key in keys {
+        let error = driver.take(key).unwrap().into_received().unwrap_err();
+        assert!(is_cancelled(&error));
+    }
+    let statistics = driver.statistics();
+    assert_eq!(statistics.cancels, 300);
+    assert_eq!(statistics.cancelled, 300);
+}
+
+#[test]
+fn more_completions_than_the_queue_holds_are_all_reported() {
+    let mut driver = driver(64, 4);
+    let (near, _far) = pair();
+    let count = 3 * driver.ring.parameters().cq_entries() as usize;
+    for _ in 0..count {
+        submit(&mut driver, Ready::new(near.clone(), Interest::Writable));
+    }
+    turn_until(&mut driver, count);
+    assert_eq!(driver.in_flight(), 0);
+}
+
+#[test]
+fn a_refused_call_leaves_its_submissions_in_the_queue() {
+    let mut driver = driver(4, 4);
+    let (near, far) = pair();
+    let receive = submit(&mut driver, Receive::new(near));
+    send_now(&mut driver, &far, b"patience");
+    driver.ring.refuse = 3;
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"patience");
+    assert_eq!(driver.ring.refuse, 0);
+}
+
+#[test]
+fn success_wins_over_a_cancel_that_comes_with_it() {
+    let mut driver = driver(8, 4);
+    let (near, far) = pair();
+    send_now(&mut driver, &far, b"first");
+    let receive = submit(&mut driver, Receive::new(near));
+    driver.cancel(receive);
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"first");
+}
+
+#[test]
+fn a_cancelled_receive_takes_nothing_from_the_socket() {
+    let mut driver = driver(8, 4);
+    let (near, far) = pair();
+    let receive = submit(&mut driver, Receive::new(near.clone()));
+    settle_in(&mut driver);
+    // Both are on their way now: the kernel may decide either way, but only one way.
+    send_now(&mut driver, &far, b"either");
+    driver.cancel(receive);
+    let bytes = match finish(&mut driver, receive).into_received() {
+        Ok(bytes) => bytes.to_vec(),
+        Err(error) => {
+            assert!(is_cancelled(&error));
+            let mut bytes = [0; 16];
+            let count = driver.try_receive(&near, &mut bytes).unwrap();
+            bytes[..count].to_vec()
+        }
+    };
+    assert_eq!(bytes, b"either");
+}
+
+#[test]
+fn a_cancel_ends_every_kind_of_wait() {
+    let mut driver = driver(8, 4);
+    let (near, _far) = pair();
+    let (listener, _) = listener(&mut driver);
+    let waits: [Operation; 3] = [
+        Receive::new(near.clone()).into(),
+        Ready::new(near, Interest::Readable).into(),
+        Accept::new(listener).into(),
+    ];
+    let keys = waits.map(|wait| submit(&mut driver, wait));
+    settle_in(&mut driver);
+    for key in keys {
+        driver.cancel(key);
+        driver.cancel(key);
+    }
+    turn_until(&mut driver, 3);
+    for key in keys {
+        let finished = driver.take(key).unwrap();
+        assert!(is_cancelled(&finished.result.unwrap_err()));
+        assert!(driver.take(key).is_none());
+    }
+    assert_eq!(driver.statistics().cancels, 3, "each is asked for once");
+}
+
+#[test]
+fn a_receive_gets_a_block_although_every_lease_is_held() {
+    let mut driver = driver(8, 2);
+    let (near, far) = pair();
+    let mut held = Vec::new();
+    for round in 0..5_u8 {
+        send_now(&mut driver, &far, &[round; 100]);
+        let receive = submit(&mut driver, Receive::new(near.clone()));
+        held.push(finish(&mut driver, receive).into_received().unwrap());
+    }
+    for (round, lease) in (0..).zip(&held) {
+        assert_eq!(&**lease, [round; 100]);
+    }
+    assert_eq!(driver.statistics().buffers_exhausted, 3);
+    // What is given back is used again.
+    held.clear();
+    send_now(&mut driver, &far, b"again");
+    let receive = submit(&mut driver, Receive::new(near));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"again");
+    assert_eq!(driver.statistics().buffers_exhausted, 3);
+}
+
+#[test]
+fn waiting_receives_hold_no_block() {
+    let mut driver = driver(64, 2);
+    let pairs: Vec<_> = (0..50).map(|_| pair()).collect();
+    let keys: Vec<_> = pairs
+        .iter()
+        .map(|(near, _)| submit(&mut driver, Receive::new(near.clone())))
+        .collect();
+    settle_in(&mut driver);
+    assert_eq!(driver.statistics().buffers_exhausted, 0);
+    for ((_, far), key) in pairs.iter().zip(keys) {
+        send_now(&mut driver, far, b"one at a time");
+        let bytes = finish(&mut driver, key).into_received().unwrap();
+        assert_eq!(&*bytes, b"one at a time");
+    }
+    assert_eq!(driver.statistics().buffers_exhausted, 0);
+}
+
+#[test]
+fn a_receive_without_blocks_can_be_cancelled() {
+    let mut driver = driver(8, 1);
+    let (near, far) = pair();
+    send_now(&mut driver, &far, b"x");
+    let receive = submit(&mut driver, Receive::new(near.clone()));
+    let _held = finish(&mut driver, receive).into_received().unwrap();
+    let receive = submit(&mut driver, Receive::new(near.clone()));
+    settle_in(&mut driver);
+    driver.cancel(receive);
+    let error = finish(&mut driver, receive).into_received().unwrap_err();
+    assert!(is_cancelled(&error));
+}
+
+#[test]
+fn a_receive_uses_the_block_that_it_brings() {
+    let mut driver = driver(8, 1);
+    let (near, far) = pair();
+    let mut receive = Receive::new(near);
+    let own = Pool::new(100, 1);
+    receive.into = Some(own.lease());
+    let receive = submit(&mut driver, receive);
+    settle_in(&mut driver);
+    send_now(&mut driver, &far, b"mine");
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"mine");
+    assert_eq!(bytes.capacity(), 100);
+    drop(bytes);
+    assert_eq!(own.leased(), 0);
+}
+
+#[test]
+fn what_an_abandoned_receive_won_is_stashed() {
+    let mut driver = driver(8, 4);
+    let (near, far) = pair();
+    send_now(&mut driver, &far, b"won");
+    // Forgetting the key is all that a submitter who forgets its future does.
+    let receive = submit(&mut driver, Receive::new(near.clone()));
+    assert!(driver.abandon(receive));
+    assert_eq!(near.orphans(crate::Direction::Receive), 1);
+    let completed = turn_until(&mut driver, 1);
+    assert!(completed[0].orphan);
+    assert_eq!(near.orphans(crate::Direction::Receive), 0);
+    let bytes = near.stashed_receive().unwrap().unwrap();
+    assert_eq!(&*bytes, b"won");
+    assert!(driver.take(receive).is_none());
+}
+
+#[test]
+fn an_abandoned_receive_that_won_nothing_leaves_nothing() {
+    let mut driver = driver(8, 4);
+    let (near, far) = pair();
+    let receive = submit(&mut driver, Receive::new(near.clone()));
+    settle_in(&mut driver);
+    assert!(driver.abandon(receive));
+    let completed = turn_until(&mut driver, 1);
+    assert!(completed[0].orphan);
+    assert!(near.stashed_receive().is_none());
+    send_now(&mut driver, &far, b"later");
+    let mut bytes = [0; 16];
+    assert_eq!(driver.try_receive(&near, &mut bytes).unwrap(), 5);
+}
+
+#[test]
+fn what_an_abandoned_accept_won_is_stashed() {
+    let mut driver = driver(8, 4);
+    let (listener, address) = listener(&mut driver);
+    let socket = driver.socket(Family::V4).unwrap();
+    let connect = submit(&mut driver, Connect::new(socket, address));
+    let client = finish(&mut driver, connect).into_connected().unwrap();
+    let accept = submit(&mut driver, Accept::new(listener.clone()));
+    assert!(driver.abandon(accept));
+    turn_until(&mut driver, 1);
+    let server = listener.stashed_accept().unwrap();
+    assert_eq!(
+        driver.peer_address(&server).unwrap(),
+        driver.local_address(&client).unwrap()
+    );
+}
+
+#[test]
+fn a_receive_tells_whether_more_is_waiting() {
+    let mut driver = driver(8, 4);
+    let (client, server) = connection(&mut driver);
+    let data = vec![7; buffers::BLOCK_SIZE as usize + 1];
+    let send = submit(&mut driver, Send::new(client.clone(), data));
+    finish(&mut driver, send).into_sent().1.unwrap();
+    assert!(!driver.likely_readable(&server));
+    let receive = submit(&mut driver, Receive::new(server.clone()));
+    let first = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(first.len(), buffers::BLOCK_SIZE as usize);
+    assert!(driver.likely_readable(&server));
+    let receive = submit(&mut driver, Receive::new(server.clone()));
+    let rest = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(rest.len(), 1);
+    assert!(!driver.likely_readable(&server));
+    // On a socket known to be empty the next receive waits before it tries, and still comes back.
+    let receive = submit(&mut driver, Receive::new(server.clone()));
+    settle_in(&mut driver);
+    send_now(&mut driver, &client, b"more");
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"more");
+}
+
+#[test]
+fn another_thread_ends_a_wait() {
+    const ROUNDS: usize = 200;
+    let mut driver = driver(8, 4);
+    let unparker = driver.unparker();
+    let (ask, asked) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for () in asked {
+                unparker.unpark();
+            }
+        });
+        for _ in 0..ROUNDS {
+            ask.send(()).unwrap();
+            // Returns only because of the wake, whether that came before the wait or in it.
+            driver.turn(Wait::Forever, &mut Vec::new()).unwrap();
+        }
+        drop(ask);
+    });
+}
+
+#[test]
+fn a_wake_before_the_wait_ends_it() {
+    let mut driver = driver(8, 4);
+    driver.unparker().unpark();
+    driver.turn(Wait::Poll, &mut Vec::new()).unwrap();
+    // A poll is no wait, so the wake is still due.
+    driver
+        .turn(Wait::For(Duration::MAX), &mut Vec::new())
+        .unwrap();
+}
+
+#[test]
+fn a_wake_is_heard_again_after_a_cancel_of_everything() {
+    let mut driver = driver(8, 4);
+    let (near, _far) = pair();
+    submit(&mut driver, Receive::new(near));
+    assert_eq!(driver.drain(PATIENCE).leaked, 0);
+    turn_until(&mut driver, 1);
+    let unparker = driver.unparker();
+    std::thread::scope(|scope| {
+        scope.spawn(|| unparker.unpark());
+        driver.turn(Wait::Forever, &mut Vec::new()).unwrap();
+    });
+}
+
+#[test]
+fn a_drain_leaves_nothing_in_flight() {
+    let mut driver = driver(2, 4);
+    let (near, _far) = pair();
+    let (listener, _) = listener(&mut driver);
+    let early = submit(&mut driver, Receive::new(near.clone()));
+    settle_in(&mut driver);
+    let mut keys = vec![early, submit(&mut driver, Accept::new(listener))];
+    // Some of these the kernel has never heard of.
+    for _ in 0..20 {
+        keys.push(submit(&mut driver, Receive::new(near.clone())));
+    }
+    assert!(driver.abandon(early));
+    let drained = driver.drain(PATIENCE);
+    assert_eq!(drained.leaked, 0);
+    assert_eq!(driver.in_flight(), 0);
+    let mut completed = Vec::new();
+    driver.turn(Wait::Forever, &mut completed).unwrap();
+    assert_eq!(completed.len(), keys.len(), "each token is still reported");
+    assert_eq!(completed.iter().filter(|done| done.orphan).count(), 1);
+    for &key in &keys[1..] {
+        let finished = driver.take(key).unwrap();
+        assert!(is_cancelled(&finished.result.unwrap_err()));
+    }
+    assert_eq!(driver.drain(PATIENCE).leaked, 0);
+}
+
+// The sanitizer would report the leak that this test is about.
+#[cfg(not(asan))]
+#[test]
+fn what_the_kernel_does_not_give_back_is_leaked() {
+    let mut driver = driver(4, 4);
+    let (near, far) = pair();
+    submit(&mut driver, Receive::new(near.clone()));
+    driver.ring.refuse = u32::MAX;
+    let drained = driver.drain(Duration::from_millis(3));
+    assert_eq!(drained.leaked, 1);
+    assert_eq!(driver.in_flight(), 0);
+    // When the kernel comes round after all, the late completion is nobody's.
+    driver.ring.refuse = 0;
+    send_now(&mut driver, &far, b"late");
+    let mut completed = Vec::new();
+    driver
+        .turn(Wait::For(Duration::from_millis(1)), &mut completed)
+        .unwrap();
+    assert_eq!(completed, []);
+}
+
+#[test]
+fn dropping_a_driver_ends_what_is_in_flight() {
+    let mut driver = driver(2, 4);
+    let (near, far) = pair();
+    for _ in 0..10 {
+        submit(&mut driver, Receive::new(near.clone()));
+    }
+    settle_in(&mut driver);
+    submit(&mut driver, Send::new(near.clone(), vec![1; 10_000_000]));
+    drop(driver);
+    // The operations have let go of the descriptor, so this closes it.
+    drop(near);
+    let mut driver = self::driver(2, 4);
+    loop {
+        let receive = submit(&mut driver, Receive::new(far.clone()));
+        if finish(&mut driver, receive)
+            .into_received()
+            .unwrap()
+            .is_empty()
+        {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_lease_outlives_its_driver() {
+    let mut driver = driver(8, 2);
+    let (near, far) = pair();
+    send_now(&mut driver, &far, b"kept");
+    let receive = submit(&mut driver, Receive::new(near));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    drop(driver);
+    assert_eq!(&*bytes, b"kept");
+}
