@@ -16,6 +16,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Offence> {
         offences.extend(calls(path, &source));
         offences.extend(unfinished(path, &source));
         offences.extend(dead_code(path, &source));
+        offences.extend(seeded_tests(path, &source));
     }
     offences.extend(root(tree));
     offences.extend(test_modules(tree));
@@ -169,6 +170,29 @@ fn is_code(line: &str) -> bool {
         || attribute
         || block && (item || branch)
         || statement && (item || assignment || import || call || call_at_once)
+}
+
+/// The simulation stage of `ci.rs` finds by name what takes seeds.
+fn seeded_tests(path: &str, source: &Source<'_>) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    let mut seeded = false;
+    for three in source.tokens.windows(3) {
+        match [three[0].text, three[1].text, three[2].text] {
+            ["(" | ",", "seeds", "="] => seeded = true,
+            ["fn", name, _] => {
+                if std::mem::take(&mut seeded) && path.contains("tests/") && !name.contains("seed")
+                {
+                    offences.push(Offence::new(
+                        format!("{path}:{}", three[1].line),
+                        format!("`{name}` runs under several seeds and does not say so"),
+                        "put `seed` into its name, as in `…_under_every_seed`: by that it is found and run under more",
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    offences
 }
 
 /// What a visitor finds at the root; work notes are not among it.
@@ -441,6 +465,15 @@ mod tests {
         check_files(
             &[("src/lib.rs", "//! Head.\n/// let x = 1;\n// let x = 1;")],
             &["src/lib.rs:3: code in a comment"],
+        );
+    }
+
+    #[test]
+    fn a_test_of_many_seeds_says_so() {
+        let text = "//! Head.\n#[trio::test(seeds = 9)]\nasync fn n7_x_under_every_seed() {}\n#[trio::test(seed = 1, seeds = 9)]\nasync fn n8_y() { let seeds = 1; }\nfn z() {}";
+        check_files(
+            &[("tests/it/a.rs", text)],
+            &["tests/it/a.rs:5: `n8_y` runs under several seeds and does not say so"],
         );
     }
 
