@@ -152,7 +152,7 @@ fn deny() -> Result<Outcome, String> {
         return Ok(Outcome::Skipped("cargo-deny is not installed"));
     }
     quietly(Cargo::new(
-        "deny --offline --log-level error check licenses bans sources",
+        "deny --log-level error check licenses bans sources",
     ))
 }
 
