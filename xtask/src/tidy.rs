@@ -86,6 +86,7 @@ const CALLS: &[Call] = &[
             "benches/",
             "io/tests/",
             "net/tests/",
+            "platform/src/polling/tests.rs",
             "platform/tests/",
             "runtime/src/thread/",
             "tests/",
