@@ -1,1 +1,61 @@
-//! shell
+//! The attributes `#[trio::main]` and `#[trio::test]`.
+//!
+//! Each turns an `async fn` into a plain one that runs it. What they write is what a user could
+//! write: calls of `trio::run` and of `trio::Builder`, and nothing hidden. The few tokens that they
+//! have to understand are read by hand, so that nobody builds a parser of Rust for their sake.
+
+#![forbid(unsafe_code)]
+
+mod expand;
+mod function;
+mod options;
+mod tokens;
+
+use proc_macro::TokenStream;
+
+/// Runs an `async fn` as the main task of the program.
+///
+/// The function takes no arguments and may return whatever a `main` may return. It becomes
+///
+/// ```text
+/// fn main() -> Result<()> {
+///     async fn main() -> Result<()> { … }
+///     trio::run(main())
+/// }
+/// ```
+///
+/// # Options
+///
+/// | Option               | Meaning                                                            |
+/// |----------------------|--------------------------------------------------------------------|
+/// | `backend = "io_uring"` or `"polling"` | This backend, or a clear failure if it cannot run |
+///
+/// Whatever else a run can be told is told to `trio::Builder` in a `main` of your own.
+#[proc_macro_attribute]
+#[cfg_attr(not(test), allow(clippy::useless_conversion))] // the tests have tokens of their own
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::main(options.into(), item.into()).into()
+}
+
+/// Makes an `async fn` a test.
+///
+/// The function takes no arguments and may return whatever a test may return. Other attributes,
+/// such as `#[should_panic]`, stay on it.
+///
+/// # Options
+///
+/// | Option                 | Meaning                                                          |
+/// |------------------------|------------------------------------------------------------------|
+/// | `backend = "io_uring"`, `"polling"` or `"simulation"` | This backend, or a failure if it cannot run |
+/// | `backend = "all"`      | Once on each of the three; a failure says on which               |
+/// | `clock = "autojump"`   | Virtual time that jumps to the next deadline when all tasks wait; the simulation always has it |
+/// | `seed = 7`             | The seed of everything that is left to chance                    |
+/// | `seeds = 100`          | Once under each of so many seeds, from `seed` or 0 upward; a failure says under which |
+///
+/// With `seeds`, the environment variable `TRIO_SIM_SEEDS` adds more of them, as numbers separated
+/// by commas.
+#[proc_macro_attribute]
+#[cfg_attr(not(test), allow(clippy::useless_conversion))] // the tests have tokens of their own
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::test(options.into(), item.into()).into()
+}

@@ -62,7 +62,7 @@ fn internet(address: &socket2::SockAddr) -> io::Result<SocketAddr> {
 pub(crate) fn prepare_stream(descriptor: &Descriptor) {
     if let Ok(socket) = descriptor.socket() {
         // A connection that the peer has already reset refuses options; the first use reports that.
-        let _ = socket.set_tcp_nodelay(true);
+        drop(socket.set_tcp_nodelay(true));
     }
 }
 

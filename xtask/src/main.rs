@@ -1,2 +1,73 @@
-//! x
-fn main() {}
+//! What a machine can check about the tree, so that review is about design.
+//!
+//! - `cargo xtask ci [STAGE…]` runs every check there is, or the stages named, and is what
+//!   continuous integration runs.
+//! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
+//! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
+//! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
+//!
+//! Every complaint names its place and its remedy. New checks join these commands.
+
+#![forbid(unsafe_code)]
+
+mod ci;
+mod edges;
+mod semantics;
+mod source;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use tree::{Offence, Tree};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  ci [STAGE…]   every check, or the stages named
+  tidy          what the tree promises about itself
+  semantics     each guarantee has a test, and each numbered test its guarantee
+  asan          the tests of everything unsafe, under AddressSanitizer";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["ci", stages @ ..] => ci::run(stages),
+        ["tidy"] => tidy().and_then(report),
+        ["semantics"] => semantics().and_then(report),
+        ["asan"] => ci::run(&["asan"]),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything `tidy` has to say about the tree on disk.
+fn tidy() -> Result<Vec<Offence>, String> {
+    let tree = Tree::read()?;
+    let mut offences = tidy::check(&tree);
+    offences.extend(edges::check(&edges::Package::all()?));
+    Ok(offences)
+}
+
+/// Everything `semantics` has to say about the tree on disk.
+fn semantics() -> Result<Vec<Offence>, String> {
+    semantics::check(&Tree::read()?)
+}
+
+/// One paragraph an offence, or nothing if there is none.
+fn report(offences: Vec<Offence>) -> Result<(), String> {
+    if offences.is_empty() {
+        return Ok(());
+    }
+    let paragraphs: Vec<String> = offences.iter().map(Offence::to_string).collect();
+    let count = offences.len();
+    let noun = if count == 1 { "offence" } else { "offences" };
+    Err(format!("{}\n{count} {noun}", paragraphs.join("\n")))
+}

@@ -1,0 +1,362 @@
+//! Every check there is, one line and its time each.
+//!
+//! The quick stages come first. The tests come last and are the only ones whose output passes
+//! through, so that what Cargo says of them stands at the end; of the others a reader wants the
+//! output only if they fail. A stage that fails does not hide the next.
+//!
+//! Three builds are paid for: clippy's and rustdoc's (which stop before code is generated), the
+//! one that examples, benches and tests share, and the one of AddressSanitizer, which has a folder
+//! of its own so that neither of the others is built again because of it.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::edges::{Package, cargo};
+use crate::tree::{git, root};
+use crate::{report, semantics, tidy};
+
+struct Stage {
+    name: &'static str,
+    run: fn() -> Result<Outcome, String>,
+}
+
+/// How a stage ended that did not fail.
+enum Outcome {
+    Passed,
+    /// There was nothing to do, or no way to do it here.
+    Skipped(&'static str),
+}
+
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "fmt",
+        run: fmt,
+    },
+    Stage {
+        name: "tidy",
+        run: || tidy().and_then(report).map(|()| Outcome::Passed),
+    },
+    Stage {
+        name: "semantics",
+        run: || semantics().and_then(report).map(|()| Outcome::Passed),
+    },
+    Stage {
+        name: "clippy",
+        run: clippy,
+    },
+    Stage {
+        name: "docs",
+        run: docs,
+    },
+    Stage {
+        name: "deny",
+        run: deny,
+    },
+    Stage {
+        name: "examples",
+        run: examples,
+    },
+    Stage {
+        name: "benches",
+        run: benches,
+    },
+    Stage {
+        name: "asan",
+        run: asan,
+    },
+    Stage {
+        name: "simulation",
+        run: simulation,
+    },
+    Stage {
+        name: "tests",
+        run: tests,
+    },
+    Stage {
+        name: "doctests",
+        run: doctests,
+    },
+];
+
+/// Runs the stages named in `wanted`, or all.
+pub(crate) fn run(wanted: &[&str]) -> Result<(), String> {
+    let known = |name: &&str| STAGES.iter().any(|stage| stage.name == *name);
+    if let Some(name) = wanted.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        return Err(format!(
+            "there is no stage `{name}`; there are: {}",
+            names.join(", ")
+        ));
+    }
+    let stages = STAGES
+        .iter()
+        .filter(|stage| wanted.is_empty() || wanted.contains(&stage.name));
+    let failed: Vec<&str> = stages
+        .filter(|stage| !run_stage(stage))
+        .map(|stage| stage.name)
+        .collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "failed; to run it again: cargo xtask ci {}",
+            failed.join(" ")
+        ))
+    }
+}
+
+/// Runs one stage, prints its line, and returns whether it passed.
+fn run_stage(stage: &Stage) -> bool {
+    let (result, took) = timed(stage.run);
+    let seconds = took.as_secs_f64();
+    let line = |word: &str| println!("{:<11} {word:<7} {seconds:>6.1} s", stage.name);
+    match &result {
+        Ok(Outcome::Passed) => line("ok"),
+        Ok(Outcome::Skipped(why)) => println!("{:<11} skipped: {why}", stage.name),
+        Err(output) => {
+            println!("{}", output.trim_end());
+            line("FAILED");
+        }
+    }
+    result.is_ok()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a stage takes is asked of no run"
+)]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = work();
+    (value, start.elapsed())
+}
+
+fn fmt() -> Result<Outcome, String> {
+    quietly(Cargo::new("fmt --all --check"))
+}
+
+fn clippy() -> Result<Outcome, String> {
+    quietly(Cargo::new(
+        "clippy --workspace --all-targets --quiet -- -D warnings",
+    ))
+}
+
+/// Private items too, so that internal links stay true.
+fn docs() -> Result<Outcome, String> {
+    let doc = Cargo::new("doc --workspace --no-deps --document-private-items --quiet");
+    quietly(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn deny() -> Result<Outcome, String> {
+    if !is_installed("deny") {
+        return Ok(Outcome::Skipped("cargo-deny is not installed"));
+    }
+    quietly(Cargo::new(
+        "deny --log-level error check licenses bans sources",
+    ))
+}
+
+fn examples() -> Result<Outcome, String> {
+    quietly(Cargo::new("build --workspace --examples --quiet"))
+}
+
+/// Each bench runs its cases once: `cargo test` does not pass the `--bench` that asks for more.
+fn benches() -> Result<Outcome, String> {
+    let packages = Package::all()?;
+    if packages
+        .iter()
+        .all(|package| package.targets("bench").next().is_none())
+    {
+        return Ok(Outcome::Skipped("there are no benches"));
+    }
+    quietly(Cargo::new("test --workspace --bench * --quiet"))
+}
+
+/// The crates that hold unsafe code with all their tests, and the public promise in `tests/it`.
+fn asan() -> Result<Outcome, String> {
+    if !cfg!(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_env = "gnu"
+    )) {
+        return Ok(Outcome::Skipped(
+            "needs x86_64 Linux with the GNU C library",
+        ));
+    }
+    let mut test =
+        Cargo::new("test --quiet --target x86_64-unknown-linux-gnu --target-dir target/asan --lib");
+    for package in Package::all()? {
+        let whole = ["trio-platform", "trio-runtime"].contains(&package.name.as_str());
+        if !whole && package.name != "trio" {
+            continue;
+        }
+        test = test.arg("--package").arg(&package.name);
+        for target in package
+            .targets("test")
+            .filter(|target| whole || *target == "it")
+        {
+            test = test.arg("--test").arg(target);
+        }
+    }
+    // Leaks are not looked for: what the tests forget on purpose, and what the kernel does not give
+    // back in time, is leaked by design. A frame under the sanitizer is several times its usual
+    // size, hence the larger stack.
+    let test = test
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", "-Zsanitizer=address --cfg asan")
+        .env(
+            "ASAN_OPTIONS",
+            "detect_leaks=0:detect_stack_use_after_return=1",
+        )
+        .env("RUST_MIN_STACK", "16777216");
+    quietly(test)
+}
+
+/// Small numbers for everyone, and one more that changes with every commit.
+const SEEDS: &str = "0,1,2,3,5,8,13,21,34,55,89,144,233,377,610,987";
+
+/// Runs what has `seed` in its name, under more seeds than it brings along.
+fn simulation() -> Result<Outcome, String> {
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let seeds = format!("{SEEDS},{}", seed_of(&commit)?);
+    let test = Cargo::new(
+        "test --workspace --exclude xtask --exclude trio-macros --tests --no-fail-fast -- seed",
+    );
+    let output = captured(test.env("TRIO_SIM_SEEDS", &seeds))
+        .map_err(|output| format!("{output}\nthe seeds were TRIO_SIM_SEEDS={seeds}"))?;
+    let none = output
+        .lines()
+        .filter(|line| line.starts_with("running "))
+        .all(|line| line == "running 0 tests");
+    Ok(if none {
+        Outcome::Skipped("no test has `seed` in its name")
+    } else {
+        Outcome::Passed
+    })
+}
+
+/// The first half of a commit's hash, as a number.
+fn seed_of(commit: &str) -> Result<u64, String> {
+    let digits = commit.trim().get(..16).unwrap_or_default();
+    u64::from_str_radix(digits, 16)
+        .map_err(|_| format!("`{}` is not the name of a commit", commit.trim()))
+}
+
+/// On a developer's machine nextest, if it is there, because it names what is slow. Elsewhere
+/// `cargo test`, whose words everybody reads.
+fn tests() -> Result<Outcome, String> {
+    let developer = std::env::var_os("CI").is_none() && is_installed("nextest");
+    let words = if developer {
+        "nextest run --workspace"
+    } else {
+        "test --workspace --tests --no-fail-fast"
+    };
+    openly(Cargo::new(words))
+}
+
+fn doctests() -> Result<Outcome, String> {
+    openly(Cargo::new("test --workspace --doc --no-fail-fast"))
+}
+
+/// A call of Cargo at the root of the tree.
+struct Cargo {
+    command: Command,
+    /// What a person would type.
+    typed: String,
+}
+
+impl Cargo {
+    fn new(words: &str) -> Self {
+        let mut command = Command::new(cargo());
+        command.current_dir(root()).stdin(Stdio::null());
+        // These would outweigh the flags of a stage.
+        command
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTDOCFLAGS");
+        let typed = "cargo".to_owned();
+        words.split(' ').fold(Self { command, typed }, Self::arg)
+    }
+
+    fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self.typed = format!("{} {argument}", self.typed);
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+}
+
+/// Runs `cargo` and keeps what it says for the case that it fails.
+fn quietly(cargo: Cargo) -> Result<Outcome, String> {
+    captured(cargo).map(|_| Outcome::Passed)
+}
+
+/// Runs `cargo` and returns what it says on its standard output; all that it said, if it fails.
+fn captured(mut cargo: Cargo) -> Result<String, String> {
+    let output = cargo
+        .command
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", cargo.typed))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    let complained = String::from_utf8_lossy(&output.stderr);
+    Err(format!(
+        "{}\n{said}{complained}{}: {}",
+        cargo.typed, cargo.typed, output.status
+    ))
+}
+
+/// Runs `cargo` and lets everybody listen.
+fn openly(mut cargo: Cargo) -> Result<Outcome, String> {
+    println!("{}", cargo.typed);
+    let status = cargo
+        .command
+        .status()
+        .map_err(|error| format!("cannot run {}: {error}", cargo.typed))?;
+    if status.success() {
+        Ok(Outcome::Passed)
+    } else {
+        Err(format!("{}: {status}", cargo.typed))
+    }
+}
+
+/// Whether Cargo has the subcommand `name`.
+fn is_installed(name: &str) -> bool {
+    captured(Cargo::new(name).arg("--version")).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_of_a_commit_is_half_its_hash() {
+        assert_eq!(
+            seed_of("00000000000000ff11112222333344445555666\n"),
+            Ok(255)
+        );
+        assert!(seed_of("HEAD").is_err());
+    }
+
+    #[test]
+    fn an_unknown_stage_is_refused_before_anything_runs() {
+        let refusal = run(&["fmt", "nonsense"]).expect_err("there is no such stage");
+        assert!(
+            refusal.starts_with("there is no stage `nonsense`; there are: fmt, "),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn every_stage_has_a_name_of_its_own() {
+        let mut names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), STAGES.len());
+    }
+}

@@ -1,0 +1,296 @@
+//! Each guarantee has a test, and each numbered test its guarantee.
+//!
+//! `docs/semantics.md` states the guarantees, each on a line that opens with its number:
+//!
+//! ```text
+//! **N7.** A nursery reports all errors of its children, in the order of their arrival.
+//! **N12.** A nursery is bound to its task. (not in Rust: the compiler sees to it)
+//! ```
+//!
+//! A guarantee is tested by a function whose name opens with the number in lower case, such as
+//! `n7_errors_come_in_order_of_arrival`, or by a file of that name in `tests/ui`, where what must
+//! not compile stands. In a folder of tests every function counts, because a macro may be what
+//! makes it a test; elsewhere only one with an attribute that says so.
+
+use std::collections::BTreeMap;
+
+use crate::source::{Source, Token};
+use crate::tree::{Offence, Tree};
+
+const DOCUMENT: &str = "docs/semantics.md";
+
+/// A guarantee as the document states it.
+#[derive(Debug)]
+struct Guarantee {
+    line: usize,
+    /// Whether the document says that there is nothing to test, because Rust has no such thing.
+    absent: bool,
+}
+
+/// Compares the document with the tests, both ways.
+///
+/// # Errors
+///
+/// If there is no document.
+pub(crate) fn check(tree: &Tree) -> Result<Vec<Offence>, String> {
+    let document = tree
+        .text(DOCUMENT)
+        .ok_or_else(|| format!("there is no {DOCUMENT}: it states what is tested"))?;
+    let (guarantees, mut offences) = guarantees(document);
+    let tests = tests(tree);
+    for (number, guarantee) in &guarantees {
+        let place = format!("{DOCUMENT}:{}", guarantee.line);
+        let prefix = format!("{}_", number.to_lowercase());
+        let tested = tests.iter().find(|(name, _)| name.starts_with(&prefix));
+        match tested {
+            None if !guarantee.absent => offences.push(Offence::new(
+                place,
+                format!("{number} has no test"),
+                format!(
+                    "write one and name it `{prefix}…`, or mark the line `(not in Rust: reason)`"
+                ),
+            )),
+            Some((name, test)) if guarantee.absent => offences.push(Offence::new(
+                place,
+                format!("{number} is said not to be in Rust, and {test} tests it as `{name}`"),
+                "take the mark from the line, or the number from the test",
+            )),
+            _ => {}
+        }
+    }
+    for (name, place) in &tests {
+        let Some(number) = number_of(name).filter(|number| !guarantees.contains_key(number)) else {
+            continue;
+        };
+        if guarantees
+            .keys()
+            .any(|known| family(known) == family(&number))
+        {
+            offences.push(Offence::new(
+                place.clone(),
+                format!("`{name}` tests {number}, which {DOCUMENT} does not state"),
+                format!("state it there on a line that opens with `**{number}.**`, or name the test otherwise"),
+            ));
+        }
+    }
+    Ok(offences)
+}
+
+/// The guarantees by number, and what is wrong with the document itself.
+fn guarantees(document: &str) -> (BTreeMap<String, Guarantee>, Vec<Offence>) {
+    let (mut guarantees, mut offences) = (BTreeMap::new(), Vec::new());
+    for (index, text) in document.lines().enumerate() {
+        let Some((number, statement)) = text
+            .strip_prefix("**")
+            .and_then(|rest| rest.split_once(".**"))
+        else {
+            continue;
+        };
+        if !is_number(number) {
+            continue;
+        }
+        let (line, place) = (index + 1, format!("{DOCUMENT}:{}", index + 1));
+        let mark = statement.split_once("(not in Rust");
+        let reason = mark.map(|(_, rest)| rest.strip_prefix(": ").unwrap_or(")"));
+        if reason.is_some_and(|reason| reason.starts_with(')')) {
+            let remedy = "write `(not in Rust: reason)`";
+            offences.push(Offence::new(
+                place.clone(),
+                format!("{number} does not say why it is not in Rust"),
+                remedy,
+            ));
+        }
+        let guarantee = Guarantee {
+            line,
+            absent: mark.is_some(),
+        };
+        if guarantees.insert(number.to_owned(), guarantee).is_some() {
+            let remedy = "give one of them a number of its own";
+            offences.push(Offence::new(
+                place,
+                format!("{number} is stated twice"),
+                remedy,
+            ));
+        }
+    }
+    (guarantees, offences)
+}
+
+/// The name of every test, and where it stands.
+fn tests(tree: &Tree) -> Vec<(String, String)> {
+    let mut tests = Vec::new();
+    for (path, text) in tree.rust() {
+        if let Some(name) = path
+            .strip_prefix("tests/ui/")
+            .and_then(|name| name.strip_suffix(".rs"))
+        {
+            tests.push((name.to_owned(), path.to_owned()));
+            continue;
+        }
+        let everywhere = path.split('/').any(|part| part == "tests");
+        let source = Source::scan(text);
+        for (index, pair) in source.tokens.windows(2).enumerate() {
+            if pair[0].text == "fn" && (everywhere || is_marked(&source.tokens[..index])) {
+                tests.push((pair[1].text.to_owned(), format!("{path}:{}", pair[1].line)));
+            }
+        }
+    }
+    tests
+}
+
+/// Whether the attributes just before a function hold one that ends in `test`, as in
+/// `#[trio::test(seed = 7)]`. The tokens before belong to another item, which ends in `}` or `;`.
+fn is_marked(before: &[Token<'_>]) -> bool {
+    let item = before
+        .rsplit(|token| matches!(token.text, "}" | ";" | "{"))
+        .next()
+        .unwrap_or_default();
+    item.windows(2)
+        .any(|pair| pair[0].text == "test" && matches!(pair[1].text, "]" | "("))
+}
+
+/// The number that a name opens with: `N7` of `n7_errors_come_in_order`.
+fn number_of(name: &str) -> Option<String> {
+    let (number, _) = name.split_once('_')?;
+    let number = number.to_uppercase();
+    is_number(&number).then_some(number)
+}
+
+/// One or two capitals and digits.
+fn is_number(text: &str) -> bool {
+    let letters = family(text);
+    let digits = &text[letters.len()..];
+    matches!(letters.len(), 1..=2)
+        && !digits.is_empty()
+        && digits.chars().all(|sign| sign.is_ascii_digit())
+}
+
+/// The letters of a number. Names such as `u8_is_read` are in no family that the document knows.
+fn family(number: &str) -> &str {
+    let end = number
+        .find(|sign: char| !sign.is_ascii_uppercase())
+        .unwrap_or(number.len());
+    &number[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is wrong between a document and a file of tests, as `place: what`.
+    #[track_caller]
+    fn check_files(document: &str, files: &[(&str, &str)], expected: &[&str]) {
+        let files = [&[(DOCUMENT, document)], files].concat();
+        let offences = check(&Tree::of(&files)).expect("there is a document");
+        let found: Vec<String> = offences
+            .iter()
+            .map(|offence| format!("{}: {}", offence.place, offence.what))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_guarantee_with_a_test_is_well() {
+        check_files(
+            "# Title\n\n**N7.** Errors.",
+            &[("tests/it/nursery.rs", "#[test]\nfn n7_errors() {}")],
+            &[],
+        );
+        check_files(
+            "**N7.** Errors.",
+            &[("tests/ui/n7_escape.rs", "fn main() {}")],
+            &[],
+        );
+        check_files(
+            "**N7.** Errors.",
+            &[(
+                "platform/tests/conformance.rs",
+                "on_all! { fn n7_errors() {} }",
+            )],
+            &[],
+        );
+        check_files(
+            "**N7.** Errors.",
+            &[(
+                "io/src/a.rs",
+                "#[trio::test(seed = 7)]\npub async fn n7_errors() {}",
+            )],
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_guarantee_without_a_test_is_reported() {
+        check_files(
+            "\n**N7.** Errors.",
+            &[],
+            &["docs/semantics.md:2: N7 has no test"],
+        );
+        check_files(
+            "**N7.** Errors.",
+            &[("tests/it/a.rs", "fn n70_other() {} fn n7() {} // fn n7_x")],
+            &[
+                "docs/semantics.md:1: N7 has no test",
+                "tests/it/a.rs:1: `n70_other` tests N70, which docs/semantics.md does not state",
+            ],
+        );
+    }
+
+    #[test]
+    fn outside_the_folders_of_tests_a_test_is_marked() {
+        let text = "#[test]\nfn other() {}\nfn n7_errors() {}";
+        check_files(
+            "**N7.** Errors.",
+            &[("io/src/a.rs", text)],
+            &["docs/semantics.md:1: N7 has no test"],
+        );
+    }
+
+    #[test]
+    fn a_test_without_its_guarantee_is_reported() {
+        check_files(
+            "**N7.** A.",
+            &[(
+                "tests/it/a.rs",
+                "fn n7_a() {}\nfn n8_b() {}\nfn u8_is_read() {}",
+            )],
+            &["tests/it/a.rs:2: `n8_b` tests N8, which docs/semantics.md does not state"],
+        );
+    }
+
+    #[test]
+    fn what_rust_has_not_needs_no_test_and_has_none() {
+        let document = "**N12.** Bound. (not in Rust: the compiler sees to it)";
+        check_files(document, &[], &[]);
+        check_files(
+            document,
+            &[("tests/it/a.rs", "fn n12_bound() {}")],
+            &[
+                "docs/semantics.md:1: N12 is said not to be in Rust, and tests/it/a.rs:1 tests it as `n12_bound`",
+            ],
+        );
+        check_files(
+            "**N12.** Bound. (not in Rust)",
+            &[],
+            &["docs/semantics.md:1: N12 does not say why it is not in Rust"],
+        );
+    }
+
+    #[test]
+    fn a_number_is_stated_once() {
+        check_files(
+            "**N7.** A.\n**N7.** B.",
+            &[("tests/it/a.rs", "fn n7_a() {}")],
+            &["docs/semantics.md:2: N7 is stated twice"],
+        );
+    }
+
+    #[test]
+    fn other_bold_words_are_no_guarantees() {
+        check_files(
+            "**Note.** Text.\n**N.** Text.\n**ABC1.** Text.\nSee **N7.** there.",
+            &[],
+            &[],
+        );
+    }
+}
