@@ -37,11 +37,7 @@ pub(crate) const GROUP: u16 = 0;
 /// The size of a block in bytes.
 pub(crate) const BLOCK_SIZE: u32 = 16 * 1024;
 
-/// The distance of two blocks. One cache line more than their size, for at a distance of a power of
-/// two the first lines of all blocks, which are the ones in use, would compete for the same few
-/// places in the cache.
-const STRIDE: usize = BLOCK_SIZE as usize + LINE;
-
+/// A cache line: entries and blocks share none.
 const LINE: usize = 64;
 
 /// The blocks of one ring, and the ring of entries that provides them.
@@ -72,7 +68,7 @@ impl Blocks {
         );
         let entries_length =
             (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(LINE);
-        let map_length = entries_length + usize::from(count) * STRIDE;
+        let map_length = entries_length + usize::from(count) * BLOCK_SIZE as usize;
         // SAFETY: an anonymous mapping at an address of the system's choice touches no memory that
         // is in use.
         let map = unsafe {
@@ -137,8 +133,8 @@ impl Blocks {
 
     fn block(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "the kernel names blocks that it was given");
-        // SAFETY: block `id` begins `id` strides after the first, and the mapping holds `count`.
-        unsafe { self.first.add(usize::from(id) * STRIDE) }
+        // SAFETY: block `id` comes `id` blocks after the first, and the mapping holds `count`.
+        unsafe { self.first.add(usize::from(id) * BLOCK_SIZE as usize) }
     }
 
     /// Gives a block to the kernel.
