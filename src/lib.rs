@@ -1,1 +1,64 @@
-//! shell
+//! Structured concurrency on `io_uring`: nurseries, cancel scopes and fast servers.
+//!
+//! ```no_run
+//! use trio::{Result, net::TcpStream};
+//!
+//! async fn echo(stream: TcpStream) -> Result<()> {
+//!     while let Some(data) = stream.receive().await? {
+//!         stream.send_all(data).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! #[trio::main]
+//! async fn main() -> Result<()> {
+//!     trio::serve_tcp(echo, 8000).await
+//! }
+//! ```
+//!
+//! - **Tasks live in nurseries.** [`open_nursery`] returns when everything started in it has ended;
+//!   children may borrow what is around them.
+//! - **Cancellation is a value.** Everything inside a [`CancelScope`] that has been cancelled, by a
+//!   call or a deadline, gets [`Cancelled`] from each operation, cleans up, and returns. Nothing is
+//!   dropped half-way, and a result that beat the cancel is not lost.
+//! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
+//!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
+//!
+//! What exactly is promised, by number, is in `docs/semantics.md` of the repository.
+
+pub use trio_io::aclose_forcefully;
+pub use trio_macros::{main, test};
+pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
+pub use trio_runtime::{
+    Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
+    Cancelled, Checkpoint, ClosedResource, Enter, Error, FailAfter, Join, JoinHandle, Leaves,
+    MoveOn, NestedTooDeeply, Nursery, Result, Sleep, SleepForever, TaskStatus, Time, TooSlow,
+    Usage, backend, checkpoint, current_effective_deadline, current_time, fail_after, fail_at,
+    move_on_after, move_on_at, open_nursery, run, sleep, sleep_forever, sleep_until,
+};
+
+/// Observers of a run.
+pub mod instrument {
+    pub use trio_runtime::{Instrument, Task};
+}
+
+/// Streams, and what every stream promises.
+pub mod io {
+    pub use trio_io::*;
+}
+
+/// TCP: streams, listeners, servers.
+pub mod net {
+    pub use trio_net::*;
+}
+
+/// What the library itself is built on.
+pub mod lowlevel {
+    pub use trio_runtime::lowlevel::*;
+}
+
+/// Clocks and worlds for tests.
+pub mod testing {
+    pub use trio_runtime::Clock;
+    pub use trio_runtime::testing::*;
+}

@@ -1,1 +1,11 @@
-//! shell
+//! TCP: streams, listeners, and servers made of them. Knows no TLS.
+
+#![forbid(unsafe_code)]
+
+mod bind;
+mod serve;
+mod tcp;
+
+pub use bind::Bind;
+pub use serve::{Server, serve_listeners, serve_tcp};
+pub use tcp::{TcpListener, TcpStream, connect_tcp, open_tcp_listeners};

@@ -271,6 +271,14 @@ pub trait Driver {
         socket::try_receive(from, into)
     }
 
+    /// Receives what is there into a block of the pool without waiting; `WouldBlock` if nothing is.
+    fn receive_now(&mut self, from: &Descriptor) -> io::Result<Lease> {
+        let mut lease = self.buffer();
+        let count = self.try_receive(from, lease.block_mut())?;
+        lease.fill_to(count);
+        Ok(lease)
+    }
+
     /// Sends as much of `data` as fits without waiting; `WouldBlock` if nothing does.
     fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         socket::try_send(to, data)

@@ -23,5 +23,9 @@ pub use driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Family, Key, Token, Unparker, Wait,
 };
 pub use fd::{Descriptor, Direction};
-pub use op::{Accept, Connect, Finished, Interest, Operation, Ready, Receive, Send, is_cancelled};
+pub use op::{
+    Accept, AcceptFailure, Connect, Finished, Interest, Operation, Ready, Receive, Send,
+    accept_failure, is_cancelled,
+};
+pub use socket::is_family_unavailable;
 pub use stack::{stack_position, stack_remaining};

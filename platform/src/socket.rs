@@ -89,6 +89,17 @@ pub(crate) fn try_send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize
     retry(|| socket.send_with_flags(data, FLAGS))
 }
 
+/// Whether `error`, from making a socket, means that the system does not have its address family.
+pub fn is_family_unavailable(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    const CODE: i32 = libc::EAFNOSUPPORT;
+    #[cfg(all(unix, not(target_os = "linux")))]
+    const CODE: i32 = 47; // EAFNOSUPPORT of macOS and the BSDs
+    #[cfg(windows)]
+    const CODE: i32 = 10047; // WSAEAFNOSUPPORT
+    error.raw_os_error() == Some(CODE)
+}
+
 /// Repeats `call` while a signal interrupts it.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

@@ -49,6 +49,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 pub struct Builder {
     config: Config,
     clock: Option<Rc<dyn Clock>>,
+    seed: Option<u64>,
     instruments: Instruments,
 }
 
@@ -67,6 +68,14 @@ impl Builder {
     /// Takes the time from `clock` instead of the system.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Rc::new(clock));
+        self
+    }
+
+    /// Runs tasks that are ready at the same time in an order that `seed` decides, the same for the
+    /// same seed. Without a seed they run in the order in which they became ready, which no program
+    /// should depend on.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -121,6 +130,7 @@ impl Builder {
             driver: opened.driver,
             fallback: opened.fallback.map(|error| error.to_string()),
             clock: self.clock,
+            seed: self.seed,
             instruments: self.instruments,
         })
     }

@@ -56,7 +56,7 @@ pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
 ///         trio_runtime::checkpoint().await?;
 ///     }
 /// }
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 pub fn checkpoint() -> Checkpoint {
     Checkpoint {

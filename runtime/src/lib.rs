@@ -15,6 +15,7 @@ mod checkpoint;
 mod context;
 mod error;
 mod instrument;
+mod introspect;
 pub mod lowlevel;
 mod nursery;
 mod operation;

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
-    Accept, Backend, Connect, Descriptor, Direction, DriverStatistics, Family, Finished, Interest,
-    Key, Operation, Ready, Receive, Send, is_cancelled,
+    Accept, AcceptFailure, Backend, Connect, Descriptor, Direction, DriverStatistics, Family,
+    Finished, Interest, Key, Operation, Ready, Receive, Send, accept_failure, is_cancelled,
+    is_family_unavailable,
 };
 
 pub use crate::checkpoint::{
@@ -16,6 +17,7 @@ pub use crate::checkpoint::{
 };
 use crate::context;
 use crate::error::Result;
+pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, interrupt, orphans_gone, submit, submit_in};
 
@@ -172,6 +174,15 @@ pub mod socket {
     /// `WouldBlock` if nothing is; else what the system said.
     pub fn try_receive(from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
         context::with(|run| run.driver().try_receive(from, into))
+    }
+
+    /// Receives what is there without waiting, into a block of the runtime's.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is; else what the system said.
+    pub fn receive_now(from: &Descriptor) -> io::Result<Lease> {
+        context::with(|run| run.driver().receive_now(from))
     }
 
     /// Sends what fits without waiting.

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use slab::Slab;
 use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
 
 use crate::cancel::{CancelSource, Cancelled, Effects, Entry, Left, ROOT, Tree, WaitState};
@@ -66,6 +67,10 @@ pub(crate) struct Run {
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
+    /// The nurseries that are open, for the task tree.
+    nurseries: RefCell<Slab<NurseryRef>>,
+    /// Decides the order of tasks, if a seed was given.
+    random: Cell<Option<u64>>,
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
     instruments: RefCell<Instruments>,
@@ -82,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) driver: Box<dyn Driver>,
     pub(crate) fallback: Option<String>,
     pub(crate) clock: Option<Rc<dyn Clock>>,
+    pub(crate) seed: Option<u64>,
     pub(crate) instruments: Instruments,
 }
 
@@ -124,6 +130,8 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.run.shared.close();
         self.run.deferred.take();
+        // A nursery whose future was leaked would keep the run alive.
+        self.run.nurseries.take();
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
             eprintln!(
@@ -143,6 +151,7 @@ impl Run {
             driver,
             fallback,
             clock,
+            seed,
             instruments,
         } = parts;
         let clock = match clock {
@@ -168,6 +177,8 @@ impl Run {
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
             idle_waiters: RefCell::default(),
+            nurseries: RefCell::default(),
+            random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
             instruments: RefCell::new(instruments),
@@ -553,6 +564,51 @@ impl Run {
             node = node.home()?.task()?.clone();
         }
         Some(node)
+    }
+
+    pub(crate) fn main_task(&self) -> Option<NodeRef> {
+        self.main.borrow().clone()
+    }
+
+    /// Notes a nursery as open; returns its number.
+    pub(crate) fn nursery_opened(&self, nursery: &NurseryRef) -> usize {
+        self.nurseries.borrow_mut().insert(nursery.clone())
+    }
+
+    pub(crate) fn nursery_closed(&self, number: usize) {
+        let nursery = self.nurseries.borrow_mut().try_remove(number);
+        drop(nursery);
+    }
+
+    /// The nurseries that are open.
+    pub(crate) fn nurseries(&self) -> Vec<NurseryRef> {
+        let nurseries = self.nurseries.borrow();
+        nurseries
+            .iter()
+            .map(|(_, nursery)| nursery.clone())
+            .collect()
+    }
+
+    /// Puts tasks that are ready at the same time in an order that depends on the seed.
+    pub(crate) fn shuffle(&self, batch: &mut [NodeRef]) {
+        let Some(mut state) = self.random.get() else {
+            return;
+        };
+        for last in (1..batch.len()).rev() {
+            // SplitMix64, by Steele, Lea and Flood: one addition and a hash.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut hash = state;
+            hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let below = last as u64 + 1;
+            let other = usize::try_from((hash ^ (hash >> 31)) % below).expect("below a length");
+            batch.swap(last, other);
+        }
+        self.random.set(Some(state));
+    }
+
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.random.get().is_some()
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {

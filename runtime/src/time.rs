@@ -81,7 +81,7 @@ pub fn current_effective_deadline() -> Time {
 /// let before = trio_runtime::current_time();
 /// trio_runtime::sleep(std::time::Duration::from_millis(2)).await?;
 /// assert!(trio_runtime::current_time() - before >= std::time::Duration::from_millis(2));
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {

@@ -86,3 +86,68 @@ impl Finished {
         }
     }
 }
+
+/// What a failed accept means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcceptFailure {
+    /// The connection died before it was accepted: the next one may be fine.
+    Connection,
+    /// No room for another connection: descriptors or memory have run out.
+    Overload,
+    /// The listener is closed, or never was one.
+    Closed,
+    /// Anything else.
+    Other,
+}
+
+/// What `error`, from an accept, means.
+///
+/// The lists are Trio's; accept(2) has the reasons: Linux passes errors that the network already
+/// has for the new connection on through accept.
+#[cfg(target_os = "linux")]
+pub fn accept_failure(error: &io::Error) -> AcceptFailure {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => AcceptFailure::Overload,
+        Some(libc::EBADF | libc::ENOTSOCK) => AcceptFailure::Closed,
+        Some(
+            libc::EPERM
+            | libc::ECONNABORTED
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH
+            | libc::ENOSR
+            | libc::ESOCKTNOSUPPORT
+            | libc::EPROTONOSUPPORT
+            | libc::ETIMEDOUT
+            | libc::ECONNRESET,
+        ) => AcceptFailure::Connection,
+        _ => AcceptFailure::Other,
+    }
+}
+
+/// What `error`, from an accept, means.
+#[cfg(not(target_os = "linux"))]
+pub fn accept_failure(error: &io::Error) -> AcceptFailure {
+    use io::ErrorKind;
+    // EMFILE and ENFILE have the same numbers on all BSDs; WSAEMFILE on Windows.
+    if matches!(error.raw_os_error(), Some(23 | 24 | 10024)) {
+        return AcceptFailure::Overload;
+    }
+    match error.kind() {
+        ErrorKind::OutOfMemory => AcceptFailure::Overload,
+        ErrorKind::ConnectionAborted
+        | ErrorKind::ConnectionReset
+        | ErrorKind::PermissionDenied
+        | ErrorKind::TimedOut
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown => AcceptFailure::Connection,
+        _ => AcceptFailure::Other,
+    }
+}

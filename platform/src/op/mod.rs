@@ -33,7 +33,7 @@ use std::io;
 #[cfg(target_os = "linux")]
 use io_uring::{squeue, types};
 
-pub use accept::Accept;
+pub use accept::{Accept, AcceptFailure, accept_failure};
 pub use connect::Connect;
 pub use ready::{Interest, Ready};
 pub use receive::Receive;

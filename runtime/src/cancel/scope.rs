@@ -41,7 +41,7 @@ use crate::run::Run;
 ///     .await?;
 /// assert!(ended.is_none());
 /// assert!(scope.cancelled_caught());
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct CancelScope(Rc<Handle>);
@@ -323,17 +323,21 @@ pin_project! {
     }
 }
 
-enum Place {
-    Before(Source),
-    Inside { run: u64, scope: u32 },
-    Outside,
+struct Place {
+    /// What to enter; taken by the first poll.
+    source: Option<Source>,
+    /// The run and the scope, while the future is inside.
+    inside: Option<(u64, u32)>,
 }
 
 impl<F: Future> InScope<F> {
     pub(super) fn new(future: F, source: Source) -> Self {
         Self {
             future,
-            place: Place::Before(source),
+            place: Place {
+                source: Some(source),
+                inside: None,
+            },
         }
     }
 
@@ -344,11 +348,10 @@ impl<F: Future> InScope<F> {
     ) -> Poll<Result<(F::Output, Left)>> {
         let this = self.project();
         let run = context::with(Rc::clone);
-        if let Place::Before(source) = this.place {
-            let scope = source.enter(&run)?;
-            *this.place = Place::Inside { run: run.id, scope };
+        if let Some(source) = this.place.source.take() {
+            this.place.inside = Some((run.id, source.enter(&run)?));
         }
-        let &mut Place::Inside { scope, .. } = this.place else {
+        let Some((_, scope)) = this.place.inside else {
             panic!("a future is not polled after it has ended");
         };
         let around = Around {
@@ -359,7 +362,7 @@ impl<F: Future> InScope<F> {
         drop(around);
         match output {
             Poll::Ready(output) => {
-                *this.place = Place::Outside;
+                this.place.inside = None;
                 Poll::Ready(Ok((output, run.leave(scope))))
             }
             Poll::Pending => {
@@ -385,7 +388,7 @@ impl Drop for Around<'_> {
 impl Drop for Place {
     fn drop(&mut self) {
         // The future was dropped before its end, by a combinator or by its nursery.
-        if let Self::Inside { run: id, scope } = *self {
+        if let Some((id, scope)) = self.inside {
             context::try_with(|run| {
                 if let Some(run) = run.filter(|run| run.id == id) {
                     let left = run.leave(scope);

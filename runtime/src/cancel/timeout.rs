@@ -39,7 +39,7 @@ use crate::error::{Result, TooSlow};
 ///
 /// let slow = move_on_after(Duration::from_millis(1), sleep_forever()).await?;
 /// assert!(slow.is_none());
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> MoveOn<F> {
     MoveOn {
@@ -78,7 +78,7 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
 ///
 /// let error = fail_after(Duration::from_millis(1), sleep_forever()).await.unwrap_err();
 /// assert!(error.is::<TooSlow>());
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> FailAfter<F> {
     FailAfter {

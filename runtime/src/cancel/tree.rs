@@ -269,11 +269,10 @@ impl Tree {
         let mut left = vec![scope];
         while let Some(scope) = left.pop() {
             let slot = self.slot(scope);
-            let above = self.slot(slot.parent);
-            let inherited = if slot.shield {
-                None
-            } else {
-                above.record.as_ref()
+            let inherited = match slot.parent {
+                NONE => None,
+                _ if slot.shield => None,
+                parent => self.slot(parent).record.as_ref(),
             };
             let record = match (&slot.record, &slot.own, inherited) {
                 (_, None, None) => None,

@@ -285,13 +285,20 @@ impl NurseryRef {
             self.body.set(Body::Running);
             self.step_body(&mut poll_body, value);
         }
-        let turn = self.run.turn.get();
-        while let Some(node) = self.ready.pop_woken_before(turn) {
+        let mut step = |node: NodeRef| {
             node.clear_ready();
             if !node.is_body() {
                 self.step_child(node);
             } else if self.body.get() == Body::Running {
                 self.step_body(&mut poll_body, value);
+            }
+        };
+        let turn = self.run.turn.get();
+        if self.run.is_seeded() {
+            self.shuffled_batch(turn).into_iter().for_each(step);
+        } else {
+            while let Some(node) = self.ready.pop_woken_before(turn) {
+                step(node);
             }
         }
         if self.is_over() {
@@ -302,6 +309,17 @@ impl NurseryRef {
             self.poke();
         }
         Poll::Pending
+    }
+
+    /// What is ready, in the order that the seed decides.
+    #[cold]
+    fn shuffled_batch(&self, turn: u32) -> Vec<NodeRef> {
+        let mut batch = Vec::new();
+        while let Some(node) = self.ready.pop_woken_before(turn) {
+            batch.push(node);
+        }
+        self.run.shuffle(&mut batch);
+        batch
     }
 
     /// One poll of the root nursery, which has no body.
@@ -390,6 +408,8 @@ impl NurseryRef {
 /// A nursery that has been opened and not been finished; dropping it drops the children.
 pub(crate) struct Open {
     nursery: NurseryRef,
+    /// Under which the run knows it as open.
+    number: usize,
     finished: bool,
 }
 
@@ -419,8 +439,10 @@ impl Open {
             place,
         };
         let nursery = NurseryRef::new(&run.shared, core, info);
+        let number = run.nursery_opened(&nursery);
         Self {
             nursery,
+            number,
             finished: false,
         }
     }
@@ -473,6 +495,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.nursery.run.nursery_closed(self.number);
         if self.finished {
             return;
         }

@@ -89,7 +89,7 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// })
 /// .await?;
 /// assert_eq!(total.get(), 10);
-/// # trio_runtime::Result::Ok(()) }).unwrap();
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn open_nursery<'env, F, T>(body: F) -> impl Future<Output = Result<T>>

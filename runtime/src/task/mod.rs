@@ -21,5 +21,5 @@ mod queue;
 mod raw;
 
 pub(crate) use queue::ReadyQueue;
-pub(crate) use raw::{Node, new_task};
+pub(crate) use raw::new_task;
 pub(crate) use raw::{NodeRef, NurseryRef, Output, Remote, TaskInfo};

@@ -25,7 +25,7 @@ use crate::time::Clock;
 ///     let before = current_time();
 ///     sleep(Duration::from_secs(3600)).await?; // takes no time at all
 ///     assert_eq!(current_time() - before, Duration::from_secs(3600));
-///     trio_runtime::Result::Ok(())
+///     Ok::<(), trio_runtime::Error>(())
 /// }).unwrap();
 /// ```
 #[derive(Clone, Debug)]

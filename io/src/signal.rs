@@ -1,0 +1,170 @@
+//! Signals of the process, received by a task.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts;
+use signal_hook::low_level::{pipe, unregister};
+use signal_hook::{SigId, flag};
+use trio_runtime::Result;
+use trio_runtime::lowlevel::{self, Descriptor, Interest, Ready};
+
+/// A signal, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// Ctrl-C at the terminal.
+    pub const INTERRUPT: Self = Self(consts::SIGINT);
+    /// The polite request to end.
+    pub const TERMINATE: Self = Self(consts::SIGTERM);
+    /// The terminal has gone; for daemons, by custom, to read the configuration again.
+    pub const HANGUP: Self = Self(consts::SIGHUP);
+    /// For the program's own use.
+    pub const USER_1: Self = Self(consts::SIGUSR1);
+    /// For the program's own use.
+    pub const USER_2: Self = Self(consts::SIGUSR2);
+
+    /// The signal of that number on this system.
+    pub const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The number of the signal on this system.
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match signal_hook::low_level::signal_name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Receives `signals` from now on, in place of what they would do to the process.
+///
+/// While the receiver lives, the default action of these signals (to end the process, for most) does
+/// not happen. Several receivers may want the same signal: each gets it.
+///
+/// # Errors
+///
+/// If `signals` is empty, if one of them cannot be caught, or if the system has no descriptors left.
+///
+/// # Examples
+///
+/// ```no_run
+/// # trio_runtime::run(async {
+/// use trio_io::signal::{Signal, open_signal_receiver};
+///
+/// let mut signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
+/// println!("ended by {}", signals.next().await?);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
+    if signals.is_empty() {
+        let text = "name at least one signal to receive";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let (reader, writer) = UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    let bell = Descriptor::from_file(reader.try_clone()?.into());
+    let mut receiver = SignalReceiver {
+        bell,
+        reader,
+        pending: Vec::new(),
+        hooks: Vec::new(),
+    };
+    for &signal in signals {
+        // The flag first: when the bell rings it must be up.
+        let raised = Arc::new(AtomicBool::new(false));
+        receiver
+            .hooks
+            .push(flag::register(signal.0, raised.clone())?);
+        receiver
+            .hooks
+            .push(pipe::register(signal.0, writer.try_clone()?)?);
+        receiver.pending.push((signal, raised));
+    }
+    Ok(receiver)
+}
+
+/// A stream of signals, from [`open_signal_receiver`].
+///
+/// A signal that comes several times before it is received is received once. A signal that came and
+/// was not received when the receiver is dropped is raised again, and then does what it would have.
+#[derive(Debug)]
+pub struct SignalReceiver {
+    /// Rings when a signal has come.
+    bell: Descriptor,
+    /// The same socket, to be emptied.
+    reader: UnixStream,
+    /// In the order in which they are looked at; one that was received goes to the end.
+    pending: Vec<(Signal, Arc<AtomicBool>)>,
+    hooks: Vec<SigId>,
+}
+
+impl SignalReceiver {
+    /// Waits for a signal.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that no signal has been received.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled`, or what the system said while waiting.
+    pub async fn next(&mut self) -> Result<Signal> {
+        loop {
+            lowlevel::enter_operation().await?;
+            self.quiet();
+            if let Some(signal) = self.take() {
+                return Ok(signal);
+            }
+            let ready = Ready::new(self.bell.clone(), Interest::Readable);
+            lowlevel::submit(ready).await?.into_ready()?;
+        }
+    }
+
+    /// Empties the bell, before the flags are looked at: a signal that comes later rings again.
+    fn quiet(&mut self) {
+        let mut scratch = [0; 64];
+        while matches!(self.reader.read(&mut scratch), Ok(count) if count > 0) {}
+    }
+
+    fn take(&mut self) -> Option<Signal> {
+        let raised = |(_, flag): &(Signal, Arc<AtomicBool>)| flag.swap(false, Ordering::AcqRel);
+        let at = self.pending.iter().position(raised)?;
+        let entry = self.pending.remove(at);
+        let signal = entry.0;
+        self.pending.push(entry);
+        // Another may be pending: the bell has been emptied for all of them.
+        Some(signal)
+    }
+}
+
+impl Drop for SignalReceiver {
+    fn drop(&mut self) {
+        for hook in self.hooks.drain(..) {
+            unregister(hook);
+        }
+        for (signal, flag) in &self.pending {
+            if flag.load(Ordering::Acquire) {
+                // Nobody received it: it does what it would have done. A refusal leaves it at that.
+                drop(signal_hook::low_level::emulate_default_handler(signal.0));
+            }
+        }
+    }
+}

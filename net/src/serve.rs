@@ -1,0 +1,249 @@
+//! Servers: a task that accepts for each listener, and a task for each connection.
+
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use trio_io::Listener;
+use trio_runtime::{Error, Nursery, Result, TaskStatus, open_nursery, sleep, sleep_forever};
+
+use crate::Bind;
+use crate::tcp::{TcpStream, open_tcp_listeners};
+
+/// How long a server that has run out of descriptors or memory waits before it accepts again.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves TCP connections on `on`, each by a task of `handler`'s, until cancelled.
+///
+/// The stream is the handler's: it is closed when the handler has ended, unless it was moved
+/// elsewhere. An error of a handler takes the server down, as a child's does its nursery;
+/// [`Server::on_error`] is for servers that live on.
+///
+/// # Cancellation
+///
+/// Stops accepting and cancels every handler.
+///
+/// # Errors
+///
+/// What kept it from listening; a group with what went wrong in a handler or while accepting. Never
+/// returns `Ok`.
+///
+/// # Examples
+///
+/// ```no_run
+/// # trio_runtime::run(async {
+/// use trio_net::{TcpStream, serve_tcp};
+///
+/// let echo = |stream: TcpStream| async move {
+///     while let Some(data) = stream.receive().await? {
+///         stream.send_all(data).await?;
+///     }
+///     Ok(())
+/// };
+/// serve_tcp(echo, 8000).await
+/// # }).unwrap();
+/// ```
+pub async fn serve_tcp<'env, H, F>(handler: H, on: impl Into<Bind>) -> Result<()>
+where
+    H: Fn(TcpStream) -> F + 'env,
+    F: Future<Output = Result<()>> + 'env,
+{
+    let listeners = open_tcp_listeners(on).await?;
+    serve_listeners(handler, listeners).await
+}
+
+/// Serves the connections of `listeners`, each by a task of `handler`'s, until cancelled; see
+/// [`serve_tcp`].
+///
+/// # Errors
+///
+/// As for [`serve_tcp`].
+pub async fn serve_listeners<'env, L, H, F>(handler: H, listeners: Vec<L>) -> Result<()>
+where
+    L: Listener + 'env,
+    L::Stream: 'env,
+    H: Fn(L::Stream) -> F + 'env,
+    F: Future<Output = Result<()>> + 'env,
+{
+    Server::new(handler).serve(listeners).await
+}
+
+/// A server that is told more than [`serve_tcp`] is.
+///
+/// # Examples
+///
+/// A server in which a connection that fails ends alone:
+///
+/// ```no_run
+/// # trio_runtime::run(async {
+/// use trio_net::{Server, TcpStream, open_tcp_listeners};
+///
+/// let listeners = open_tcp_listeners(8000).await?;
+/// Server::new(|stream: TcpStream| async move { stream.send_all(b"hello\n").await })
+///     .on_error(|error| {
+///         eprintln!("a connection failed: {error}");
+///         Ok(())
+///     })
+///     .serve(listeners)
+///     .await
+/// # }).unwrap();
+/// ```
+#[must_use = "a server does nothing until `serve`"]
+pub struct Server<'env, H> {
+    handler: H,
+    on_error: ErrorSink<'env>,
+    on_overload: OverloadSink<'env>,
+}
+
+type ErrorSink<'env> = Rc<dyn Fn(Error) -> Result<()> + 'env>;
+type OverloadSink<'env> = Rc<dyn Fn(&Error) + 'env>;
+
+impl<'env, H> Server<'env, H> {
+    /// A server that gives each connection to a task of `handler`'s.
+    pub fn new(handler: H) -> Self {
+        let overload = |error: &Error| {
+            eprintln!("trio: cannot accept ({error}); trying again in {OVERLOAD_PAUSE:?}");
+        };
+        Self {
+            handler,
+            on_error: Rc::new(Err),
+            on_overload: Rc::new(overload),
+        }
+    }
+
+    /// Takes the errors of handlers: what it returns `Ok` for ends that connection alone, what it
+    /// returns as an error takes the server down. A cancellation is not an error of a handler, and
+    /// does not come here.
+    pub fn on_error(mut self, sink: impl Fn(Error) -> Result<()> + 'env) -> Self {
+        self.on_error = Rc::new(sink);
+        self
+    }
+
+    /// Told each time that a connection could not be accepted for want of descriptors or memory; the
+    /// server waits for a tenth of a second and tries again. Prints a line on standard error unless
+    /// told otherwise.
+    pub fn on_overload(mut self, sink: impl Fn(&Error) + 'env) -> Self {
+        self.on_overload = Rc::new(sink);
+        self
+    }
+
+    /// Serves the connections of `listeners` until cancelled.
+    ///
+    /// # Cancellation
+    ///
+    /// Stops accepting and cancels every handler.
+    ///
+    /// # Errors
+    ///
+    /// A group with what went wrong in a handler or while accepting. Never returns `Ok`.
+    pub async fn serve<L, F>(self, listeners: Vec<L>) -> Result<()>
+    where
+        L: Listener + 'env,
+        L::Stream: 'env,
+        H: Fn(L::Stream) -> F + 'env,
+        F: Future<Output = Result<()>> + 'env,
+    {
+        self.serve_started(listeners, TaskStatus::ignored()).await
+    }
+
+    /// Like [`serve`](Self::serve), and reports to whoever [started](Nursery::start) this once it
+    /// accepts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`serve`](Self::serve).
+    pub async fn serve_started<L, F>(self, listeners: Vec<L>, status: TaskStatus<()>) -> Result<()>
+    where
+        L: Listener + 'env,
+        L::Stream: 'env,
+        H: Fn(L::Stream) -> F + 'env,
+        F: Future<Output = Result<()>> + 'env,
+    {
+        let server = Rc::new(self);
+        open_nursery(async move |nursery: &Nursery<'_, 'env>| {
+            for listener in listeners {
+                let server = server.clone();
+                nursery.start_soon_named("accept", async move {
+                    server.accept_into(&listener, nursery).await
+                });
+            }
+            status.started(())?;
+            sleep_forever().await
+        })
+        .await
+    }
+
+    /// Serves the connections of `listeners` until cancelled, with the handlers in a nursery of the
+    /// caller's: cancelling this call stops the accepting, and the handlers go on.
+    ///
+    /// # Cancellation
+    ///
+    /// Stops accepting. Handlers are cancelled with `nursery`.
+    ///
+    /// # Errors
+    ///
+    /// A group with what went wrong while accepting. What goes wrong in a handler goes to `nursery`.
+    pub async fn serve_in<'scope, L, F>(
+        self,
+        nursery: &'scope Nursery<'scope, 'env>,
+        listeners: Vec<L>,
+    ) -> Result<()>
+    where
+        L: Listener + 'env,
+        L::Stream: 'env,
+        H: Fn(L::Stream) -> F + 'env,
+        F: Future<Output = Result<()>> + 'env,
+    {
+        let server = Rc::new(self);
+        open_nursery(async move |accepting: &Nursery<'_, '_>| {
+            for listener in listeners {
+                let server = server.clone();
+                accepting.start_soon_named("accept", async move {
+                    server.accept_into(&listener, nursery).await
+                });
+            }
+            sleep_forever().await
+        })
+        .await
+    }
+
+    /// Accepts for ever, and starts a handler for each connection.
+    async fn accept_into<'scope, L, F>(
+        &self,
+        listener: &L,
+        nursery: &'scope Nursery<'scope, 'env>,
+    ) -> Result<()>
+    where
+        L: Listener,
+        L::Stream: 'env,
+        H: Fn(L::Stream) -> F + 'env,
+        F: Future<Output = Result<()>> + 'env,
+    {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => {
+                    let connection = (self.handler)(stream);
+                    let sink = self.on_error.clone();
+                    nursery.start_soon_named("connection", async move {
+                        match connection.await {
+                            Err(error) if !error.is_cancelled() => sink(error),
+                            result => result,
+                        }
+                    });
+                }
+                Err(error) if L::is_overloaded(&error) => {
+                    (self.on_overload)(&error);
+                    sleep(OVERLOAD_PAUSE).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl<H> fmt::Debug for Server<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}

@@ -1,0 +1,178 @@
+//! Listening TCP sockets.
+
+use std::io;
+use std::net::SocketAddr;
+
+use trio_io::{AsyncResource, Listener};
+use trio_runtime::lowlevel::{
+    self, Accept, AcceptFailure, Descriptor, Direction, Family, accept_failure,
+    is_family_unavailable, socket,
+};
+use trio_runtime::{ClosedResource, Error, Result, checkpoint};
+
+use super::{Lane, Socket, TcpStream};
+use crate::Bind;
+
+/// The longest queue of connections that have not been accepted, and the default.
+const BACKLOG_MAX: u32 = 0xffff;
+
+/// A listening TCP socket. Dropping it closes it.
+#[derive(Debug)]
+pub struct TcpListener {
+    socket: Socket,
+    accepting: Lane,
+}
+
+/// Opens one listener for each address that `on` stands for.
+///
+/// `SO_REUSEADDR` is set except on Windows, so that a server can be restarted at once, and
+/// `IPV6_V6ONLY`, so that each family has a socket of its own.
+///
+/// # Cancellation
+///
+/// A checkpoint; nothing is left open.
+///
+/// # Errors
+///
+/// What the system said; nothing is left open then. A family that the system does not have is
+/// skipped, unless none is left.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::net::Ipv4Addr;
+///
+/// let listeners = trio_net::open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
+/// assert_ne!(listeners[0].local_address()?.port(), 0);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+pub async fn open_tcp_listeners(on: impl Into<Bind>) -> Result<Vec<TcpListener>> {
+    lowlevel::enter_operation().await?;
+    TcpListener::open_all(on.into(), BACKLOG_MAX, false)
+}
+
+impl TcpListener {
+    /// What [`open_tcp_listeners`] does, with a queue of at most `backlog` connections (65,535 at
+    /// most), and with `SO_REUSEPORT` if `share_port`, so that several runs can listen on the same
+    /// port.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_tcp_listeners`].
+    pub fn open_all(on: Bind, backlog: u32, share_port: bool) -> Result<Vec<Self>> {
+        let mut listeners = Vec::new();
+        let mut unavailable = Vec::new();
+        for address in on.addresses() {
+            match Self::open(&address, backlog, share_port) {
+                Ok(listener) => listeners.push(listener),
+                // A machine without IPv6 either has no such sockets or no such addresses.
+                Err(error) if is_family_unavailable(&error) => unavailable.push(Error::from(error)),
+                Err(error)
+                    if matches!(on, Bind::Everywhere(_))
+                        && error.kind() == io::ErrorKind::AddrNotAvailable =>
+                {
+                    unavailable.push(Error::from(error));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(Error::group(
+                "no address family to listen on is available",
+                unavailable,
+            ));
+        }
+        Ok(listeners)
+    }
+
+    fn open(address: &SocketAddr, backlog: u32, share_port: bool) -> io::Result<Self> {
+        let descriptor = socket::stream(Family::of(address))?;
+        socket::bind(&descriptor, address, share_port)?;
+        socket::listen(&descriptor, backlog.min(BACKLOG_MAX))?;
+        Ok(Self::from_descriptor(descriptor))
+    }
+
+    /// A listener over a socket that listens, which it takes over.
+    pub fn from_descriptor(descriptor: Descriptor) -> Self {
+        Self {
+            socket: Socket::new(descriptor),
+            accepting: Lane::default(),
+        }
+    }
+
+    /// The address that it listens on, with the real port if it was opened with port zero.
+    ///
+    /// # Errors
+    ///
+    /// `ClosedResource`, or what the system said.
+    pub fn local_address(&self) -> Result<SocketAddr> {
+        Ok(socket::local_address(&*self.socket.get()?)?)
+    }
+
+    /// Waits for a connection.
+    ///
+    /// Connections that died before they were accepted are skipped.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that no connection was taken off the queue, also if the
+    /// future was dropped instead.
+    ///
+    /// # Errors
+    ///
+    /// `BusyResource` if another task is accepting, `ClosedResource` if it has been closed, an
+    /// [`io::Error`] if the system has no room for another connection or the socket is of no use.
+    pub async fn accept(&self) -> Result<TcpStream> {
+        let _claim = self.accepting.claim()?;
+        lowlevel::enter_operation().await?;
+        loop {
+            let descriptor = self.socket.open()?;
+            if let Some(accepted) = descriptor.stashed_accept() {
+                return Ok(TcpStream::from_descriptor(accepted));
+            }
+            if descriptor.orphans(Direction::Accept) > 0 {
+                lowlevel::orphans_gone(&descriptor, Direction::Accept).await?;
+                continue;
+            }
+            let accept = Accept::new(descriptor);
+            let finished = lowlevel::submit_in(accept, &self.accepting.key).await?;
+            match finished.into_accepted() {
+                Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
+                Err(_) if self.socket.is_closed() => return Err(ClosedResource::new().into()),
+                Err(error) => match accept_failure(&error) {
+                    AcceptFailure::Connection => {}
+                    AcceptFailure::Closed => return Err(ClosedResource::new().into()),
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    /// Closes the listener. A task that waits in it gets `ClosedResource`.
+    pub fn close(&self) {
+        self.socket.close();
+        self.accepting.interrupt();
+    }
+}
+
+impl AsyncResource for TcpListener {
+    async fn aclose(&mut self) -> Result<()> {
+        self.close();
+        checkpoint().await
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> Result<TcpStream> {
+        Self::accept(self).await
+    }
+
+    fn is_overloaded(error: &Error) -> bool {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| accept_failure(error) == AcceptFailure::Overload)
+    }
+}
