@@ -41,6 +41,11 @@ struct Inner {
 pub(crate) trait Registration {
     /// A number by which the driver finds its own record.
     fn index(&self) -> usize;
+
+    /// Whether that driver still exists. If it does not, another may register the descriptor.
+    fn is_live(&self) -> bool {
+        true
+    }
 }
 
 /// What is behind a descriptor.
@@ -117,16 +122,17 @@ impl Descriptor {
     }
 
     pub(crate) fn registration(&self) -> Option<usize> {
-        self.0
-            .registration
-            .borrow()
-            .as_ref()
-            .map(|registration| registration.index())
+        let registration = self.0.registration.borrow();
+        let live = registration.as_ref().filter(|live| live.is_live());
+        live.map(|registration| registration.index())
     }
 
     pub(crate) fn register(&self, registration: Box<dyn Registration>) {
         let before = self.0.registration.borrow_mut().replace(registration);
-        assert!(before.is_none(), "a descriptor is registered once");
+        assert!(
+            before.is_none_or(|before| !before.is_live()),
+            "a descriptor is registered with one driver at a time"
+        );
     }
 
     /// Whether more bytes were waiting when the last receive ended.
@@ -201,6 +207,19 @@ impl std::os::fd::AsFd for Descriptor {
         match &self.0.object {
             Object::Socket(socket) => socket.as_fd(),
             Object::File(file) => file.as_fd(),
+            Object::Simulated(_) => panic!("a simulated descriptor has no number"),
+        }
+    }
+}
+
+#[cfg(windows)]
+impl std::os::windows::io::AsSocket for Descriptor {
+    /// # Panics
+    ///
+    /// If the descriptor belongs to the simulated network.
+    fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+        match &self.0.object {
+            Object::Socket(socket) => socket.as_socket(),
             Object::Simulated(_) => panic!("a simulated descriptor has no number"),
         }
     }

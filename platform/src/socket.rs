@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::driver::Family;
 use crate::fd::Descriptor;
+#[cfg(target_os = "linux")]
+use crate::fd::Object;
 
 pub(crate) fn stream(family: Family) -> io::Result<Descriptor> {
     let domain = match family {
@@ -43,6 +45,24 @@ pub(crate) fn listen(descriptor: &Descriptor, backlog: u32) -> io::Result<()> {
     descriptor
         .socket()?
         .listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// Takes a connection off the queue of `listener`, non-blocking and closed on exec.
+pub(crate) fn accept(listener: &Descriptor) -> io::Result<Descriptor> {
+    let listener = listener.socket()?;
+    // Linux sets both in the same call.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::{SocketFlags, accept_with};
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = rustix::io::retry_on_intr(|| accept_with(listener, flags))?;
+        Ok(Descriptor::new(Object::Socket(accepted.into())))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (accepted, _) = retry(|| listener.accept())?;
+        Descriptor::from_socket(accepted)
+    }
 }
 
 pub(crate) fn local_address(descriptor: &Descriptor) -> io::Result<SocketAddr> {
@@ -82,9 +102,10 @@ pub(crate) fn try_receive(descriptor: &Descriptor, into: &mut [u8]) -> io::Resul
 pub(crate) fn try_send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize> {
     let socket = descriptor.socket()?;
     // Without the flag a broken pipe would be a signal where the program does not ignore it.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(unix, not(target_vendor = "apple")))]
     const FLAGS: i32 = libc::MSG_NOSIGNAL;
-    #[cfg(not(target_os = "linux"))]
+    // Apple has an option of the socket instead, which `socket2` and `std` set.
+    #[cfg(any(windows, target_vendor = "apple"))]
     const FLAGS: i32 = 0;
     retry(|| socket.send_with_flags(data, FLAGS))
 }

@@ -36,9 +36,7 @@ impl Accept {
     }
 
     pub(super) fn attempt(&mut self) -> io::Result<u32> {
-        let listener = self.on.socket()?;
-        let (socket, _) = crate::socket::retry(|| listener.accept())?;
-        self.accepted = Some(Descriptor::from_socket(socket)?);
+        self.accepted = Some(crate::socket::accept(&self.on)?);
         Ok(0)
     }
 

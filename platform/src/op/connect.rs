@@ -63,21 +63,13 @@ impl Connect {
 /// Whether the connect goes on by itself; an interrupted one does.
 fn in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
-    let raw = error.raw_os_error() == Some(in_progress_code());
+    let raw = error.raw_os_error() == Some(libc::EINPROGRESS);
     #[cfg(not(unix))]
     let raw = false;
     raw || matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
-}
-
-#[cfg(unix)]
-const fn in_progress_code() -> i32 {
-    #[cfg(target_os = "linux")]
-    return libc::EINPROGRESS;
-    #[cfg(not(target_os = "linux"))]
-    return 36; // EINPROGRESS of macOS and the BSDs
 }
 
 /// Readiness was reported although the connect has not ended.

@@ -196,10 +196,8 @@ pub(crate) fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(CANCELLED)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) const CANCELLED: i32 = libc::ECANCELED;
-#[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) const CANCELLED: i32 = 89; // ECANCELED of macOS; elsewhere only the drivers use it
 /// `ERROR_OPERATION_ABORTED`.
 #[cfg(windows)]
 pub(crate) const CANCELLED: i32 = 995;

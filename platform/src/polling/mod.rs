@@ -1,1 +1,532 @@
-//! The readiness driver.
+//! The readiness driver: operations run to completion on a kernel that only says when to try.
+//!
+//! An operation is attempted when it is submitted, unless the descriptor is known not to be ready.
+//! If it would block, it waits in the queue of its descriptor, and is attempted again when the
+//! system reports readiness. What has ended is kept, and reported by the next turn.
+//!
+//! 1. An attempt is made by this thread, inside a call of the driver. So the kernel never holds
+//!    memory of an operation, a cancel takes effect at once, and nothing is ever leaked.
+//! 2. A descriptor is registered when an operation first has to wait for it, and each direction is
+//!    added when one first has to wait for that. The system watches for edges where it can, so
+//!    that this is all it has to be told; elsewhere each wait is one more call.
+//! 3. Between a `WouldBlock` and the registration the descriptor may become ready. All systems
+//!    report a descriptor that is ready when it is registered, so nothing is missed.
+//! 4. Readiness is remembered, and cleared by `WouldBlock` only, or by what is proved to mean the
+//!    same (`epoll.rs`).
+//!
+//! `source.rs` says what is remembered about a descriptor.
+
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable;
+mod selector;
+mod source;
+mod wake;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::selector::{Report, Selector};
+use self::source::{Registered, Side, Source, Sources, raw};
+use crate::buf::{Lease, Pool};
+use crate::clock::SystemClock;
+use crate::driver::{
+    Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
+};
+use crate::fd::Descriptor;
+use crate::op::table::{Abandon, Table};
+use crate::op::{Finished, Interest, Operation, cancelled};
+use crate::socket;
+
+/// A driver that waits for readiness, by epoll, kqueue or IOCP, and then does the work itself.
+///
+/// # Examples
+///
+/// ```
+/// use trio_platform::{Backend, Driver, polling::Polling};
+///
+/// let driver = Polling::new()?;
+/// assert_eq!(driver.backend(), Backend::Polling);
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct Polling {
+    selector: Rc<Selector>,
+    sources: Rc<RefCell<Sources>>,
+    table: Table,
+    /// Operations that have ended and not been reported, in the order in which they ended.
+    ended: Vec<(Key, io::Result<u32>)>,
+    /// Empty between calls; kept for its memory.
+    reports: Vec<Report>,
+    pool: Pool,
+    clock: SystemClock,
+}
+
+impl Polling {
+    /// A driver with nothing in flight.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no selector, most likely for want of descriptors.
+    pub fn new() -> io::Result<Self> {
+        Selector::new().map(Self::with_selector)
+    }
+
+    fn with_selector(selector: Selector) -> Self {
+        Self {
+            selector: Rc::new(selector),
+            sources: Rc::default(),
+            table: Table::default(),
+            ended: Vec::new(),
+            reports: Vec::new(),
+            pool: Pool::new(BLOCK_SIZE, BLOCKS_SPARE),
+            clock: SystemClock::new(),
+        }
+    }
+
+    /// Attempts the operation if that may succeed, and sees to it that readiness is reported if it
+    /// has to wait. `None` says that it has.
+    fn begin(&mut self, operation: &mut Operation) -> Option<io::Result<u32>> {
+        match self.try_begin(operation) {
+            Ok(count) => count.map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn try_begin(&mut self, operation: &mut Operation) -> io::Result<Option<u32>> {
+        let interest = operation.interest();
+        let registered = self.find(operation.descriptor())?;
+        // Somebody else may have read or written since the last report, so only a new report will
+        // do, which is what arming afresh asks for.
+        let watches = matches!(operation, Operation::Ready(_));
+        if !watches {
+            let mut sources = self.sources.borrow_mut();
+            let mut source = registered.map(|index| sources.get_mut(index));
+            let blocked = source
+                .as_deref_mut()
+                .is_some_and(|source| source.side(interest).is_blocked());
+            if !blocked {
+                let result = attempt(operation, &self.pool);
+                if let Some(source) = source {
+                    source.note(interest, is_short(operation, &result), &result);
+                }
+                if !would_block(&result) {
+                    return result.map(Some);
+                }
+            }
+        }
+        self.arm(operation.descriptor(), registered, interest, watches)?;
+        Ok(None)
+    }
+
+    /// Sees to it that the selector reports `interest` of `descriptor`. Asks it `afresh` even if it
+    /// is going to, so that it says so at once if it is already met.
+    fn arm(
+        &mut self,
+        descriptor: &Descriptor,
+        registered: Option<usize>,
+        interest: Interest,
+        afresh: bool,
+    ) -> io::Result<()> {
+        let mut sources = self.sources.borrow_mut();
+        let index = match registered {
+            Some(index) => index,
+            None => {
+                let drains = self.selector.drains(descriptor);
+                sources.insert(Source::new(raw(descriptor)?, drains))?
+            }
+        };
+        let key = sources.key(index);
+        let source = sources.get_mut(index);
+        let armed = source.armed();
+        let side = source.side(interest);
+        if side.armed && !afresh {
+            return Ok(());
+        }
+        side.armed = true;
+        if !afresh {
+            side.ready = false;
+        }
+        let interests = source.armed();
+        self.table.statistics.enters += 1;
+        if registered.is_some() {
+            let result = self.selector.modify(descriptor, key, interests);
+            if result.is_err() {
+                source.readable.armed = armed.readable;
+                source.writable.armed = armed.writable;
+            }
+            return result;
+        }
+        let raw = source.raw;
+        if let Err(error) = self.selector.add(descriptor, raw, key, interests) {
+            sources.remove(index);
+            return Err(error);
+        }
+        descriptor.register(Box::new(Registered {
+            selector: self.selector.clone(),
+            sources: Rc::downgrade(&self.sources),
+            index,
+            raw,
+        }));
+        Ok(())
+    }
+
+    /// Puts an operation that has to wait into the queue of its descriptor, which is armed.
+    fn park(&mut self, operation: Operation, token: Token) -> Key {
+        let index = operation.descriptor().registration();
+        let interest = operation.interest();
+        let watches = matches!(operation, Operation::Ready(_));
+        let key = self.table.insert(operation, token);
+        let mut sources = self.sources.borrow_mut();
+        let source = sources.get_mut(index.expect("who waits is registered"));
+        let side = source.side(interest);
+        debug_assert!(side.armed, "who waits is going to be told");
+        if watches {
+            side.watching.push(key);
+        } else {
+            debug_assert!(!side.ready, "who waits has seen the side blocked");
+            side.waiting.push_back(key);
+        }
+        key
+    }
+
+    /// The index of the source of `descriptor`, if it is registered here.
+    ///
+    /// # Errors
+    ///
+    /// If it is not the system's, or is registered with another driver that still runs.
+    fn find(&self, descriptor: &Descriptor) -> io::Result<Option<usize>> {
+        let raw = raw(descriptor)?;
+        let Some(index) = descriptor.registration() else {
+            return Ok(None);
+        };
+        match self.sources.borrow().get(index) {
+            Some(source) if source.raw == raw => Ok(Some(index)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor belongs to another run, which has not ended",
+            )),
+        }
+    }
+
+    /// Waits for reports, as `wait` says, until one of them ends an operation or the waker calls.
+    fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        let (mut timeout, deadline) = match wait {
+            Wait::Poll => (Some(Duration::ZERO), None),
+            Wait::For(time) => (Some(time), Some(self.clock.now() + time)),
+            Wait::Forever => (None, None),
+        };
+        loop {
+            self.table.statistics.enters += 1;
+            let mut reports = std::mem::take(&mut self.reports);
+            let waited = self.selector.wait(timeout, &mut reports);
+            for report in reports.drain(..) {
+                self.react(report);
+            }
+            self.reports = reports;
+            waited?;
+            let called = self.selector.wake().take();
+            if called || !self.ended.is_empty() || timeout == Some(Duration::ZERO) {
+                return Ok(());
+            }
+            if let Some(deadline) = deadline {
+                let rest = deadline - self.clock.now();
+                if rest.is_zero() {
+                    return Ok(());
+                }
+                timeout = Some(rest);
+            }
+        }
+    }
+
+    /// Attempts what has waited for the report, as far as the readiness goes.
+    fn react(&mut self, report: Report) {
+        let mut sources = self.sources.borrow_mut();
+        // Closed since.
+        let Some(index) = sources.find(report.key) else {
+            return;
+        };
+        let source = sources.get_mut(index);
+        if self.selector.is_one_shot() {
+            source.readable.armed = false;
+            source.writable.armed = false;
+        }
+        source.drains &= report.plain;
+        let drains = source.drains;
+        let (table, ended) = (&mut self.table, &mut self.ended);
+        if report.readable {
+            serve(&mut source.readable, drains, table, &self.pool, ended);
+        }
+        if report.writable {
+            serve(&mut source.writable, drains, table, &self.pool, ended);
+        }
+        drop(sources);
+        if self.selector.is_one_shot() {
+            self.arm_again(index);
+        }
+    }
+
+    /// Asks for the next report for those who still wait, where a report is the last one.
+    fn arm_again(&mut self, index: usize) {
+        let mut sources = self.sources.borrow_mut();
+        let key = sources.key(index);
+        let source = sources.get_mut(index);
+        let interests = source.wanted();
+        let Some(waiting) = source.keys().next() else {
+            return;
+        };
+        source.readable.armed = interests.readable;
+        source.writable.armed = interests.writable;
+        self.table.statistics.enters += 1;
+        let operation = self.table.in_flight_mut(waiting);
+        let descriptor = operation.expect(IN_FLIGHT).descriptor();
+        if let Err(error) = self.selector.modify(descriptor, key, interests) {
+            let left: Vec<Key> = source.keys().collect();
+            *source = Source::new(source.raw, source.drains);
+            let failed = left.into_iter().map(|key| (key, Err(copy(&error))));
+            self.ended.extend(failed);
+        }
+    }
+
+    /// Takes an operation out of the queue in which it waits, if it does, as cancelled.
+    fn withdraw(&mut self, key: Key) {
+        self.table.statistics.cancels += 1;
+        let Some(operation) = self.table.in_flight_mut(key) else {
+            return;
+        };
+        let (descriptor, interest) = (operation.descriptor().clone(), operation.interest());
+        let Ok(Some(index)) = self.find(&descriptor) else {
+            return;
+        };
+        let mut sources = self.sources.borrow_mut();
+        if sources.get_mut(index).side(interest).withdraw(key) {
+            self.ended.push((key, Err(cancelled())));
+        }
+    }
+
+    /// Reports what has ended.
+    fn deliver(&mut self, completed: &mut Vec<Completed>) {
+        for (key, result) in self.ended.drain(..) {
+            completed.push(self.table.complete(key, result));
+        }
+    }
+
+    /// The index of the source of `descriptor`, and whether an attempt is known to fail.
+    fn look(&self, descriptor: &Descriptor, interest: Interest) -> Option<(usize, bool)> {
+        let index = self.find(descriptor).ok().flatten()?;
+        let mut sources = self.sources.borrow_mut();
+        let blocked = sources.get_mut(index).side(interest).is_blocked();
+        Some((index, blocked))
+    }
+
+    /// Makes an attempt on behalf of somebody who does not wait, unless it is known to fail.
+    fn try_now(
+        &mut self,
+        descriptor: &Descriptor,
+        interest: Interest,
+        wanted: usize,
+        transfer: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self.look(descriptor, interest) {
+            Some((_, true)) => Err(io::ErrorKind::WouldBlock.into()),
+            Some((index, false)) => {
+                let result = transfer();
+                let is_short = matches!(result, Ok(count) if count > 0 && count < wanted);
+                let mut sources = self.sources.borrow_mut();
+                sources.get_mut(index).note(interest, is_short, &result);
+                result
+            }
+            None => transfer(),
+        }
+    }
+}
+
+impl Driver for Polling {
+    fn backend(&self) -> Backend {
+        Backend::Polling
+    }
+
+    fn submit(&mut self, mut operation: Operation, token: Token) -> Key {
+        match self.begin(&mut operation) {
+            Some(result) => {
+                let key = self.table.insert(operation, token);
+                self.ended.push((key, result));
+                key
+            }
+            None => self.park(operation, token),
+        }
+    }
+
+    fn cancel(&mut self, key: Key) {
+        if self.table.begin_cancel(key) {
+            self.withdraw(key);
+        }
+    }
+
+    fn abandon(&mut self, key: Key) -> bool {
+        match self.table.abandon(key) {
+            Abandon::InFlight { cancel } => {
+                if cancel {
+                    self.withdraw(key);
+                }
+                true
+            }
+            Abandon::Settled => false,
+        }
+    }
+
+    fn take(&mut self, key: Key) -> Option<Finished> {
+        self.table.take(key)
+    }
+
+    fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
+        let wait = if self.ended.is_empty() {
+            wait
+        } else {
+            Wait::Poll
+        };
+        let somebody_waits = self.table.in_flight() > self.ended.len();
+        if somebody_waits || wait != Wait::Poll {
+            self.wait(wait)?;
+        }
+        self.deliver(completed);
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.table.in_flight()
+    }
+
+    /// Ends at once: nothing here has to be waited for (rule 1).
+    fn drain(&mut self, _bound: Duration) -> Drained {
+        for key in self.table.keys_in_flight() {
+            self.cancel(key);
+        }
+        self.deliver(&mut Vec::new());
+        debug_assert_eq!(self.table.in_flight(), 0, "a cancel takes effect at once");
+        Drained { leaked: 0 }
+    }
+
+    fn unparker(&self) -> Unparker {
+        Unparker::new(self.selector.wake().clone())
+    }
+
+    fn statistics(&self) -> DriverStatistics {
+        self.table.statistics
+    }
+
+    fn buffer(&mut self) -> Lease {
+        self.pool.lease()
+    }
+
+    fn likely_readable(&self, on: &Descriptor) -> bool {
+        self.look(on, Interest::Readable)
+            .is_none_or(|(_, blocked)| !blocked)
+    }
+
+    fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+        self.try_now(from, Interest::Readable, into.len(), || {
+            socket::try_receive(from, into)
+        })
+    }
+
+    fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
+        self.try_now(to, Interest::Writable, data.len(), || {
+            socket::try_send(to, data)
+        })
+    }
+}
+
+impl Drop for Polling {
+    /// Settles what was abandoned, so that what it won reaches its descriptor.
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+    }
+}
+
+/// Attempts those who wait on `side`, which has been reported, as far as the readiness goes.
+fn serve(
+    side: &mut Side,
+    drains: bool,
+    table: &mut Table,
+    pool: &Pool,
+    ended: &mut Vec<(Key, io::Result<u32>)>,
+) {
+    side.ready = true;
+    for key in side.watching.drain(..) {
+        let operation = table.in_flight_mut(key).expect(IN_FLIGHT);
+        if let Operation::Ready(ready) = operation {
+            ready.reported = true;
+        }
+        ended.push((key, operation.attempt()));
+    }
+    while side.ready {
+        let Some(&key) = side.waiting.front() else {
+            return;
+        };
+        let operation = table.in_flight_mut(key).expect(IN_FLIGHT);
+        operation.unpoison();
+        let result = attempt(operation, pool);
+        operation.poison();
+        let blocks = would_block(&result);
+        let drained = drains && is_short(operation, &result);
+        side.ready = !blocks && !drained;
+        if !blocks {
+            side.waiting.pop_front();
+            ended.push((key, result));
+        }
+    }
+}
+
+/// Attempts `operation`. A receive has a block for the attempt, and keeps it if there was something
+/// to put into it.
+fn attempt(operation: &mut Operation, pool: &Pool) -> io::Result<u32> {
+    let Operation::Receive(receive) = operation else {
+        return operation.attempt();
+    };
+    let brought_none = receive.into.is_none();
+    if brought_none {
+        receive.into = Some(pool.lease());
+    }
+    let result = operation.attempt();
+    if let (Operation::Receive(receive), true, Err(_)) = (operation, brought_none, &result) {
+        receive.into = None;
+    }
+    result
+}
+
+/// Whether `operation` transferred something, but less than it could have.
+fn is_short(operation: &Operation, result: &io::Result<u32>) -> bool {
+    let wanted = match operation {
+        Operation::Receive(receive) => receive.into.as_ref().map_or(0, Lease::capacity),
+        Operation::Send(send) => send.remaining().len(),
+        _ => return false,
+    };
+    matches!(*result, Ok(count) if count > 0 && (count as usize) < wanted)
+}
+
+fn would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// The same error once more, for another who suffers from it.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
+}
+
+const IN_FLIGHT: &str = "who waits is in flight";
+
+/// The size of a block in bytes.
+const BLOCK_SIZE: u32 = 16 * 1024;
+
+/// How many unused blocks are kept: twice what one wait can fill.
+const BLOCKS_SPARE: usize = 2 * selector::EVENTS_MAX.get();
+
+#[cfg(test)]
+mod tests;
