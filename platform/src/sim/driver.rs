@@ -142,13 +142,12 @@ impl SimulatedDriver {
             operation: number(key),
         });
         let (local, peer) = addresses(&world, own_socket(&self.simulation, operation.descriptor()));
-        let fault = world.fault(Kind::Cancel, local, peer);
-        if let Some(Fault::LateStart(delay)) = fault {
-            world.schedule(delay, self.id, Due::Cancel(key));
-            return;
-        }
-        drop(world);
-        self.cancel_now(key);
+        let delay = match world.fault(Kind::Cancel, local, peer) {
+            Some(Fault::LateStart(delay)) => delay,
+            _ => Duration::ZERO,
+        };
+        // Not at once even then: chance decides between it and what has just woken the operation.
+        world.schedule(delay, self.id, Due::Cancel(key));
     }
 
     // Working.

@@ -65,7 +65,6 @@ mod errno;
 mod fault;
 mod network;
 mod parker;
-mod pipe;
 mod random;
 mod script;
 mod timeline;

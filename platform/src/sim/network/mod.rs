@@ -14,13 +14,20 @@
 //! - the first send to a peer that has closed succeeds, and brings back the reset;
 //! - a connection is made by the kernel, before it is accepted, as long as the backlog has room.
 
+mod connection;
+mod pipe;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use connection::Connection;
+use pipe::{Arrival, Segment};
+
 use super::errno::Errno;
-use super::pipe::{Arrival, Pipe, Segment};
 use super::random::Random;
 use super::timeline::Timeline;
 use crate::Time;
@@ -87,24 +94,6 @@ struct Listener {
     ready: VecDeque<SocketId>,
     /// Clients whose request found the backlog full; it is taken up when there is room.
     held_up: VecDeque<SocketId>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    peer_address: SocketAddr,
-    /// `None` once the peer has closed, or the connection was reset.
-    peer: Option<SocketId>,
-    incoming: Pipe,
-    /// Whether this end knows that it is connected; the accepting end always does.
-    established: bool,
-    /// Whether this end has finished sending.
-    send_ended: bool,
-    /// Whether the end of what the peer sent has arrived.
-    receive_ended: bool,
-    /// Whether a reset has arrived; both directions are over then.
-    reset: bool,
-    /// What the next receive or send is to be told, once.
-    error: Option<Errno>,
 }
 
 /// Something that is going to happen to a socket, if it is still open then.
@@ -775,47 +764,6 @@ impl Network {
         bound
             .map(|id| (*id, self.get(*id)))
             .filter(|(_, socket)| matches!(socket.state, State::Listening(_)))
-    }
-}
-
-impl Connection {
-    fn new(
-        peer_address: SocketAddr,
-        peer: SocketId,
-        capacity: usize,
-        earliest: Time,
-        established: bool,
-    ) -> Self {
-        Self {
-            peer_address,
-            peer: Some(peer),
-            incoming: Pipe::new(capacity, earliest),
-            established,
-            send_ended: false,
-            receive_ended: false,
-            reset: false,
-            error: None,
-        }
-    }
-
-    fn is_readable(&self) -> bool {
-        self.incoming.arrived() > 0 || self.receive_ended || self.reset || self.error.is_some()
-    }
-
-    fn send_fails(&self) -> bool {
-        self.send_ended || self.reset || self.error.is_some()
-    }
-
-    fn reset_by_peer(&mut self) {
-        if self.reset {
-            return;
-        }
-        self.reset = true;
-        self.error = Some(if self.receive_ended {
-            Errno::BrokenPipe
-        } else {
-            Errno::ConnectionReset
-        });
     }
 }
 
