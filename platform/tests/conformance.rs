@@ -65,6 +65,8 @@ conformance! {
         a_cancel_in_the_turn_of_its_operation_works,
         a_cancelled_accept_takes_no_connection,
         a_cancelled_send_sends_nothing,
+        a_cancelled_connect_ends,
+        an_abandoned_connect_ends,
         success_wins_over_a_later_cancel,
         a_race_of_cancel_and_success_loses_nothing,
         a_race_for_a_connection_loses_nothing,
