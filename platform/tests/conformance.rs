@@ -37,6 +37,17 @@ macro_rules! conformance {
                 fn simulation_in_chaos() {
                     crate::arms::simulation_in_chaos(crate::$subject::$case);
                 }
+
+                #[test]
+                #[cfg(target_os = "linux")]
+                fn io_uring() {
+                    crate::arms::io_uring(crate::$subject::$case);
+                }
+
+                #[test]
+                fn polling() {
+                    crate::arms::polling(crate::$subject::$case);
+                }
             }
         )+)+
     };
