@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    kit::allow_open_files();
     match tournament::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,6 +8,7 @@ mod meter;
 mod orders;
 mod report;
 mod service;
+mod storm;
 
 use std::future::poll_fn;
 use std::io;
@@ -18,10 +19,12 @@ use std::task::Poll;
 
 use control::announce;
 pub use meter::{Meter, outcome};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub use orders::Orders;
 pub use report::{Report, fields};
 pub use service::{BUFFER, Connection, Next, Service};
 use socket2::{Domain, Protocol, Socket, Type};
+pub use storm::{pairs, storm_over};
 
 /// Runs `worker` for each of `count` workers: the first one here, the others on threads. Each gets
 /// a seat, which says on which port to listen, and to which it says so when it does.
@@ -36,9 +39,18 @@ pub fn run_workers(orders: &Orders, backend: &str, worker: impl Fn(Seat) + Clone
     drop(reserved);
 }
 
+/// Raises the limit of open files as far as this process may.
+pub fn allow_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // It fails where it is forbidden, and whoever needs the files will say so.
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).ok();
+    }
+}
+
 /// A seat for all workers, for a runtime that starts them itself. The port is kept free for them as
 /// long as the socket lives.
 pub fn reserve(orders: &Orders, backend: &str) -> io::Result<(Socket, Seat)> {
+    allow_open_files();
     let (reserved, port) = reserve_port()?;
     let count = orders.number("workers", 1);
     let seat = Seat {

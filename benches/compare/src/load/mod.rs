@@ -5,6 +5,7 @@
 
 mod closed;
 mod connections;
+mod idle;
 mod stream;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use closed::closed_loop;
 pub(crate) use connections::one_message_each;
 use hdrhistogram::Histogram;
+pub(crate) use idle::idle;
 pub(crate) use stream::one_way;
 
 /// What the load saw.

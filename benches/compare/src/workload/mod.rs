@@ -3,8 +3,12 @@
 
 mod connect;
 mod echo;
+mod idle;
 mod micro;
+mod scale;
 mod served;
+mod sink;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,7 +41,15 @@ pub(crate) trait Workload {
 
 /// All workloads, in the order in which they run.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
-    vec![Box::new(echo::Echo), Box::new(connect::Connect)]
+    vec![
+        Box::new(micro::Micro),
+        Box::new(echo::Echo),
+        Box::new(sink::Sink),
+        Box::new(connect::Connect),
+        Box::new(idle::Idle),
+        Box::new(storm::Storm),
+        Box::new(scale::Scale),
+    ]
 }
 
 /// One column of a table.

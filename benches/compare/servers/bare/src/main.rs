@@ -8,6 +8,9 @@ use kit::Orders;
 
 fn main() {
     let orders = Orders::from_arguments();
+    if orders.job() == "storm" {
+        orders.refuse("no way to cancel receives and to see them end");
+    }
     if orders.job() == "micro" {
         orders.refuse("a bare loop has no tasks");
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod micro;
+mod storm;
 
 use compio::BufResult;
 use compio::driver::{DriverType, ProactorBuilder};
@@ -13,8 +14,10 @@ use kit::{BUFFER, Connection, Next, Orders, Seat};
 
 fn main() {
     let orders = Orders::from_arguments();
-    if orders.job() == "micro" {
-        return micro::run(&orders);
+    match orders.job() {
+        "micro" => return micro::run(&orders),
+        "storm" => return storm::run(&orders),
+        _ => {}
     }
     let backend = backend(&runtime());
     kit::run_workers(&orders, backend, |seat| {

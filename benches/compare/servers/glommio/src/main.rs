@@ -11,6 +11,9 @@ use kit::{BUFFER, Connection, Next, Orders, Seat};
 
 fn main() {
     let orders = Orders::from_arguments();
+    if orders.job() == "storm" {
+        orders.refuse("no way to cancel receives and to see them end");
+    }
     if orders.job() == "micro" {
         return micro::run(&orders);
     }

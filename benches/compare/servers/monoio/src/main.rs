@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod micro;
+mod storm;
 
 use kit::{BUFFER, Connection, Next, Orders, Seat};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
@@ -12,8 +13,10 @@ use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
 fn main() {
     let orders = Orders::from_arguments();
-    if orders.job() == "micro" {
-        return micro::run(&orders);
+    match orders.job() {
+        "micro" => return micro::run(&orders),
+        "storm" => return storm::run(&orders),
+        _ => {}
     }
     kit::run_workers(&orders, "io_uring", |seat| {
         runtime().block_on(serve(&seat)).expect("a server");

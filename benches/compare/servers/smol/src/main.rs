@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod micro;
+mod storm;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use kit::{BUFFER, Connection, Next, Orders, Seat};
@@ -11,8 +12,10 @@ use smol::{Async, LocalExecutor};
 
 fn main() {
     let orders = Orders::from_arguments();
-    if orders.job() == "micro" {
-        return micro::run(&orders);
+    match orders.job() {
+        "micro" => return micro::run(&orders),
+        "storm" => return storm::run(&orders),
+        _ => {}
     }
     kit::run_workers(&orders, "epoll", |seat| {
         let executor = LocalExecutor::new();

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod micro;
+mod storm;
 
 use kit::{BUFFER, Connection, Next, Orders, Seat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,8 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 fn main() {
     let orders = Orders::from_arguments();
-    if orders.job() == "micro" {
-        return micro::run(&orders);
+    match orders.job() {
+        "micro" => return micro::run(&orders),
+        "storm" => return storm::run(&orders),
+        _ => {}
     }
     kit::run_workers(&orders, "epoll", |seat| {
         runtime().block_on(serve(&seat)).expect("a server");

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod micro;
+mod storm;
 
 use std::net::Ipv4Addr;
 
@@ -12,8 +13,10 @@ use trio::{Backend, Builder, Result};
 
 fn main() {
     let orders = Orders::from_arguments();
-    if orders.job() == "micro" {
-        return micro::run(&orders);
+    match orders.job() {
+        "micro" => return micro::run(&orders),
+        "storm" => return storm::run(&orders),
+        _ => {}
     }
     let backend = builder(&orders).run(async { trio::backend() });
     let told = orders.clone();
