@@ -51,7 +51,7 @@ def control():
 def main():
     job = sys.argv[1]
     options = dict(word.split("=", 1) for word in sys.argv[2:])
-    if job not in ("echo", "once", "sink") or options.get("workers", "1") != "1":
+    if job not in ("echo", "once", "sink") or options.get("workers", "1") != "1" or "compute" in options:
         print("refused", job, flush=True)
         sys.exit(3)
     last = int(options.get("size", 64)) if job == "once" else float("inf")

@@ -1,5 +1,6 @@
 //! What was measured, for people: on the terminal, in Markdown, and in pictures.
 
+mod plot;
 mod text;
 
 use std::fs;
@@ -17,6 +18,10 @@ pub(crate) fn write(results: &Results) -> io::Result<()> {
         let path = folder.join(format!("{}.md", table.name));
         fs::write(&path, text::markdown(results, table))?;
         println!("written: {}", path.display());
+        for metric in table.metrics.iter().filter(|metric| metric.plotted) {
+            let path = folder.join(format!("{}-{}.svg", table.name, metric.key));
+            fs::write(&path, plot::plot(results, table, metric))?;
+        }
     }
     Ok(())
 }

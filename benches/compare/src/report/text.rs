@@ -29,8 +29,8 @@ pub(crate) fn markdown(results: &Results, table: &Table) -> String {
     }
     let metric = &table.metrics[0];
     text += &format!(
-        "\n## {}, {}\n\nMedians; in brackets the ratio to the better bare loop of the same round, \
-         median and range.\n\n",
+        "\n## {}, {}\n\nMedians; in brackets the ratio to the better bare loop of the same round \
+         (where there is none, to the best peer), median and range.\n\n",
         metric.title, metric.unit
     );
     text += &grid(&overview(results, table, metric), true);
@@ -125,19 +125,26 @@ fn overview_cell(
     text
 }
 
-/// The ratio of a contestant to the better limit, round by round.
+/// The ratio of a contestant to the better limit, round by round; where no limit takes part, to the
+/// best peer.
 pub(crate) fn ratio(
     results: &Results,
     column: &Column,
     contestant: &Contestant,
     metric: &Metric,
 ) -> Option<Summary> {
-    let limits: Vec<Vec<Option<f64>>> = results
-        .contestants
-        .iter()
-        .filter(|contestant| contestant.role == Role::Limit)
-        .map(|limit| column.values(limit.name, metric))
-        .collect();
+    let of_role = |role: Role| -> Vec<Vec<Option<f64>>> {
+        let contestants = results.contestants.iter();
+        let of_role = contestants.filter(|contestant| contestant.role == role);
+        let values = of_role.map(|contestant| column.values(contestant.name, metric));
+        values
+            .filter(|values| values.iter().any(Option::is_some))
+            .collect()
+    };
+    let mut limits = of_role(Role::Limit);
+    if limits.is_empty() {
+        limits = of_role(Role::Peer);
+    }
     let limits: Vec<&[Option<f64>]> = limits.iter().map(Vec::as_slice).collect();
     let values = column.values(contestant.name, metric);
     Summary::of(ratios(&values, &limits, metric.less_is_better))
@@ -185,7 +192,7 @@ fn failures(table: &Table) -> String {
     text
 }
 
-fn players(results: &Results) -> impl Iterator<Item = &Contestant> {
+pub(crate) fn players(results: &Results) -> impl Iterator<Item = &Contestant> {
     let absent = &results.absent;
     results
         .contestants

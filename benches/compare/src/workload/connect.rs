@@ -29,7 +29,7 @@ impl Workload for Connect {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![
-            less("cpu_us", "server CPU a connection", "µs"),
+            less("cpu_us", "server CPU a connection", "µs").plotted(),
             more("rate", "connections a second", "/s"),
             P50,
             P99,

@@ -28,7 +28,7 @@ impl Workload for Idle {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![
-            less("bytes", "anonymous memory a connection", "B"),
+            less("bytes", "anonymous memory a connection", "B").plotted(),
             less("peak", "peak memory a connection", "B"),
         ]
     }

@@ -50,7 +50,7 @@ impl Workload for Micro {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![
-            less("ns", "time an operation", "ns"),
+            less("ns", "time an operation", "ns").plotted(),
             less("least_ns", "least of the batches", "ns"),
         ]
     }

@@ -70,6 +70,18 @@ pub(crate) struct Metric {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) less_is_better: bool,
+    /// Whether there is a picture of it.
+    pub(crate) plotted: bool,
+}
+
+impl Metric {
+    /// The same, with a picture.
+    pub(crate) const fn plotted(self) -> Self {
+        Self {
+            plotted: true,
+            ..self
+        }
+    }
 }
 
 /// What one measurement yields.
@@ -93,10 +105,10 @@ pub(crate) struct Stage {
 }
 
 /// The processor time of a server for one message.
-pub(crate) const CPU: Metric = less("cpu_us", "server CPU a message", "µs");
+pub(crate) const CPU: Metric = less("cpu_us", "server CPU a message", "µs").plotted();
 pub(crate) const RATE: Metric = more("rate", "throughput", "messages/s");
 pub(crate) const P50: Metric = less("p50_us", "p50", "µs");
-pub(crate) const P99: Metric = less("p99_us", "p99", "µs");
+pub(crate) const P99: Metric = less("p99_us", "p99", "µs").plotted();
 pub(crate) const P999: Metric = less("p999_us", "p99.9", "µs");
 pub(crate) const SWITCHES: Metric = less("switches", "waits a message", "");
 pub(crate) const BUSY: Metric = more("busy", "server busy", "%");
@@ -108,6 +120,7 @@ pub(crate) const fn less(key: &'static str, title: &'static str, unit: &'static 
         title,
         unit,
         less_is_better: true,
+        plotted: false,
     }
 }
 

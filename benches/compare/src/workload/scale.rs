@@ -29,7 +29,7 @@ impl Workload for Scale {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        vec![RATE, CPU, P50, P99]
+        vec![RATE.plotted(), CPU, P50, P99]
     }
 
     fn measure(

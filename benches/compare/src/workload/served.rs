@@ -74,6 +74,9 @@ pub(crate) fn measure(
         if count.exact {
             agree(&last, &seen)?;
         }
+        if watched.first.bytes == watched.second.bytes {
+            return Err("nothing arrived while measuring".to_owned());
+        }
         let mut sample = watched.sample(count, &seen);
         sample.backend = backend(&claimed, &seen_backend);
         Ok(sample)

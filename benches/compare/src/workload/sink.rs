@@ -29,8 +29,8 @@ impl Workload for Sink {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![
-            less("cpu_s_gib", "server CPU a GiB", "s"),
-            more("bytes_s", "throughput", "bytes/s"),
+            less("cpu_s_gib", "server CPU a GiB", "s").plotted(),
+            more("bytes_s", "throughput", "bytes/s").plotted(),
             BUSY,
             PEAK,
         ]

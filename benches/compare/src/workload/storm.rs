@@ -35,7 +35,7 @@ impl Workload for Storm {
 
     fn metrics(&self) -> Vec<Metric> {
         vec![
-            less("each_ns", "time a receive", "ns"),
+            less("each_ns", "time a receive", "ns").plotted(),
             less("total_ms", "time to the last completion", "ms"),
         ]
     }

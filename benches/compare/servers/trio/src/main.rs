@@ -13,6 +13,9 @@ use trio::{Backend, Builder, Result};
 
 fn main() {
     let orders = Orders::from_arguments();
+    if !matches!(orders.job(), "echo" | "once" | "sink") && orders.text("receive") == "slice" {
+        orders.refuse("nothing is received into a slice");
+    }
     match orders.job() {
         "micro" => return micro::run(&orders),
         "storm" => return storm::run(&orders),
