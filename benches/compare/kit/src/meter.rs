@@ -6,11 +6,13 @@ use crate::Orders;
 
 /// Times batches of an operation.
 ///
-/// ```ignore
-/// let mut meter = Meter::new(&orders);
+/// ```no_run
+/// use kit::{Meter, Orders};
+///
+/// let mut meter = Meter::new(&Orders::from_arguments(), "none");
 /// while let Some(count) = meter.next_batch() {
-///     for _ in 0..count {
-///         operation().await;
+///     for n in 0..count {
+///         std::hint::black_box(n);
 ///     }
 /// }
 /// meter.finish();

@@ -52,7 +52,7 @@ impl Orders {
 
     /// Ends the process because this program has no such job: the harness leaves the cell out.
     pub fn refuse(&self, reason: &str) -> ! {
-        println!("refused {}: {reason}", self.job);
+        println!("refused {}, {reason}", self.job);
         std::process::exit(3);
     }
 }

@@ -183,13 +183,20 @@ fn details(results: &Results, table: &Table, column: &Column) -> Vec<Vec<String>
 }
 
 fn failures(table: &Table) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for column in &table.cells {
         for (name, reason) in &column.failures {
-            text += &format!("- {}, {name}: {reason}\n", column.cell.label);
+            // What a program has no job for it has it for in no cell, and once is enough.
+            let line = match reason.strip_prefix("refused ") {
+                Some(reason) => format!("- {name} does not take part: {reason}\n"),
+                None => format!("- {}, {name}: {reason}\n", column.cell.label),
+            };
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
         }
     }
-    text
+    lines.concat()
 }
 
 pub(crate) fn players(results: &Results) -> impl Iterator<Item = &Contestant> {

@@ -81,7 +81,7 @@ async fn measure(orders: &Orders, backend: &str) {
                 }
             }
         }
-        case => orders.refuse(case),
+        case => orders.refuse(&format!("which has no case `{case}`")),
     }
     meter.finish();
 }

@@ -80,7 +80,7 @@ pub(crate) fn run(orders: &Orders) {
                     }
                 }
             }
-            case => orders.refuse(case),
+            case => orders.refuse(&format!("which has no case `{case}`")),
         }
         meter.finish();
     }));

@@ -83,7 +83,7 @@ async fn measure(orders: &Orders) {
                 }
             }
         }
-        case => orders.refuse(case),
+        case => orders.refuse(&format!("which has no case `{case}`")),
     }
     meter.finish();
 }

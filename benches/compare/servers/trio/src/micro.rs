@@ -106,7 +106,7 @@ async fn measure<'scope, 'env: 'scope>(
                 nested(orders.number("depth", 1), count).await?;
             }
         }
-        case => orders.refuse(case),
+        case => orders.refuse(&format!("which has no case `{case}`")),
     }
     meter.finish();
     Ok(())
