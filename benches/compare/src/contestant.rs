@@ -174,7 +174,8 @@ fn build_server(server: &str) -> Result<(), String> {
 
 /// The version of Python Trio here.
 pub(crate) fn python_version() -> Result<String, String> {
-    let script = "import sys, trio; print(trio.__version__, 'on', sys.version.split()[0])";
+    let script =
+        "import sys, trio; print('trio', trio.__version__, 'on Python', sys.version.split()[0])";
     let output = Command::new("python3").args(["-c", script]).output();
     match output {
         Ok(output) if output.status.success() => {
