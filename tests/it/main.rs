@@ -6,6 +6,7 @@ mod deadline;
 mod echo;
 mod error_groups;
 mod limits;
+mod nursery;
 mod panic;
 mod race;
 mod random;
