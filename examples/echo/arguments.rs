@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_met_with_what_was_expected() {
-        let mistake = |line| parse(line).unwrap_err();
+        let mistake = |line: &str| parse(line).unwrap_err();
         assert_eq!(
             mistake("--tcp localhost"),
             "--tcp expects an address such as 127.0.0.1:7000 or [::1]:0, not \"localhost\""
