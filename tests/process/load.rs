@@ -24,7 +24,7 @@ crate::on_both_backends! {
 fn a_thousand_connections_at_once(backend: &str) {
     let server = Server::start(backend, &[]);
     part(connect(server.address)); // a server that has served one has all it needs for itself
-    let before = server.descriptors();
+    let (before, memory) = (server.descriptors(), server.resident());
     let mut random = Random(1);
     let clients: Vec<_> = (0..1000).map(|_| connect(server.address)).collect();
     for _ in 0..3 {
@@ -43,6 +43,12 @@ fn a_thousand_connections_at_once(backend: &str) {
         }
     }
     assert_eq!(server.descriptors(), before + 1000);
+    // All have been busy and are idle now: none keeps a buffer, which would be 16 KiB.
+    let grown = server.resident().saturating_sub(memory);
+    assert!(
+        grown < 1000 * (8 << 10),
+        "{grown} bytes for 1000 connections"
+    );
     clients.into_iter().for_each(part);
     assert_eq!(server.descriptors(), before);
     let ended = server.stop();
