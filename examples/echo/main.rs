@@ -83,7 +83,7 @@ async fn serve(
             let accepting = server.serve_in(connections, listeners);
             if let Some(signal) = until_stopped(accepting, &mut signals, stop).await? {
                 let open = connections.child_count();
-                println!("{signal}: {open} connections have {grace:?} to end");
+                println!("{signal}: no new connections; {open} open, to end within {grace:?}");
             }
             let scope = connections.cancel_scope();
             scope.set_timeout(grace);
@@ -246,7 +246,7 @@ impl fmt::Display for Statistics {
         let cut = accepted - ended - failed;
         write!(
             f,
-            "served {accepted} connections ({ended} ended, {failed} failed, {cut} cut off), {bytes} bytes"
+            "connections: {accepted} ({ended} ended, {failed} failed, {cut} cut off), bytes: {bytes}"
         )
     }
 }

@@ -38,7 +38,7 @@ fn without_descriptors_the_server_backs_off_and_loses_no_connection(backend: &st
     part(client);
     let ended = server.stop();
     assert_eq!(ended.code, Some(0));
-    let told = "served 101 connections (101 ended, 0 failed, 0 cut off), 10009 bytes";
+    let told = "connections: 101 (101 ended, 0 failed, 0 cut off), bytes: 10009";
     assert!(ended.output.contains(told), "{}", ended.output);
 }
 

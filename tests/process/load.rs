@@ -52,7 +52,7 @@ fn a_thousand_connections_at_once(backend: &str) {
     clients.into_iter().for_each(part);
     assert_eq!(server.descriptors(), before);
     let ended = server.stop();
-    let told = "served 1001 connections (1001 ended, 0 failed, 0 cut off)";
+    let told = "connections: 1001 (1001 ended, 0 failed, 0 cut off)";
     assert!(ended.output.contains(told), "{}", ended.output);
 }
 
@@ -92,7 +92,7 @@ fn half_close(backend: &str) {
         assert!(received == sent, "{length} bytes came back changed");
     }
     let ended = server.stop();
-    let told = "served 4 connections (4 ended, 0 failed, 0 cut off), 205001 bytes";
+    let told = "connections: 4 (4 ended, 0 failed, 0 cut off), bytes: 205001";
     assert!(ended.output.contains(told), "{}", ended.output);
 }
 
@@ -127,7 +127,7 @@ fn resets_in_the_middle_harm_nobody_else(backend: &str) {
     let ended = server.stop();
     assert_eq!(ended.code, Some(0));
     let told = format!(
-        "served {} connections (1 ended, {} failed, 0 cut off)",
+        "connections: {} (1 ended, {} failed, 0 cut off)",
         3 * ROUNDS + 1,
         3 * ROUNDS
     );
@@ -140,18 +140,19 @@ fn a_client_that_never_reads_costs_no_memory(backend: &str) {
     ping(&bystander, &Random(5).bytes(64 * 1024));
     let before = server.resident();
     let pattern = Random(6).bytes(1 << 20);
-    let stuck: Vec<_> = (0..8)
-        .map(|_| {
-            let client = connect(server.address);
-            let written = write_until_stuck(&client, &pattern);
-            (client, written)
-        })
-        .collect();
+    // The kernel holds some for each, as much as it likes; so there are as many as it takes.
+    let mut stuck = Vec::new();
+    let mut taken = 0;
+    while taken < 64 << 20 {
+        let client = connect(server.address);
+        let written = write_until_stuck(&client, &pattern);
+        taken += written;
+        stuck.push((client, written));
+    }
     ping(&bystander, b"unharmed");
-    let taken: usize = stuck.iter().map(|(_, written)| written).sum();
-    assert!(taken > 8 << 20, "only {taken} bytes found room at all");
+    // Nothing but the blocks of the ring, which are 4 MiB, and one more for each.
     let grown = server.resident().saturating_sub(before);
-    assert!(grown < 2 << 20, "{grown} bytes for {taken}");
+    assert!(grown < 8 << 20, "{grown} bytes for {taken}");
     // Nothing of what was taken is lost.
     for (client, written) in stuck {
         let mut left = written;
@@ -200,7 +201,7 @@ fn a_hundred_thousand_short_connections_leak_nothing(backend: &str) {
     let grown = server.resident().saturating_sub(memory);
     assert!(grown < 256 << 10, "{grown} bytes more");
     let ended = server.stop();
-    let told = format!("served {ALL} connections ({ALL} ended, 0 failed, 0 cut off)");
+    let told = format!("connections: {ALL} ({ALL} ended, 0 failed, 0 cut off)");
     assert!(ended.output.contains(&told), "{}", ended.output);
 }
 
@@ -232,8 +233,11 @@ fn workers_share_a_port(backend: &str) {
     clients.into_iter().for_each(part);
     let ended = server.stop();
     assert_eq!(ended.code, Some(0));
-    let stops = ended.output.matches("SIGTERM: 0 connections have").count();
+    let stops = ended
+        .output
+        .matches("SIGTERM: no new connections; 0 open")
+        .count();
     assert_eq!(stops, 3, "{}", ended.output);
-    let told = "served 100 connections (100 ended, 0 failed, 0 cut off)";
+    let told = "connections: 100 (100 ended, 0 failed, 0 cut off)";
     assert!(ended.output.contains(told), "{}", ended.output);
 }

@@ -29,7 +29,7 @@ fn a_demo_checks_and_measures(backend: &str) {
         let latencies: Vec<u64> = [4, 6, 8].map(|at| row[at].parse().unwrap()).into();
         assert!(latencies.is_sorted(), "{latencies:?}");
         assert!(
-            cells("served")
+            cells("connections:")
                 .join(" ")
                 .contains("(64 ended, 0 failed, 0 cut off)")
         );

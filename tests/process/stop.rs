@@ -23,8 +23,8 @@ fn a_thousand_connections_are_cut_off_within_a_second(backend: &str) {
     }
     let (ended, took) = timed(|| server.stop());
     assert_eq!(ended.code, Some(0), "{}", ended.errors);
-    let told = "SIGTERM: 1000 connections have 500ms to end\n\
-                served 1000 connections (0 ended, 0 failed, 1000 cut off), 4000 bytes\n";
+    let told = "SIGTERM: no new connections; 1000 open, to end within 500ms\n\
+                connections: 1000 (0 ended, 0 failed, 1000 cut off), bytes: 4000\n";
     assert_eq!(ended.output, told);
     assert!(took >= Duration::from_millis(500), "ended after {took:?}");
     assert!(took < Duration::from_secs(1), "ended after {took:?}");
@@ -37,7 +37,7 @@ fn in_the_grace_period_connections_go_on_and_no_new_one_comes(backend: &str) {
     server.signal(Signal::TERM);
     assert_eq!(
         server.output.next(),
-        "SIGTERM: 1 connections have 3600s to end"
+        "SIGTERM: no new connections; 1 open, to end within 3600s"
     );
     ping(&client, b"after");
     let refusal = TcpStream::connect(server.address).unwrap_err();
@@ -46,7 +46,7 @@ fn in_the_grace_period_connections_go_on_and_no_new_one_comes(backend: &str) {
     // With the last connection ends the server, an hour before it would have to.
     let ended = server.wait();
     assert_eq!(ended.code, Some(0));
-    let told = "served 1 connections (1 ended, 0 failed, 0 cut off), 11 bytes\n";
+    let told = "connections: 1 (1 ended, 0 failed, 0 cut off), bytes: 11\n";
     assert_eq!(ended.output, told);
 }
 
@@ -59,13 +59,13 @@ fn a_second_signal_cuts_the_grace_period_short(backend: &str) {
     server.signal(Signal::INT);
     assert_eq!(
         server.output.next(),
-        "SIGINT: 10 connections have 3600s to end"
+        "SIGINT: no new connections; 10 open, to end within 3600s"
     );
     ping(&clients[0], b"open");
     server.signal(Signal::TERM);
     let ended = server.wait();
     assert_eq!(ended.code, Some(0));
-    let told = "served 10 connections (0 ended, 0 failed, 10 cut off), 44 bytes\n";
+    let told = "connections: 10 (0 ended, 0 failed, 10 cut off), bytes: 44\n";
     assert_eq!(ended.output, told);
 }
 
