@@ -1,4 +1,8 @@
 //! The public promise, through the public door, on every backend: one binary.
 
+#![allow(clippy::unwrap_used)] // all of this is tests, though the lint cannot see it
+
+mod cancel_io;
 mod echo;
+mod network;
 mod support;
