@@ -6,3 +6,4 @@ mod cancel_io;
 mod echo;
 mod network;
 mod support;
+mod tcp;
