@@ -5,5 +5,6 @@
 mod cancel_io;
 mod echo;
 mod network;
+mod serve;
 mod support;
 mod tcp;
