@@ -4,6 +4,7 @@
 
 mod cancel_io;
 mod echo;
+mod faults;
 mod network;
 mod serve;
 mod support;
