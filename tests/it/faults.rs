@@ -133,7 +133,7 @@ fn serve_twenty(world: &Simulation, seed: u64, fitfully: bool) {
             open_nursery(async |clients| {
                 for number in 0..20 {
                     clients.start_soon(async move {
-                        let choices = Choices::new(seed * 100 + number);
+                        let choices = Choices::new(seed.wrapping_mul(100).wrapping_add(number));
                         visit(address, &choices, async |stream| match fitfully {
                             false => receive_to_end(stream).await,
                             true => receive_fitfully(stream, &choices).await,
@@ -243,7 +243,11 @@ fn the_same_seed_gives_the_same_trace_and_another_does_not() {
         let (again, same) = print(seed);
         assert_eq!(trace, same, "seed {seed}");
         assert_eq!(once, again, "seed {seed}");
-        assert_ne!(once, print(seed + 1).0, "seed {seed} and the next");
+        assert_ne!(
+            once,
+            print(seed.wrapping_add(1)).0,
+            "seed {seed} and the next"
+        );
     }
 }
 
