@@ -3,9 +3,6 @@
 //! They can be counted only where nothing else runs, so each test starts this program again with
 //! itself as the only test, and there does what it is for.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)] // all of this is tests, though the lint cannot see it
-
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream as StdStream};
@@ -30,7 +27,8 @@ fn again(test: &str, before: &str) -> Command {
     command
         .args(["-c", &format!("{before} exec \"$0\" \"$@\"")])
         .arg(program)
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", &format!("descriptors::{test}")])
+        .args(["--nocapture", "--test-threads=1"])
         .env(INSIDE, "yes");
     command
 }
