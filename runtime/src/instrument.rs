@@ -57,7 +57,7 @@ impl Task {
     pub(crate) fn of(node: &NodeRef) -> Self {
         let mut named = node.clone();
         while named.is_body() {
-            match named.home().and_then(|home| home.task().cloned()) {
+            match named.home().and_then(|home| home.task()) {
                 Some(task) => named = task,
                 None => break,
             }

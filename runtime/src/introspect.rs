@@ -57,7 +57,7 @@ impl TaskTree {
         let own = || {
             nurseries
                 .iter()
-                .filter(|nursery| nursery.task() == Some(task))
+                .filter(|nursery| nursery.task().as_ref() == Some(task))
         };
         let children = own().flat_map(|nursery| nursery.children());
         let tree = run.tree.borrow();

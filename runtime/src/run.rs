@@ -566,7 +566,7 @@ impl Run {
     pub(crate) fn current_task(&self) -> Option<NodeRef> {
         let mut node = self.current_node()?;
         while node.is_body() {
-            node = node.home()?.task()?.clone();
+            node = node.home()?.task()?;
         }
         Some(node)
     }

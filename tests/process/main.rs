@@ -1,10 +1,12 @@
 //! What needs a process of its own: the echo server of the examples, as a user starts it, under
-//! clients that know nothing of this library; signals, limits, and a kernel that refuses.
+//! clients that know nothing of this library; signals, limits, and a kernel that refuses; and the
+//! counting of descriptors.
 
 #![cfg(target_os = "linux")] // what a process holds is read from /proc
 #![allow(clippy::unwrap_used)] // every file here is a test, though the lint cannot see it
 
 mod client;
+mod descriptors;
 mod limits;
 mod lines;
 mod load;

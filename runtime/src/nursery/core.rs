@@ -23,8 +23,8 @@ pub(crate) struct Core {
     /// Whether the owner has been told that something is ready.
     notified: Cell<bool>,
     children: RefCell<Slab<NodeRef>>,
-    /// The task that opened the nursery; for names, and for orphans after the end.
-    task: Option<NodeRef>,
+    /// The task or body that opened the nursery; for names, and for orphans after the end.
+    opener: Option<NodeRef>,
     pub(crate) scope: Cell<u32>,
     /// Calls of `start` that have not ended.
     pub(crate) pending_starts: Cell<u32>,
@@ -58,14 +58,14 @@ pub(crate) enum Owner {
 }
 
 impl Core {
-    fn new(run: Rc<Run>, owner: Owner, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
+    fn new(run: Rc<Run>, owner: Owner, opener: Option<NodeRef>, scope: u32, body: Body) -> Self {
         Self {
             run,
             ready: ReadyQueue::default(),
             owner: RefCell::new(owner),
             notified: Cell::new(false),
             children: RefCell::default(),
-            task,
+            opener,
             scope: Cell::new(scope),
             pending_starts: Cell::new(0),
             orphans: Cell::new(0),
@@ -120,9 +120,22 @@ impl Core {
         self.children.borrow().len()
     }
 
-    /// The task that opened this nursery.
-    pub(crate) fn task(&self) -> Option<&NodeRef> {
-        self.task.as_ref()
+    /// The task that opened this nursery, itself or in a body.
+    pub(crate) fn task(&self) -> Option<NodeRef> {
+        let mut opener = self.opener.clone()?;
+        while opener.is_body() {
+            opener = opener.home()?.opener.clone()?;
+        }
+        Some(opener)
+    }
+
+    /// The nursery inside which this one was opened, or the next one outward that has not ended.
+    fn around(&self) -> Option<NurseryRef> {
+        let mut around = self.opener.as_ref()?.home()?;
+        while around.body.get() == Body::Closed {
+            around = around.opener.as_ref()?.home()?;
+        }
+        Some(around)
     }
 
     pub(crate) fn children(&self) -> Vec<NodeRef> {
@@ -203,7 +216,7 @@ impl Core {
                 Some(child.name()),
             ),
             None => {
-                let opener = self.task.as_ref().map(|task| task.name());
+                let opener = self.task().map(|task| task.name());
                 (format!("code block inside nursery {what}"), opener)
             }
         };
@@ -231,7 +244,7 @@ impl Core {
     fn one_orphan_less(&self) -> Option<NurseryRef> {
         self.orphans.set(self.orphans.get() - 1);
         if self.body.get() == Body::Closed {
-            return self.task.as_ref().and_then(|task| task.home());
+            return self.around();
         }
         if self.orphans.get() == 0 {
             self.poke();
@@ -418,9 +431,9 @@ impl Open {
     pub(crate) fn new(place: &'static Location<'static>) -> Result<Self> {
         context::with(|run| {
             run.check_depth()?;
-            let task = run.current_task();
+            let opener = run.current_node();
             let scope = run.enter(Entry::default());
-            let core = Core::new(run.clone(), Owner::Nobody, task, scope, Body::New);
+            let core = Core::new(run.clone(), Owner::Nobody, opener, scope, Body::New);
             Ok(Self::from_core(run, core, place))
         })
     }
@@ -503,7 +516,7 @@ impl Drop for Open {
         let panic = self.close();
         let core = &self.nursery;
         core.body.set(Body::Closed);
-        if let Some(around) = core.task.as_ref().and_then(|task| task.home()) {
+        if let Some(around) = core.around() {
             for _ in 0..core.orphans.get() {
                 around.add_orphan();
             }
