@@ -514,6 +514,9 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
+        for stream in self.tree.borrow_mut().left_watching(task) {
+            self.driver().unwatch(&stream);
+        }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
             nursery.add_orphan();

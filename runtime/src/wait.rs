@@ -26,13 +26,15 @@ fn foreign<'a>(run: &Run, context: &Context<'a>) -> Option<&'a Waker> {
 impl Parked {
     /// Registers the current task as waiting under the current scope, which is not cancelled.
     pub(crate) fn new(context: &Context<'_>, what: &'static str) -> Self {
-        context::with(|run| {
-            let waker = foreign(run, context).cloned();
-            let task = run.node_or_main();
-            let mut tree = run.tree.borrow_mut();
-            let wait = tree.insert_wait(task, waker, run.scope.get(), what);
-            Self { run: run.id, wait }
-        })
+        context::with(|run| Self::in_run(run, context, what))
+    }
+
+    pub(crate) fn in_run(run: &Run, context: &Context<'_>, what: &'static str) -> Self {
+        let waker = foreign(run, context).cloned();
+        let task = run.node_or_main();
+        let mut tree = run.tree.borrow_mut();
+        let wait = tree.insert_wait(task, waker, run.scope.get(), what);
+        Self { run: run.id, wait }
     }
 
     pub(crate) fn wait(&self) -> u32 {

@@ -192,7 +192,7 @@ pub fn is_cancelled(error: &io::Error) -> bool {
 }
 
 /// The error of an operation that was cancelled and did not happen.
-pub(crate) fn cancelled() -> io::Error {
+pub fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(CANCELLED)
 }
 

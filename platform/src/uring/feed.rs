@@ -19,6 +19,9 @@
 //! 5. While a feed is armed nothing else receives from the socket, or bytes would overtake those that
 //!    the kernel has taken but not yet reported.
 //!
+//! 6. Whoever does not want to lend an operation to each receive watches instead: what comes goes to
+//!    the stash, and the token of the watch is reported.
+//!
 //! A kernel that refuses is asked no more: every receive is then a submission of its own.
 
 use std::cell::{Cell, RefCell};
@@ -31,7 +34,7 @@ use slab::Slab;
 
 use super::{Uring, buffers, quiet};
 use crate::buf::Lease;
-use crate::driver::{Completed, Key};
+use crate::driver::{Completed, Key, Token};
 use crate::fd::{Descriptor, Registration, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
 
@@ -67,6 +70,8 @@ struct Feed {
     orphan: bool,
     /// Receives that wait for what comes next, oldest first.
     waiting: VecDeque<Key>,
+    /// Whom to tell when something has been stashed, or when the feed cannot go on.
+    watcher: Option<Token>,
 }
 
 /// Feeds whose descriptor has gone, for the driver to end.
@@ -136,6 +141,27 @@ impl Feeds {
         feed.is_some_and(|feed| feed.armed.is_some())
     }
 
+    /// The feed of `stream`, if it has one or is to have one.
+    fn of(&mut self, stream: &Descriptor) -> Option<usize> {
+        if let Some(index) = stream.registration() {
+            return Some(index).filter(|_| self.supported);
+        }
+        if !self.supported || stream.receives() < ONE_BY_ONE {
+            return None;
+        }
+        let feed = self.slots.insert(Feed {
+            stream: stream.downgrade(),
+            armed: None,
+            stopping: false,
+            orphan: false,
+            waiting: VecDeque::new(),
+            watcher: None,
+        });
+        let closing = self.closing.clone();
+        stream.register(Box::new(Registered { feed, closing }));
+        Some(feed)
+    }
+
     /// The driver ends: registrations are void.
     pub(super) fn end(&self) {
         self.closing.live.set(false);
@@ -148,24 +174,15 @@ impl Uring {
         let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) else {
             return false;
         };
-        let stream = &receive.from;
-        if !self.feeds.supported || receive.into.is_some() || stream.receives() < ONE_BY_ONE {
+        if receive.into.is_some() {
             return false;
         }
-        let index = match stream.registration() {
-            Some(index) => index,
-            None => {
-                let feed = self.feeds.slots.insert(Feed {
-                    stream: stream.downgrade(),
-                    armed: None,
-                    stopping: false,
-                    orphan: false,
-                    waiting: VecDeque::new(),
-                });
-                let closing = self.feeds.closing.clone();
-                stream.register(Box::new(Registered { feed, closing }));
-                feed
-            }
+        let stream = receive.from.clone();
+        let Some(index) = self.feeds.of(&stream) else {
+            return false;
+        };
+        let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) else {
+            unreachable!("it was there a moment ago");
         };
         let feed = &mut self.feeds.slots[index];
         if feed.waiting.is_empty() {
@@ -176,10 +193,38 @@ impl Uring {
         }
         feed.waiting.push_back(key);
         if feed.armed.is_none() {
-            let number = op::number(stream);
+            let number = op::number(&stream);
             self.arm(index, number);
         }
         true
+    }
+
+    /// Has `token` reported when something comes for `stream`; `false` if it has no feed.
+    pub(super) fn watch_feed(&mut self, stream: &Descriptor, token: Token) -> bool {
+        // Without a block the feed would end at once: an operation brings one of its own.
+        if self.blocks.is_exhausted() {
+            return false;
+        }
+        let Some(index) = self.feeds.of(stream) else {
+            return false;
+        };
+        let feed = &mut self.feeds.slots[index];
+        let before = feed.watcher.replace(token);
+        debug_assert!(before.is_none(), "a stream is watched by one at a time");
+        self.table.statistics.submitted += 1;
+        if feed.armed.is_none() {
+            self.arm(index, op::number(stream));
+        }
+        true
+    }
+
+    pub(super) fn unwatch_feed(&mut self, stream: &Descriptor) {
+        let feed = stream
+            .registration()
+            .and_then(|index| self.feeds.slots.get_mut(index));
+        if feed.is_some_and(|feed| feed.watcher.take().is_some()) {
+            self.table.statistics.watch_cancelled();
+        }
     }
 
     fn arm(&mut self, index: usize, number: io_uring::types::Fd) {
@@ -264,10 +309,14 @@ impl Uring {
                 let block = block.unwrap_or_else(|| self.pool.lease());
                 self.feed_won(index, Ok((block, count)), completed);
             }
-            Err(error) if super::completion::is_exhausted(&error) => self.feed_one(index),
+            Err(error) if super::completion::is_exhausted(&error) => {
+                self.tell_watcher(index, completed);
+                self.feed_one(index);
+            }
             Err(error) if is_cancelled(&error) => self.feed_again(index),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 self.feeds.supported = false;
+                self.tell_watcher(index, completed);
                 self.feed_one_by_one(index);
             }
             Err(error) => self.feed_won(index, Err(error), completed),
@@ -311,12 +360,22 @@ impl Uring {
         if stream.stashed_receives() >= STASH_MAX {
             self.stop(index);
         }
+        self.tell_watcher(index, completed);
+    }
+
+    fn tell_watcher(&mut self, index: usize, completed: &mut Vec<Completed>) {
+        if let Some(token) = self.feeds.slots[index].watcher.take() {
+            let orphan = false;
+            self.table.statistics.completed += 1;
+            completed.push(Completed { token, orphan });
+        }
     }
 
     /// The feed was stopped for want of readers, and one has come since.
     fn feed_again(&mut self, index: usize) {
         let feed = &self.feeds.slots[index];
-        if feed.waiting.is_empty() || feed.armed.is_some() {
+        let wanted = feed.watcher.is_some() || !feed.waiting.is_empty();
+        if !wanted || feed.armed.is_some() {
             return;
         }
         if let Some(stream) = feed.stream.upgrade() {

@@ -275,6 +275,14 @@ impl Driver for Uring {
         on.likely_readable() && !self.feeds.is_armed(on)
     }
 
+    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
+        self.watch_feed(stream, token)
+    }
+
+    fn unwatch(&mut self, stream: &Descriptor) {
+        self.unwatch_feed(stream);
+    }
+
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
         if self.feeds.is_armed(from) {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -16,7 +16,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
-use trio_platform::{Key, Time};
+use trio_platform::{Descriptor, Key, Time};
 
 use super::scope::Handle;
 use super::{CancelSource, Cancelled};
@@ -64,6 +64,8 @@ struct Wait {
     next: u32,
     timer: Option<TimerKey>,
     operation: Option<Key>,
+    /// The stream that the driver watches for this wait.
+    watched: Option<Descriptor>,
     state: WaitState,
     /// The nursery that must not end before the operation has.
     counted: Option<NurseryRef>,
@@ -445,6 +447,7 @@ impl Tree {
             next: NONE,
             timer: None,
             operation: None,
+            watched: None,
             state: WaitState::Waiting,
             counted: None,
             what,
@@ -455,6 +458,23 @@ impl Tree {
 
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
         self.waits[wait as usize].operation = Some(key);
+    }
+
+    pub(crate) fn set_watched(&mut self, wait: u32, stream: Descriptor) {
+        self.waits[wait as usize].watched = Some(stream);
+    }
+
+    /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
+    /// polls such a wait again, elsewhere, begins anew.
+    pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
+        let waits = self.waits.iter_mut().map(|(_, entry)| entry);
+        let own = waits.filter(|entry| entry.task == *task && entry.watched.is_some());
+        let left = own.filter(|entry| matches!(entry.state, WaitState::Waiting));
+        left.filter_map(|entry| {
+            entry.state = WaitState::Woken;
+            entry.watched.take()
+        })
+        .collect()
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
