@@ -37,6 +37,17 @@ macro_rules! conformance {
                 fn simulation_in_chaos() {
                     crate::arms::simulation_in_chaos(crate::$subject::$case);
                 }
+
+                #[test]
+                #[cfg(target_os = "linux")]
+                fn io_uring() {
+                    crate::arms::io_uring(crate::$subject::$case);
+                }
+
+                #[test]
+                fn polling() {
+                    crate::arms::polling(crate::$subject::$case);
+                }
             }
         )+)+
     };
@@ -65,6 +76,8 @@ conformance! {
         a_cancel_in_the_turn_of_its_operation_works,
         a_cancelled_accept_takes_no_connection,
         a_cancelled_send_sends_nothing,
+        a_cancelled_connect_ends,
+        an_abandoned_connect_ends,
         success_wins_over_a_later_cancel,
         a_race_of_cancel_and_success_loses_nothing,
         a_race_for_a_connection_loses_nothing,

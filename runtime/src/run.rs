@@ -59,7 +59,8 @@ pub(crate) struct Run {
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
     pub(crate) tree: RefCell<Tree>,
-    driver: RefCell<Box<dyn Driver>>,
+    /// Gone when the run has ended, although something that was leaked may keep the run alive.
+    driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
     fallback: Option<String>,
     clock: RunClock,
@@ -130,8 +131,6 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.run.shared.close();
         self.run.deferred.take();
-        // A nursery whose future was leaked would keep the run alive.
-        self.run.nurseries.take();
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
             eprintln!(
@@ -141,6 +140,12 @@ impl Drop for Ending<'_> {
             );
         }
         self.run.instrument(|instrument| instrument.after_run());
+        // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
+        // would keep it: the circle ends here.
+        let driver = self.run.driver.take();
+        let nurseries = self.run.nurseries.take();
+        let tree = self.run.tree.replace(Tree::new());
+        drop((driver, nurseries, tree));
     }
 }
 
@@ -171,7 +176,7 @@ impl Run {
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new()),
             backend: driver.backend(),
-            driver: RefCell::new(driver),
+            driver: RefCell::new(Some(driver)),
             fallback,
             clock,
             deferred: RefCell::default(),
@@ -633,8 +638,12 @@ impl Run {
     // The outside.
 
     /// The driver. Never held while code of a user can run.
-    pub(crate) fn driver(&self) -> RefMut<'_, Box<dyn Driver>> {
-        self.driver.borrow_mut()
+    pub(crate) fn driver(&self) -> RefMut<'_, dyn Driver> {
+        RefMut::map(self.driver.borrow_mut(), |driver| {
+            driver
+                .as_deref_mut()
+                .expect("the driver lives as long as the run is running")
+        })
     }
 
     pub(crate) fn backend(&self) -> (Backend, Option<&str>) {

@@ -130,7 +130,7 @@ enum Until {
     /// After the first poll.
     After(Duration),
     At(Time),
-    /// What is left is to yield once and to look, as [`checkpoint`](crate::checkpoint) does.
+    /// What is left is to yield once and to look, as [`checkpoint`](crate::checkpoint()) does.
     Yielded,
 }
 

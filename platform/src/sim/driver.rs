@@ -222,12 +222,13 @@ impl SimulatedDriver {
             return;
         }
         let operation = self.table.in_flight_mut(key);
-        if let Some(Ok(endpoint)) = operation.map(|operation| endpoint(operation.descriptor())) {
+        let socket =
+            operation.map(|operation| own_socket(&self.simulation, operation.descriptor()));
+        if let Some(Ok(socket)) = socket {
             let waiter = Waiter {
                 driver: self.id,
                 key,
             };
-            let socket = endpoint.socket;
             self.simulation.world().network.forget(socket, waiter);
         }
         self.end(key, Err(cancelled()), Duration::ZERO);
@@ -663,5 +664,5 @@ fn count(bytes: usize) -> u32 {
 
 const ENTERS_FAILED_MAX: u32 = 8;
 
-/// As many blocks as a busy test has in use at once; the others are freed.
-const SPARE_BLOCKS_MAX: usize = 64;
+/// As many blocks as a busy test has in use at once; more are freed.
+const SPARE_BLOCKS_MAX: usize = 1024;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use trio_platform::Driver;
+use trio_platform::polling::Polling;
 use trio_platform::sim::{Faults, Simulation};
+#[cfg(target_os = "linux")]
+use trio_platform::uring::Uring;
 
 use crate::kit::Kit;
 
@@ -22,6 +25,23 @@ pub(crate) fn simulation_in_chaos(case: Case) {
     for seed in 0..32 {
         simulate(case, seed, Faults::chaos(), Duration::from_millis(5));
     }
+}
+
+/// The ring, where the system lets us have one; everywhere, if `TRIO_BACKEND=io_uring` says so.
+#[cfg(target_os = "linux")]
+pub(crate) fn io_uring(case: Case) {
+    let entries = u32::try_from(QUEUE_ENTRIES).unwrap();
+    let forced = std::env::var_os("TRIO_BACKEND").is_some_and(|name| name == "io_uring");
+    check(case, &|| match Uring::new(Some(entries)) {
+        Ok(driver) => Some(Box::new(driver)),
+        Err(error) if forced => panic!("io_uring was asked for, and does not work: {error}"),
+        Err(_) => None,
+    });
+}
+
+/// Readiness, which every system has.
+pub(crate) fn polling(case: Case) {
+    check(case, &|| Some(Box::new(Polling::new().unwrap())));
 }
 
 fn simulate(case: Case, seed: u64, faults: Faults, latency_max: Duration) {

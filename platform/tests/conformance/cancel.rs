@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use trio_platform::{Accept, Direction, Receive, Send, is_cancelled};
+use trio_platform::{Accept, Connect, Descriptor, Direction, Family, Receive, Send, is_cancelled};
 
-use crate::kit::{Kit, Pair, assert_cancelled};
+use crate::kit::{Kit, Pair, Ticket, anywhere, assert_cancelled};
 
 pub(crate) fn a_cancelled_receive_takes_nothing(kit: &mut Kit<'_>) {
     let Pair { client, server } = kit.pair();
@@ -67,6 +67,44 @@ pub(crate) fn a_cancelled_send_sends_nothing(kit: &mut Kit<'_>) {
         }
     }
     assert_eq!(received, sent);
+}
+
+/// Connects of which the last is not answered, because the backlog is full; `None` where the system
+/// answers all the same.
+fn unanswered_connect(kit: &mut Kit<'_>) -> Option<(Ticket, Vec<Descriptor>)> {
+    let listener = kit.driver.socket(Family::V4).unwrap();
+    kit.driver.bind(&listener, &anywhere(), false).unwrap();
+    kit.driver.listen(&listener, 1).unwrap();
+    let address = kit.driver.local_address(&listener).unwrap();
+    let mut open = vec![listener];
+    for _ in 0..20 {
+        let socket = kit.driver.socket(Family::V4).unwrap();
+        let connect = kit.start(Connect::new(socket, address));
+        kit.run_for(Duration::from_millis(30));
+        if kit.report(connect).is_none() {
+            return Some((connect, open));
+        }
+        open.push(kit.finish(connect).into_connected().unwrap());
+    }
+    None
+}
+
+pub(crate) fn a_cancelled_connect_ends(kit: &mut Kit<'_>) {
+    let Some((connect, open)) = unanswered_connect(kit) else {
+        return;
+    };
+    kit.driver.cancel(connect.key);
+    assert_cancelled(&kit.finish(connect).into_connected());
+    drop(open);
+}
+
+pub(crate) fn an_abandoned_connect_ends(kit: &mut Kit<'_>) {
+    let Some((connect, open)) = unanswered_connect(kit) else {
+        return;
+    };
+    assert!(kit.driver.abandon(connect.key));
+    assert!(kit.wait_report(connect).orphan);
+    drop(open);
 }
 
 pub(crate) fn success_wins_over_a_later_cancel(kit: &mut Kit<'_>) {

@@ -490,9 +490,10 @@ impl Tree {
         if entry.scope != scope {
             self.unlink_wait(wait);
             self.link_wait(wait, scope);
-            if self.is_cancelled(scope) {
-                self.abort(wait, effects);
-            }
+        }
+        // The wait may have come here from a scope that was left, or been moved by its owner.
+        if self.is_cancelled(scope) {
+            self.abort(wait, effects);
         }
     }
 

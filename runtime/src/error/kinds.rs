@@ -78,7 +78,8 @@ impl fmt::Display for BrokenResource {
 
 impl std::error::Error for BrokenResource {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause.as_ref().map(|cause| cause as _)
+        let cause = self.cause.as_ref()?;
+        Some(cause)
     }
 }
 

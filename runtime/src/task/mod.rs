@@ -4,7 +4,7 @@
 //! atomics, by handles ([`NodeRef`]) that never leave the thread.
 //!
 //! 1. A node is in the ready queue of its home nursery if and only if its `READY` flag is set. The
-//!    flag is set by [`Node::schedule`] and cleared when the nursery takes the node out to poll it.
+//!    flag is set by `Node::schedule` and cleared when the nursery takes the node out to poll it.
 //! 2. Waking a node wakes the task in which its nursery is polled, and so on up to the root; it
 //!    stops at the first nursery that has been told already.
 //! 3. A node that is woken carries the number of the turn. A nursery polls only nodes woken before

@@ -335,9 +335,9 @@ impl<T> Output<T> {
     pub(crate) fn take(&self) -> Option<T> {
         let mut slot: Option<T> = None;
         let pointer = (&raw mut slot).cast::<()>();
-        // SAFETY: the node is that of a `TaskCell<F, T>` with the same `T` (`new_task`), the slot is
-        // an `Option<T>`, and nobody is inside the stage: a task that runs is not asked.
         if self.node.is_done() {
+            // SAFETY: the node is that of a `TaskCell<F, T>` with the same `T` (`new_task`), the slot
+            // is an `Option<T>`, and nobody is inside the stage: a task that has ended is not polled.
             unsafe { (self.node.vtable.take_output)(self.node.0, pointer) }
         }
         slot
