@@ -1,5 +1,6 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
 
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +14,8 @@ use crate::run::Run;
 pub(crate) struct Parked {
     run: u64,
     wait: u32,
+    /// Only the thread of the run can take the wait back, so it must not leave it.
+    thread: PhantomData<Rc<()>>,
 }
 
 /// The waker to call for `context`: none if the task itself is to be woken.
@@ -31,7 +34,11 @@ impl Parked {
             let task = run.node_or_main();
             let mut tree = run.tree.borrow_mut();
             let wait = tree.insert_wait(task, waker, run.scope.get(), what);
-            Self { run: run.id, wait }
+            Self {
+                run: run.id,
+                wait,
+                thread: PhantomData,
+            }
         })
     }
 
