@@ -75,9 +75,9 @@ impl Found {
 const MOST_SPAWNED: f64 = 400.0;
 const MOST_WAITING: f64 = 800.0;
 
-fn bytes(since: &Region<'_, System>) -> isize {
+fn bytes(since: &Region<'_, System>) -> f64 {
     let change = since.change();
-    change.bytes_allocated.cast_signed() - change.bytes_deallocated.cast_signed()
+    change.bytes_allocated as f64 - change.bytes_deallocated as f64
 }
 
 /// Starts `count` children in one nursery, lets each of them wait, cancels and joins them.
@@ -86,7 +86,7 @@ fn live(count: u32) -> Found {
         let woken = Cell::new(0);
         let region = Region::new(ALLOCATOR);
         let watch = Stopwatch::start();
-        let per_child = |bytes: isize| bytes as f64 / f64::from(count);
+        let per_child = |bytes: f64| bytes / f64::from(count);
         let (mut spawned, mut waiting) = (0.0, 0.0);
         open_nursery(async |nursery| {
             for _ in 0..count {

@@ -18,8 +18,8 @@ pub(crate) const BUDGET: u32 = 128;
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
     context::with(|run| {
-        if let Some(cancelled) = run.tree.borrow().cancelled(run.scope.get()) {
-            return Poll::Ready(Err(Error::cancelled(cancelled.clone())));
+        if let Some(cancelled) = run.cancelled() {
+            return Poll::Ready(Err(Error::cancelled(cancelled)));
         }
         match run.budget.get() {
             0 => {
@@ -85,8 +85,8 @@ impl Future for Checkpoint {
         if !self.look {
             return Poll::Ready(Ok(()));
         }
-        context::with(|run| match run.tree.borrow().cancelled(run.scope.get()) {
-            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled.clone()))),
+        context::with(|run| match run.cancelled() {
+            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled))),
             None => Poll::Ready(Ok(())),
         })
     }
@@ -117,7 +117,7 @@ impl Future for CheckpointIfCancelled {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.yielding.is_none() {
-            if !context::with(|run| run.tree.borrow().is_cancelled(run.scope.get())) {
+            if !context::with(|run| run.cancelled().is_some()) {
                 return Poll::Ready(Ok(()));
             }
             self.yielding = Some(checkpoint());

@@ -15,23 +15,24 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use slab::Slab;
 use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
 
-use crate::cancel::{CancelSource, Cancelled, Effects, Entry, Left, ROOT, Tree, WaitState};
+use crate::cancel::{
+    CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
+};
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
-use crate::error::{NestedTooDeeply, Result, Usage};
+use crate::error::{Error, NestedTooDeeply, Result, Usage};
 use crate::instrument::Instruments;
 use crate::nursery::{Open, spawn_root};
-use crate::task::{NodeRef, NurseryRef, Remote};
+use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
 use crate::time::Clock;
 
 /// No wait is longer, so that a clock that lies is found out once a day.
@@ -51,11 +52,9 @@ pub(crate) struct Run {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) turn: Cell<u32>,
-    /// The node that is being polled.
-    node: Cell<Option<NodeRef>>,
+    pub(crate) current: Current,
     main: RefCell<Option<NodeRef>>,
-    /// The scope that is being polled in.
-    pub(crate) scope: Cell<u32>,
+    pub(crate) position: Position,
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
     pub(crate) tree: RefCell<Tree>,
@@ -69,7 +68,7 @@ pub(crate) struct Run {
     orphan_watchers: RefCell<Vec<u32>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
     /// The nurseries that are open, for the task tree.
-    nurseries: RefCell<Slab<NurseryRef>>,
+    pub(crate) nurseries: Siblings,
     /// Decides the order of tasks, if a seed was given.
     random: Cell<Option<u64>>,
     stack_limit: usize,
@@ -143,9 +142,9 @@ impl Drop for Ending<'_> {
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         let driver = self.run.driver.take();
-        let nurseries = self.run.nurseries.take();
         let tree = self.run.tree.replace(Tree::new());
-        drop((driver, nurseries, tree));
+        while self.run.nurseries.pop().is_some() {}
+        drop((driver, tree));
     }
 }
 
@@ -170,9 +169,9 @@ impl Run {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             shared: Arc::new(Shared::new(driver.unparker())),
             turn: Cell::new(0),
-            node: Cell::new(None),
+            current: Current::default(),
             main: RefCell::new(None),
-            scope: Cell::new(ROOT),
+            position: Position::new(ROOT),
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new()),
             backend: driver.backend(),
@@ -182,7 +181,7 @@ impl Run {
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
             idle_waiters: RefCell::default(),
-            nurseries: RefCell::default(),
+            nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
@@ -380,14 +379,45 @@ impl Run {
     }
 
     pub(crate) fn effective_deadline(&self) -> Time {
-        let unresolved = self.tree.borrow().unresolved(self.scope.get());
+        let scope = self.scope();
+        let unresolved = self.tree.borrow().unresolved(scope);
         for scope in unresolved {
             self.resolve(scope);
         }
-        self.tree.borrow().effective_deadline(self.scope.get())
+        self.tree.borrow().effective_deadline(scope)
     }
 
     // Scopes.
+
+    /// The scope that the code is in.
+    #[inline]
+    pub(crate) fn scope(&self) -> u32 {
+        if self.position.is_linked() {
+            return self.position.linked();
+        }
+        self.position.link(|parent, timeout| {
+            let entry = Entry {
+                relative: Some(timeout),
+                ..Entry::default()
+            };
+            self.tree.borrow_mut().enter(parent, &entry)
+        })
+    }
+
+    /// The cancellation that a checkpoint has to report.
+    #[inline]
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
+        let tree = self.tree.borrow();
+        tree.cancelled(self.position.linked()).cloned()
+    }
+
+    /// Whether a scope with nothing but this timeout may stay out of the tree until something in it
+    /// waits. Not one that is over at once; and a virtual clock is read on entry, as it costs nothing.
+    #[inline]
+    pub(crate) fn may_link_later(&self, timeout: Duration) -> bool {
+        !timeout.is_zero() && !self.is_virtual()
+    }
 
     /// Enters a scope inside the current one.
     pub(crate) fn enter(&self, mut entry: Entry) -> u32 {
@@ -402,7 +432,8 @@ impl Run {
         if due && entry.cancelled.is_none() {
             entry.cancelled = Some(Cancelled::new(CancelSource::Deadline, None, None, None));
         }
-        self.tree.borrow_mut().enter(self.scope.get(), &entry)
+        let around = self.scope();
+        self.tree.borrow_mut().enter(around, &entry)
     }
 
     /// Leaves a scope that has come to its end.
@@ -472,13 +503,20 @@ impl Run {
     }
 
     /// Refuses another level when the stack has no room for it.
+    #[inline]
     pub(crate) fn check_depth(&self) -> Result<()> {
-        let here = trio_platform::stack_position();
-        if here < self.stack_limit {
-            let remaining = STACK_RESERVE.saturating_sub(self.stack_limit - here);
-            return Err(NestedTooDeeply::new(remaining).into());
+        if trio_platform::stack_position() < self.stack_limit {
+            return Err(self.too_deep());
         }
         Ok(())
+    }
+
+    #[cold]
+    fn too_deep(&self) -> Error {
+        let below = self
+            .stack_limit
+            .saturating_sub(trio_platform::stack_position());
+        NestedTooDeeply::new(STACK_RESERVE.saturating_sub(below)).into()
     }
 
     // Waits.
@@ -548,23 +586,15 @@ impl Run {
 
     // Tasks.
 
-    /// The node that is being polled.
-    pub(crate) fn current_node(&self) -> Option<NodeRef> {
-        let node = self.node.take();
-        let copy = node.clone();
-        self.node.set(node);
-        copy
-    }
-
     /// The node that is being polled; the main task when something is dropped between turns.
     pub(crate) fn node_or_main(&self) -> NodeRef {
-        let node = self.current_node().or_else(|| self.main.borrow().clone());
+        let node = self.current.get().or_else(|| self.main.borrow().clone());
         node.expect("a run has a main task")
     }
 
     /// The task that is being polled: for a body, the one that opened the nursery.
     pub(crate) fn current_task(&self) -> Option<NodeRef> {
-        let mut node = self.current_node()?;
+        let mut node = self.current.get()?;
         while node.is_body() {
             node = node.home()?.task()?.clone();
         }
@@ -575,23 +605,10 @@ impl Run {
         self.main.borrow().clone()
     }
 
-    /// Notes a nursery as open; returns its number.
-    pub(crate) fn nursery_opened(&self, nursery: &NurseryRef) -> usize {
-        self.nurseries.borrow_mut().insert(nursery.clone())
-    }
-
-    pub(crate) fn nursery_closed(&self, number: usize) {
-        let nursery = self.nurseries.borrow_mut().try_remove(number);
-        drop(nursery);
-    }
-
     /// The nurseries that are open.
     pub(crate) fn nurseries(&self) -> Vec<NurseryRef> {
-        let nurseries = self.nurseries.borrow();
-        nurseries
-            .iter()
-            .map(|(_, nursery)| nursery.clone())
-            .collect()
+        let bodies = self.nurseries.to_vec();
+        bodies.into_iter().filter_map(NurseryRef::of_body).collect()
     }
 
     /// Puts tasks that are ready at the same time in an order that depends on the seed.
@@ -617,22 +634,34 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        self.current_task().map(|task| task.name().into())
+        self.current_task().map(|task| task.name())
     }
 
-    /// Makes `node` the one that is being polled, in its own scope and with a fresh budget, until
-    /// the guard goes.
+    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
     #[inline]
-    pub(crate) fn inside(self: &Rc<Self>, node: NodeRef, scope: u32) -> Inside<'_> {
-        if self.instrumented.get() {
-            self.instrument_step(&node, true);
+    pub(crate) fn step<R>(
+        &self,
+        node: &NodeRef,
+        scope: u32,
+        poll: impl FnOnce() -> R,
+    ) -> std::thread::Result<R> {
+        let instrumented = self.instrumented.get();
+        if instrumented {
+            self.instrument_step(node, true);
         }
-        Inside {
-            run: self,
-            node: self.node.replace(Some(node)),
-            scope: self.scope.replace(scope),
-            budget: self.budget.replace(BUDGET),
+        let around = (
+            self.position.replace(Here::at(scope)),
+            self.budget.replace(BUDGET),
+        );
+        let result = self
+            .current
+            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        self.position.replace(around.0);
+        self.budget.set(around.1);
+        if instrumented {
+            self.instrument_step(node, false);
         }
+        result
     }
 
     // The outside.
@@ -725,25 +754,4 @@ enum Quiet {
     Waiters(Duration),
     /// The clock jumps to the next deadline.
     Autojump(Option<Time>),
-}
-
-/// Restores what was being polled around.
-pub(crate) struct Inside<'a> {
-    run: &'a Run,
-    node: Option<NodeRef>,
-    scope: u32,
-    budget: u32,
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        let node = self.run.node.replace(self.node.take());
-        self.run.scope.set(self.scope);
-        self.run.budget.set(self.budget);
-        if self.run.instrumented.get() {
-            if let Some(node) = node {
-                self.run.instrument_step(&node, false);
-            }
-        }
-    }
 }

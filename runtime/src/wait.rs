@@ -20,9 +20,7 @@ pub(crate) struct Parked {
 
 /// The waker to call for `context`: none if the task itself is to be woken.
 fn foreign<'a>(run: &Run, context: &Context<'a>) -> Option<&'a Waker> {
-    let own = run
-        .current_node()
-        .is_some_and(|node| node.owns(context.waker()));
+    let own = run.current.owns(context.waker());
     (!own).then(|| context.waker())
 }
 
@@ -32,8 +30,9 @@ impl Parked {
         context::with(|run| {
             let waker = foreign(run, context).cloned();
             let task = run.node_or_main();
+            let scope = run.scope();
             let mut tree = run.tree.borrow_mut();
-            let wait = tree.insert_wait(task, waker, run.scope.get(), what);
+            let wait = tree.insert_wait(task, waker, scope, what);
             Self {
                 run: run.id,
                 wait,
@@ -73,7 +72,7 @@ impl Parked {
             let waker = foreign(run, context);
             let task = run.node_or_main();
             let mut effects = Effects::default();
-            let scope = run.scope.get();
+            let scope = run.scope();
             run.tree
                 .borrow_mut()
                 .repoll(self.wait, &task, waker, scope, &mut effects);

@@ -6,13 +6,11 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use crate::cancel::{CancelSource, Cancelled, Entry, ROOT};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
-use crate::task::{NodeRef, NurseryRef, ReadyQueue, TaskInfo};
+use crate::task::{NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -20,9 +18,13 @@ pub(crate) struct Core {
     pub(crate) ready: ReadyQueue,
     /// In whose poll this nursery is polled.
     owner: RefCell<Owner>,
+    /// What the waker of the owner holds, if that is a node: to see at a glance that it still is.
+    owner_data: Cell<*const ()>,
+    /// Whether code of others is called when something here becomes ready.
+    watched: Cell<bool>,
     /// Whether the owner has been told that something is ready.
     notified: Cell<bool>,
-    children: RefCell<Slab<NodeRef>>,
+    children: Siblings,
     /// The task that opened the nursery; for names, and for orphans after the end.
     task: Option<NodeRef>,
     pub(crate) scope: Cell<u32>,
@@ -59,12 +61,15 @@ pub(crate) enum Owner {
 
 impl Core {
     fn new(run: Rc<Run>, owner: Owner, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
+        let watched = Cell::new(run.instrumented.get());
         Self {
             run,
             ready: ReadyQueue::default(),
             owner: RefCell::new(owner),
+            owner_data: Cell::new(std::ptr::null()),
+            watched,
             notified: Cell::new(false),
-            children: RefCell::default(),
+            children: Siblings::default(),
             task,
             scope: Cell::new(scope),
             pending_starts: Cell::new(0),
@@ -85,8 +90,29 @@ impl Core {
         }
     }
 
+    /// Whether code of others is called when something here becomes ready: that of an instrument,
+    /// or of a waker that a combinator has put in between.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.get()
+    }
+
     /// Notes that something is ready; returns the node that has to be woken for it, if one has.
+    /// Calls nobody. Not for a nursery that is watched.
+    #[inline]
     pub(crate) fn notify(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        match &*self.owner.borrow() {
+            Owner::Node(node) => Some(node.clone()),
+            Owner::Foreign(_) => unreachable!("the nursery is watched"),
+            Owner::Root | Owner::Nobody => None,
+        }
+    }
+
+    /// The same for one that is watched, which the caller holds.
+    pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
         if self.notified.replace(true) {
             return None;
         }
@@ -111,13 +137,13 @@ impl Core {
     }
 
     pub(super) fn poke(&self) {
-        if let Some(node) = self.notify() {
+        if let Some(node) = self.notify_watched() {
             node.schedule();
         }
     }
 
     pub(crate) fn child_count(&self) -> usize {
-        self.children.borrow().len()
+        self.children.len()
     }
 
     /// The task that opened this nursery.
@@ -126,44 +152,41 @@ impl Core {
     }
 
     pub(crate) fn children(&self) -> Vec<NodeRef> {
-        self.children
-            .borrow()
-            .iter()
-            .map(|(_, child)| child.clone())
-            .collect()
+        self.children.to_vec()
     }
 
     /// Gives a task away.
     pub(crate) fn release(&self, child: &NodeRef) {
-        let released = self
-            .children
-            .borrow_mut()
-            .remove(child.index.get() as usize);
-        debug_assert!(released == *child, "a child stands at its index");
+        drop(self.children.remove(child));
     }
 
     fn is_over(&self) -> bool {
         self.body.get() == Body::Ended
-            && self.children.borrow().is_empty()
+            && self.children.is_empty()
             && self.pending_starts.get() == 0
             && self.orphans.get() == 0
     }
 
     /// Notes in whose poll this is.
+    #[inline]
     fn set_owner(&self, context: &Context<'_>) {
-        let current = self.run.current_node();
-        let own = current.filter(|node| node.owns(context.waker()));
-        let mut owner = self.owner.borrow_mut();
-        let before = match (own, &mut *owner) {
-            (Some(node), Owner::Node(known)) if *known == node => return,
-            (Some(node), other) => std::mem::replace(other, Owner::Node(node)),
-            (None, Owner::Foreign(known)) => {
-                known.clone_from(context.waker());
-                return;
-            }
-            (None, other) => std::mem::replace(other, Owner::Foreign(context.waker().clone())),
+        // No two wakers hold the same node, so the owner is the one that it was.
+        if self.owner_data.get() != context.waker().data() {
+            self.change_owner(context);
+        }
+    }
+
+    fn change_owner(&self, context: &Context<'_>) {
+        let own = self.run.current.owns(context.waker());
+        let node = self.run.current.get().filter(|_| own);
+        let (data, owner) = match node {
+            Some(node) => (context.waker().data(), Owner::Node(node)),
+            None => (std::ptr::null(), Owner::Foreign(context.waker().clone())),
         };
-        drop(owner);
+        let foreign = matches!(owner, Owner::Foreign(_));
+        self.watched.set(foreign || self.run.instrumented.get());
+        self.owner_data.set(data);
+        let before = self.owner.replace(owner);
         drop(before);
     }
 
@@ -207,12 +230,7 @@ impl Core {
                 (format!("code block inside nursery {what}"), opener)
             }
         };
-        Cancelled::new(
-            CancelSource::Nursery,
-            Some(reason.into()),
-            task.map(Into::into),
-            None,
-        )
+        Cancelled::new(CancelSource::Nursery, Some(reason.into()), task, None)
     }
 
     /// An operation in flight lost its task; it counts against this nursery until it ends.
@@ -264,10 +282,7 @@ impl NurseryRef {
             self.body.get() != Body::Closed,
             "a nursery that has ended takes no task in"
         );
-        let index = self.children.borrow_mut().insert(child.clone());
-        child
-            .index
-            .set(u32::try_from(index).expect("fewer than four thousand million children"));
+        self.children.push(child);
         child.set_home(Some(self.clone()));
     }
 
@@ -288,7 +303,7 @@ impl NurseryRef {
         let mut step = |node: NodeRef| {
             node.clear_ready();
             if !node.is_body() {
-                self.step_child(node);
+                self.step_child(&node);
             } else if self.body.get() == Body::Running {
                 self.step_body(&mut poll_body, value);
             }
@@ -328,7 +343,7 @@ impl NurseryRef {
         let turn = self.run.turn.get();
         while let Some(node) = self.ready.pop_woken_before(turn) {
             node.clear_ready();
-            self.step_child(node);
+            self.step_child(&node);
         }
     }
 
@@ -338,10 +353,8 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) {
         let body = self.body();
-        let inside = self.run.inside(body.clone(), self.scope.get());
         let poll = || body.with_context(&mut *poll_body);
-        let result = catch_unwind(AssertUnwindSafe(poll));
-        drop(inside);
+        let result = self.run.step(body, self.scope.get(), poll);
         match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
@@ -357,30 +370,32 @@ impl NurseryRef {
         self.settle_left_behind(self.body());
     }
 
-    fn step_child(&self, child: NodeRef) {
+    #[inline]
+    fn step_child(&self, child: &NodeRef) {
         if child.is_done() {
             return;
         }
-        let inside = self.run.inside(child.clone(), child.scope.get());
-        let result = catch_unwind(AssertUnwindSafe(|| child.poll_task()));
-        drop(inside);
+        let result = self
+            .run
+            .step(child, child.scope.get(), || child.poll_task());
         match result {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(result)) => {
-                let error = result.err();
-                self.child_ended(&child);
-                if let Some(error) = error {
-                    self.fail(error, Some(&child));
-                }
+            Ok(Poll::Ready(Ok(()))) => self.child_ended(child),
+            Ok(Poll::Ready(Err(error))) => {
+                self.child_ended(child);
+                self.fail(error, Some(child));
             }
-            Err(panic) => {
-                let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
-                self.child_ended(&child);
-                self.panicked(panic, Some(&child));
-                if let Err(panic) = dropped {
-                    self.panicked(panic, Some(&child));
-                }
-            }
+            Err(panic) => self.child_panicked(child, panic),
+        }
+    }
+
+    #[cold]
+    fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
+        self.child_ended(child);
+        self.panicked(panic, Some(child));
+        if let Err(panic) = dropped {
+            self.panicked(panic, Some(child));
         }
     }
 
@@ -389,7 +404,7 @@ impl NurseryRef {
         self.settle_left_behind(child);
         self.leave_scope_of(child);
         child.set_home(None);
-        if let Some(joiner) = child.joiner.take() {
+        if let Some(joiner) = child.take_joiner() {
             self.run.finish_wait(joiner);
         }
         if self.run.instrumented.get() {
@@ -408,8 +423,6 @@ impl NurseryRef {
 /// A nursery that has been opened and not been finished; dropping it drops the children.
 pub(crate) struct Open {
     nursery: NurseryRef,
-    /// Under which the run knows it as open.
-    number: usize,
     finished: bool,
 }
 
@@ -432,17 +445,11 @@ impl Open {
     }
 
     fn from_core(run: &Rc<Run>, core: Core, place: &'static Location<'static>) -> Self {
-        let name = RefCell::new(None);
-        let info = TaskInfo {
-            name,
-            type_name: "nursery",
-            place,
-        };
+        let info = TaskInfo { name: None, place };
         let nursery = NurseryRef::new(&run.shared, core, info);
-        let number = run.nursery_opened(&nursery);
+        run.nurseries.push(nursery.body());
         Self {
             nursery,
-            number,
             finished: false,
         }
     }
@@ -473,19 +480,13 @@ impl Open {
     fn close(&self) -> Option<Box<dyn Any + Send>> {
         let core = &self.nursery;
         let mut first = None;
-        loop {
-            let children = std::mem::take(&mut *core.children.borrow_mut());
-            if children.is_empty() {
-                break;
+        while let Some(child) = core.children.pop() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+                first.get_or_insert(panic);
             }
-            for (_, child) in children {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
-                    first.get_or_insert(panic);
-                }
-                core.settle_left_behind(&child);
-                core.leave_scope_of(&child);
-                child.set_home(None);
-            }
+            core.settle_left_behind(&child);
+            core.leave_scope_of(&child);
+            child.set_home(None);
         }
         core.settle_left_behind(core.body());
         core.ready.clear();
@@ -495,7 +496,10 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.nursery.run.nursery_closed(self.number);
+        let body = self.nursery.body();
+        if body.is_listed() {
+            drop(self.nursery.run.nurseries.remove(body));
+        }
         if self.finished {
             return;
         }

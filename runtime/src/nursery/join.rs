@@ -75,7 +75,7 @@ impl<T> Future for Join<'_, T> {
         if let Some(parked) = &this.parked {
             if !node.is_done() {
                 if let Some(cancelled) = ready!(parked.poll_woken(context)) {
-                    node.joiner.set(None);
+                    node.set_joiner(None);
                     this.parked = None;
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
@@ -84,7 +84,7 @@ impl<T> Future for Join<'_, T> {
             ready!(enter_operation(context))?;
             if !node.is_done() {
                 let parked = Parked::new(context, "join");
-                node.joiner.set(Some(parked.wait()));
+                node.set_joiner(Some(parked.wait()));
                 this.parked = Some(parked);
                 return Poll::Pending;
             }
@@ -99,7 +99,7 @@ impl<T> Future for Join<'_, T> {
 impl<T> Drop for Join<'_, T> {
     fn drop(&mut self) {
         if self.parked.is_some() {
-            self.output.node().joiner.set(None);
+            self.output.node().set_joiner(None);
         }
     }
 }

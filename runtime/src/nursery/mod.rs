@@ -17,6 +17,7 @@ mod erase;
 mod join;
 mod start;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -135,7 +136,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
 
     /// Like [`start_soon`](Self::start_soon), with a name for the task tree and for error texts.
     #[track_caller]
-    pub fn start_soon_named<F>(&'scope self, name: impl Into<Box<str>>, task: F)
+    pub fn start_soon_named<F>(&'scope self, name: impl Into<Cow<'static, str>>, task: F)
     where
         F: Future<Output = Result<()>> + 'scope,
     {
@@ -231,5 +232,5 @@ impl fmt::Debug for Nursery<'_, '_> {
 
 /// Whether the code that asks runs in a task, and not in a callback of the run.
 pub fn in_task() -> bool {
-    context::try_with(|run| run.is_some_and(|run| run.current_node().is_some()))
+    context::try_with(|run| run.is_some_and(|run| !run.current.is_none()))
 }

@@ -16,10 +16,10 @@
 //!    threads and knows the node only while the node lives. Wakes from other threads go through
 //!    the inbox of the run; wakes from the thread of the run touch no atomic read-modify-write.
 
-mod queue;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
 
-pub(crate) use queue::ReadyQueue;
 pub(crate) use raw::new_task;
-pub(crate) use raw::{NodeRef, NurseryRef, Output, Remote, TaskInfo};
+pub(crate) use raw::{
+    Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
+};
