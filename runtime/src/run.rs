@@ -638,7 +638,7 @@ impl Run {
     }
 
     /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step<R>(
         &self,
         node: &NodeRef,

@@ -16,9 +16,10 @@ use crate::task::{NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 pub(crate) struct Core {
     pub(crate) run: Rc<Run>,
     pub(crate) ready: ReadyQueue,
-    /// In whose poll this nursery is polled.
-    owner: RefCell<Owner>,
-    /// What the waker of the owner holds, if that is a node: to see at a glance that it still is.
+    /// The waker of a combinator that is polled in the owner's place.
+    foreign: RefCell<Option<Waker>>,
+    /// What the waker of the owner holds, if that is a node and there is no foreign waker: to see at
+    /// a glance that it is still the same.
     owner_data: Cell<*const ()>,
     /// Whether code of others is called when something here becomes ready.
     watched: Cell<bool>,
@@ -47,25 +48,13 @@ enum Body {
     Closed,
 }
 
-/// Who has to be woken for a nursery to be polled.
-pub(crate) enum Owner {
-    /// Nobody yet.
-    Nobody,
-    /// The loop itself.
-    Root,
-    /// A task or the body of a nursery.
-    Node(NodeRef),
-    /// A combinator that has put a waker of its own in between.
-    Foreign(Waker),
-}
-
 impl Core {
-    fn new(run: Rc<Run>, owner: Owner, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
+    fn new(run: Rc<Run>, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
         let watched = Cell::new(run.instrumented.get());
         Self {
             run,
             ready: ReadyQueue::default(),
-            owner: RefCell::new(owner),
+            foreign: RefCell::new(None),
             owner_data: Cell::new(std::ptr::null()),
             watched,
             notified: Cell::new(false),
@@ -97,35 +86,6 @@ impl Core {
         self.watched.get()
     }
 
-    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
-    /// Calls nobody. Not for a nursery that is watched.
-    #[inline]
-    pub(crate) fn notify(&self) -> Option<NodeRef> {
-        if self.notified.replace(true) {
-            return None;
-        }
-        match &*self.owner.borrow() {
-            Owner::Node(node) => Some(node.clone()),
-            Owner::Foreign(_) => unreachable!("the nursery is watched"),
-            Owner::Root | Owner::Nobody => None,
-        }
-    }
-
-    /// The same for one that is watched, which the caller holds.
-    pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
-        if self.notified.replace(true) {
-            return None;
-        }
-        match &*self.owner.borrow() {
-            Owner::Node(node) => Some(node.clone()),
-            Owner::Foreign(waker) => {
-                self.run.defer_wake(waker.clone());
-                None
-            }
-            Owner::Root | Owner::Nobody => None,
-        }
-    }
-
     /// Gives what has gone wrong here to another nursery.
     pub(super) fn move_failures(&self, to: &Self) {
         for error in self.errors.take() {
@@ -133,12 +93,6 @@ impl Core {
         }
         if let Some(panic) = self.panic.take() {
             to.panicked(panic, None);
-        }
-    }
-
-    pub(super) fn poke(&self) {
-        if let Some(node) = self.notify_watched() {
-            node.schedule();
         }
     }
 
@@ -165,29 +119,6 @@ impl Core {
             && self.children.is_empty()
             && self.pending_starts.get() == 0
             && self.orphans.get() == 0
-    }
-
-    /// Notes in whose poll this is.
-    #[inline]
-    fn set_owner(&self, context: &Context<'_>) {
-        // No two wakers hold the same node, so the owner is the one that it was.
-        if self.owner_data.get() != context.waker().data() {
-            self.change_owner(context);
-        }
-    }
-
-    fn change_owner(&self, context: &Context<'_>) {
-        let own = self.run.current.owns(context.waker());
-        let node = self.run.current.get().filter(|_| own);
-        let (data, owner) = match node {
-            Some(node) => (context.waker().data(), Owner::Node(node)),
-            None => (std::ptr::null(), Owner::Foreign(context.waker().clone())),
-        };
-        let foreign = matches!(owner, Owner::Foreign(_));
-        self.watched.set(foreign || self.run.instrumented.get());
-        self.owner_data.set(data);
-        let before = self.owner.replace(owner);
-        drop(before);
     }
 
     /// A task that was started has a scope slot of its own.
@@ -238,25 +169,6 @@ impl Core {
         self.orphans.set(self.orphans.get() + 1);
     }
 
-    /// An orphan has ended. If this nursery was dropped meanwhile, the one around it counts it too.
-    pub(crate) fn remove_orphan(&self) {
-        let mut dropped = self.one_orphan_less();
-        while let Some(around) = dropped {
-            dropped = around.one_orphan_less();
-        }
-    }
-
-    fn one_orphan_less(&self) -> Option<NurseryRef> {
-        self.orphans.set(self.orphans.get() - 1);
-        if self.body.get() == Body::Closed {
-            return self.task.as_ref().and_then(|task| task.home());
-        }
-        if self.orphans.get() == 0 {
-            self.poke();
-        }
-        None
-    }
-
     /// The result of the nursery, from that of its body and what its children have left.
     fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
         let errors = self.errors.take();
@@ -274,8 +186,78 @@ impl Core {
     }
 }
 
-/// What needs the handle itself, to hand it on.
+/// What needs the handle itself, for its body or to hand it on.
 impl NurseryRef {
+    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
+    /// Calls nobody. Not for a nursery that is watched.
+    #[inline]
+    pub(crate) fn notify(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        self.owner()
+    }
+
+    /// The same for one that may be watched, which the caller holds.
+    pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        if let Some(waker) = &*self.foreign.borrow() {
+            self.run.defer_wake(waker.clone());
+        }
+        self.owner()
+    }
+
+    /// Sees to it that the nursery is polled.
+    pub(super) fn poke(&self) {
+        if let Some(node) = self.notify_watched() {
+            node.schedule();
+        }
+    }
+
+    /// An orphan has ended. If this nursery was dropped meanwhile, the one around it counts it too.
+    pub(crate) fn remove_orphan(&self) {
+        let mut dropped = self.one_orphan_less();
+        while let Some(around) = dropped {
+            dropped = around.one_orphan_less();
+        }
+    }
+
+    fn one_orphan_less(&self) -> Option<Self> {
+        self.orphans.set(self.orphans.get() - 1);
+        if self.body.get() == Body::Closed {
+            return self.task.as_ref().and_then(|task| task.home());
+        }
+        if self.orphans.get() == 0 {
+            self.poke();
+        }
+        None
+    }
+
+    /// Notes in whose poll this is.
+    #[inline]
+    fn set_owner_of_poll(&self, context: &Context<'_>) {
+        // No two wakers hold the same node, so the owner is the one that it was.
+        if self.owner_data.get() != context.waker().data() {
+            self.change_owner(context);
+        }
+    }
+
+    fn change_owner(&self, context: &Context<'_>) {
+        let own = self.run.current.owns(context.waker());
+        let (data, foreign) = match own {
+            true => (context.waker().data(), None),
+            false => (std::ptr::null(), Some(context.waker().clone())),
+        };
+        self.watched
+            .set(foreign.is_some() || self.run.instrumented.get());
+        self.owner_data.set(data);
+        let before = self.foreign.replace(foreign);
+        self.set_owner(self.run.current.get().filter(|_| own));
+        drop(before);
+    }
+
     /// Takes a task in; it becomes ready.
     pub(crate) fn adopt(&self, child: &NodeRef) {
         assert!(
@@ -294,47 +276,45 @@ impl NurseryRef {
         mut poll_body: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
         value: &mut Option<T>,
     ) -> Poll<()> {
-        self.set_owner(context);
+        self.set_owner_of_poll(context);
         self.notified.set(false);
         if self.body.get() == Body::New {
             self.body.set(Body::Running);
             self.step_body(&mut poll_body, value);
         }
-        let mut step = |node: NodeRef| {
+        let turn = self.run.turn.get();
+        if self.run.is_seeded() {
+            self.shuffle_ready(turn);
+        }
+        while let Some(node) = self.ready.pop_woken_before(turn) {
             node.clear_ready();
             if !node.is_body() {
                 self.step_child(&node);
             } else if self.body.get() == Body::Running {
                 self.step_body(&mut poll_body, value);
             }
-        };
-        let turn = self.run.turn.get();
-        if self.run.is_seeded() {
-            self.shuffled_batch(turn).into_iter().for_each(step);
-        } else {
-            while let Some(node) = self.ready.pop_woken_before(turn) {
-                step(node);
-            }
         }
         if self.is_over() {
             self.body.set(Body::Closed);
             return Poll::Ready(());
         }
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() && !self.notified.get() {
             self.poke();
         }
         Poll::Pending
     }
 
-    /// What is ready, in the order that the seed decides.
+    /// Puts what is to be polled into the order that the seed decides.
     #[cold]
-    fn shuffled_batch(&self, turn: u32) -> Vec<NodeRef> {
+    fn shuffle_ready(&self, turn: u32) {
         let mut batch = Vec::new();
         while let Some(node) = self.ready.pop_woken_before(turn) {
             batch.push(node);
         }
         self.run.shuffle(&mut batch);
-        batch
+        // What was woken in this turn stands behind.
+        batch.extend(std::iter::from_fn(|| self.ready.pop()));
+        batch.into_iter().for_each(|node| self.ready.push(node));
     }
 
     /// One poll of the root nursery, which has no body.
@@ -370,7 +350,8 @@ impl NurseryRef {
         self.settle_left_behind(self.body());
     }
 
-    #[inline]
+    /// Always inlined: two levels of nurseries are to have as few frames between them as can be.
+    #[inline(always)]
     fn step_child(&self, child: &NodeRef) {
         if child.is_done() {
             return;
@@ -380,12 +361,15 @@ impl NurseryRef {
             .step(child, child.scope.get(), || child.poll_task());
         match result {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(Ok(()))) => self.child_ended(child),
-            Ok(Poll::Ready(Err(error))) => {
-                self.child_ended(child);
-                self.fail(error, Some(child));
-            }
+            Ok(Poll::Ready(result)) => self.child_returned(child, result),
             Err(panic) => self.child_panicked(child, panic),
+        }
+    }
+
+    fn child_returned(&self, child: &NodeRef, result: Result<()>) {
+        self.child_ended(child);
+        if let Err(error) = result {
+            self.fail(error, Some(child));
         }
     }
 
@@ -433,14 +417,14 @@ impl Open {
             run.check_depth()?;
             let task = run.current_task();
             let scope = run.enter(Entry::default());
-            let core = Core::new(run.clone(), Owner::Nobody, task, scope, Body::New);
+            let core = Core::new(run.clone(), task, scope, Body::New);
             Ok(Self::from_core(run, core, place))
         })
     }
 
     /// The nursery around the main task.
     pub(crate) fn root(run: &Rc<Run>, place: &'static Location<'static>) -> Self {
-        let core = Core::new(run.clone(), Owner::Root, None, ROOT, Body::Ended);
+        let core = Core::new(run.clone(), None, ROOT, Body::Ended);
         Self::from_core(run, core, place)
     }
 

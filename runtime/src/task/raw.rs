@@ -49,9 +49,9 @@ pub(crate) struct Node {
     flags: Cell<u8>,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
-    /// The nursery that polls the node. The body's is the nursery that it belongs to, and is not
-    /// stored, for it would keep itself alive.
-    home: UnsafeCell<Option<NurseryRef>>,
+    /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
+    /// nursery, the node in whose poll that nursery is polled, if there is no foreign waker between.
+    around: UnsafeCell<Option<NodeRef>>,
     previous_sibling: Cell<Option<NonNull<Self>>>,
     next_sibling: Cell<Option<NonNull<Self>>>,
     /// An `Arc<Remote>` as a pointer, or null while there is none.
@@ -108,7 +108,7 @@ impl Node {
             joiner: Cell::new(NONE),
             flags: Cell::new(flags),
             next_ready: Cell::new(None),
-            home: UnsafeCell::new(None),
+            around: UnsafeCell::new(None),
             previous_sibling: Cell::new(None),
             next_sibling: Cell::new(None),
             remote: AtomicPtr::new(std::ptr::null_mut()),
@@ -189,18 +189,27 @@ impl Node {
         if self.is_body() {
             return Some(NurseryRef(self.reference()));
         }
-        // SAFETY: the cell is written by `set_home` only, which keeps no reference into it and calls
-        // nobody while it writes; and cloning a handle calls nobody either.
-        unsafe { &*self.home.get() }.clone()
+        self.around().map(NurseryRef)
     }
 
     /// Moves the node to another nursery, or to none.
     pub(crate) fn set_home(&self, home: Option<NurseryRef>) {
         debug_assert!(!self.is_body(), "a body stays where it is");
-        // SAFETY: no reference into the cell lives on: `home` clones at once, and `schedule` looks
-        // only as long as nobody is called.
-        let before = unsafe { self.home.get().replace(home) };
-        // The old home may go with its last handle: only now, when the cell is whole again.
+        self.set_around(home.map(|home| home.0));
+    }
+
+    #[inline]
+    fn around(&self) -> Option<NodeRef> {
+        // SAFETY: the cell is written by `set_around` only, which keeps no reference into it and
+        // calls nobody while it writes; and cloning a handle calls nobody either.
+        unsafe { &*self.around.get() }.clone()
+    }
+
+    fn set_around(&self, around: Option<NodeRef>) {
+        // SAFETY: no reference into the cell lives on: `around` clones at once, and
+        // `schedule_owned` copies the pointer.
+        let before = unsafe { self.around.get().replace(around) };
+        // The old one may go with its last handle: only now, when the cell is whole again.
         drop(before);
     }
 
@@ -213,7 +222,7 @@ impl Node {
     }
 
     /// Polls with a context whose waker is this node's own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_context<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let data = NonNull::from(self).cast::<()>().as_ptr();
         // SAFETY: the functions of `LOCAL` keep the contract of `RawWakerVTable` for a pointer to a
@@ -225,7 +234,7 @@ impl Node {
     }
 
     /// Polls the future of a task once. The caller keeps rule 4.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_task(&self) -> Poll<Result<()>> {
         assert!(!self.is_done(), "a task that has ended is not polled");
         // SAFETY: the pointer is to the node of the cell for whose types `vtable` was made. Nobody
@@ -266,8 +275,8 @@ impl NodeRef {
             let body = if node.is_body() {
                 Some(node.0)
             } else {
-                // SAFETY: as in `home`; the reference is gone when the pointer has been copied.
-                unsafe { &*node.home.get() }.as_ref().map(|home| home.0.0)
+                // SAFETY: as in `around`; the reference is gone when the pointer has been copied.
+                unsafe { &*node.around.get() }.as_ref().map(|body| body.0)
             };
             let Some(body) = body else { return };
             // A handle that is not counted, and therefore never dropped: `node` keeps its home
@@ -368,6 +377,16 @@ impl NurseryRef {
     /// The nursery whose body `node` is.
     pub(crate) fn of_body(node: NodeRef) -> Option<Self> {
         node.is_body().then_some(Self(node))
+    }
+
+    /// The node in whose poll the nursery is polled.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<NodeRef> {
+        self.0.around()
+    }
+
+    pub(crate) fn set_owner(&self, owner: Option<NodeRef>) {
+        self.0.set_around(owner);
     }
 
     /// The node of the nursery's body.
@@ -699,7 +718,7 @@ pub(crate) struct Current(Cell<Option<NonNull<Node>>>);
 
 impl Current {
     /// Calls `poll` with `node` as the one that is being polled.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn during<R>(&self, node: &NodeRef, poll: impl FnOnce() -> R) -> R {
         struct Restore<'a>(&'a Current, Option<NonNull<Node>>);
         impl Drop for Restore<'_> {
