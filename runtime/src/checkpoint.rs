@@ -2,7 +2,7 @@
 //!
 //! Every asynchronous operation of this library looks for a cancellation before it does anything,
 //! whether or not it would have to wait (semantics C1, C5). It yields only when the task has used up
-//! its budget for this turn (R7), so that a task whose operations never wait starves nobody, and no
+//! its budget for this turn (C1), so that a task whose operations never wait starves nobody, and no
 //! operation pays for a turn of the loop.
 
 use std::future::Future;

@@ -2,9 +2,9 @@
 //!
 //! | The future is          | while the operation is in flight                                    |
 //! |------------------------|---------------------------------------------------------------------|
-//! | polled under a cancel  | the driver is asked once to end it; its completion decides (R1)      |
+//! | polled under a cancel  | the driver is asked once to end it; its completion decides (D1, D2)  |
 //! | dropped                | it is abandoned: cancelled, its winnings stashed, and it counts      |
-//! |                        | against the nursery of its task until it has ended (R3, R4)          |
+//! |                        | against the nursery of its task until it has ended (D4, D8)          |
 //! | forgotten              | nothing, until its task ends: then it is cancelled, and counts       |
 //! | polled by a combinator | whichever waker came with the last poll is called                    |
 //! | in a task that panics  | dropped with it, as above                                            |

@@ -10,7 +10,7 @@
 //!    waits for the next turn, so that the work between two looks at the driver is bounded.
 //!
 //! The run ends when the main task has. Then everything in flight is cancelled and collected before
-//! anything that it could touch is freed (R4).
+//! anything that it could touch is freed (D7).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};

@@ -8,7 +8,7 @@
 //! 3. Every task that waits has a wait in the list of the scope that it waits under. When a scope
 //!    becomes effective each wait under it is aborted, at once and at most once (semantics L2, L5):
 //!    either it is over, or (an operation of the driver) it is asked to end and its completion
-//!    decides (R1).
+//!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
 
 use std::rc::Rc;

@@ -396,7 +396,7 @@ impl NurseryRef {
         }
     }
 
-    /// Asks the operations that a task has forgotten to end, and stays open until they have (R4).
+    /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
     fn settle_left_behind(&self, task: &NodeRef) {
         if task.waits.get() > 0 {
             self.run.settle_left_behind(task, self);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::enter_operation;
+use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::task::Output;
 use crate::wait::Parked;
@@ -90,9 +91,21 @@ impl<T> Future for Join<'_, T> {
             }
         }
         this.parked = None;
-        let missing = "the child has failed, or its value has been taken: the error of a child goes \
-                       to its nursery";
-        Poll::Ready(this.output.take().ok_or_else(|| Usage::new(missing).into()))
+        Poll::Ready(this.output.take().ok_or_else(missing))
+    }
+}
+
+/// Why there is no value. A child that failed has cancelled its nursery, and with it most who wait
+/// for the child: they hear of that, so that one failure is not told as two.
+fn missing() -> Error {
+    let cancelled = context::with(|run| run.cancelled());
+    match cancelled {
+        Some(cancelled) => Error::cancelled(cancelled),
+        None => Usage::new(
+            "the child has failed, or its value has been taken: the error of a child goes to its \
+             nursery",
+        )
+        .into(),
     }
 }
 

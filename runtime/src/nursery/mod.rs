@@ -2,7 +2,7 @@
 //!
 //! 1. The body and the children are peers. An error of any of them, a panic too, cancels the rest.
 //! 2. The nursery ends when the body has ended, no child lives, no [`start`](Nursery::start) is
-//!    pending, and no operation that one of them left behind is in flight (R4). That wait cannot be
+//!    pending, and no operation that one of them left behind is in flight (D8). That wait cannot be
 //!    cancelled: the children decide.
 //! 3. The errors come out as one group, in order of arrival, without the cancellations that belong
 //!    to the nursery's own scope. A panic comes out as a panic, after everything has ended.
