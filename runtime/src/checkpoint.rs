@@ -17,21 +17,19 @@ pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
-    context::with(|run| {
-        if let Some(cancelled) = run.cancelled() {
-            return Poll::Ready(Err(Error::cancelled(cancelled)));
+    let (cancelled, budget) = context::with(|run| {
+        let budget = run.budget.get();
+        run.budget.set(budget.saturating_sub(1));
+        (run.cancelled(), budget)
+    });
+    match (cancelled, budget) {
+        (Some(cancelled), _) => Poll::Ready(Err(Error::cancelled(cancelled))),
+        (None, 0) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
         }
-        match run.budget.get() {
-            0 => {
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            budget => {
-                run.budget.set(budget - 1);
-                Poll::Ready(Ok(()))
-            }
-        }
-    })
+        (None, _) => Poll::Ready(Ok(())),
+    }
 }
 
 /// Lets every other task run, then looks for a cancellation.
@@ -85,9 +83,9 @@ impl Future for Checkpoint {
         if !self.look {
             return Poll::Ready(Ok(()));
         }
-        context::with(|run| match run.cancelled() {
-            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled))),
-            None => Poll::Ready(Ok(())),
+        Poll::Ready(match context::with(|run| run.cancelled()) {
+            Some(cancelled) => Err(Error::cancelled(cancelled)),
+            None => Ok(()),
         })
     }
 }

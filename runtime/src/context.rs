@@ -114,13 +114,17 @@ impl Shared {
         self.unparker.unpark();
     }
 
-    /// Moves the wakes that other threads have left into `wakes`.
+    /// Whether other threads have left wakes.
+    #[inline]
+    pub(crate) fn has_wakes(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Gives the wakes that other threads have left in exchange for `wakes`, which is empty.
     pub(crate) fn collect(&self, wakes: &mut Vec<Arc<Remote>>) {
-        if self.news.load(Ordering::Acquire) {
-            self.news.store(false, Ordering::Relaxed);
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            wakes.append(&mut inbox.wakes);
-        }
+        self.news.store(false, Ordering::Relaxed);
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut inbox.wakes, wakes);
     }
 
     /// Refuses wakes from now on.

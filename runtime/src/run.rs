@@ -41,7 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the end of a run waits for the kernel to give operations back.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
-/// A busy run on a driver that needs a system call to look asks it in one turn of so many only.
+/// A busy run asks in one turn of so many only: a driver that needs a system call to look, and one
+/// that has nothing in flight.
 const POLLING_INTERVAL: u32 = 16;
 
 /// Stack that must be left for a further level of scopes.
@@ -63,6 +64,9 @@ pub(crate) struct Run {
     backend: Backend,
     fallback: Option<String>,
     clock: RunClock,
+    /// What a turn collects; empty between turns, and kept for its storage.
+    completed: Cell<Vec<Completed>>,
+    remote_wakes: Cell<Vec<Arc<Remote>>>,
     /// Wakers of others, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
@@ -178,6 +182,8 @@ impl Run {
             driver: RefCell::new(Some(driver)),
             fallback,
             clock,
+            completed: Cell::default(),
+            remote_wakes: Cell::default(),
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
             idle_waiters: RefCell::default(),
@@ -192,41 +198,59 @@ impl Run {
     // One turn.
 
     fn turn(&self, root: &NurseryRef) {
-        let mut effects = Effects::default();
         self.call_deferred();
         self.collect_remote_wakes();
-        let idle = root.ready.is_empty();
-        let plan = self.plan(idle);
-        let skip =
-            !idle && self.backend == Backend::Polling && self.turn.get() % POLLING_INTERVAL != 0;
-        let mut completed = 0;
-        if !skip {
-            self.instrument(|instrument| instrument.before_io_wait(plan.timeout));
-            completed = self.drive_io(plan.wait, &mut effects);
-            self.instrument(|instrument| instrument.after_io_wait(plan.timeout));
+        if root.ready.is_empty() {
+            self.wait(root);
+        } else {
+            self.look();
         }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+    }
+
+    /// Steps 1 to 3 of a turn in which a task is ready.
+    fn look(&self) {
+        let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
+        if !worth_asking && self.tree.borrow().timers.next().is_none() {
+            return;
+        }
+        let mut effects = Effects::default();
+        if worth_asking {
+            self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
+        }
+        self.expire(&mut effects);
+        self.apply(effects);
+    }
+
+    /// Whether the driver may have something that can be had at a price worth paying in each turn.
+    fn has_news(&self) -> bool {
+        match self.backend {
+            Backend::Polling => false,
+            // Wakes from other threads come another way.
+            Backend::IoUring => self.driver().in_flight() > 0,
+            _ => true,
+        }
+    }
+
+    /// Steps 1 to 3 of a turn in which no task is ready.
+    fn wait(&self, root: &NurseryRef) {
+        let mut effects = Effects::default();
+        let plan = self.plan();
+        let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
         let expired = self.expire(&mut effects);
         self.apply(effects);
-        if idle && completed == 0 && !expired {
+        if completed == 0 && !expired {
             self.call_deferred();
             self.collect_remote_wakes();
             if root.ready.is_empty() {
                 self.all_blocked(&plan);
             }
         }
-        self.turn.set(self.turn.get().wrapping_add(1));
-        root.drive_root();
     }
 
     /// How long this turn waits, and what it means if nothing happens until then.
-    fn plan(&self, idle: bool) -> Plan {
-        if !idle {
-            return Plan {
-                wait: Wait::Poll,
-                timeout: Duration::ZERO,
-                quiet: Quiet::Nothing,
-            };
-        }
+    fn plan(&self) -> Plan {
         let next = self.tree.borrow().timers.next();
         let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
         let mut plan = Plan {
@@ -266,13 +290,17 @@ impl Run {
         plan
     }
 
-    fn drive_io(&self, wait: Wait, effects: &mut Effects) -> usize {
-        let mut completed = Vec::new();
+    /// Asks the driver, and hands each completion to its wait; gives how many there were.
+    fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
+        self.instrument(|instrument| instrument.before_io_wait(timeout));
+        // Taken out, for what is told of a completion may look at the run; and put back, so that no
+        // turn allocates.
+        let mut completed = self.completed.take();
         if let Err(error) = self.driver().turn(wait, &mut completed) {
             panic!("the {} driver cannot go on: {error}", self.backend);
         }
         let count = completed.len();
-        for Completed { token, orphan } in completed {
+        for Completed { token, orphan } in completed.drain(..) {
             let wait = u32::try_from(token.0).expect("a token is the number of a wait");
             if orphan {
                 self.orphan_ended(wait);
@@ -280,6 +308,8 @@ impl Run {
                 self.operation_ended(wait, effects);
             }
         }
+        self.completed.set(completed);
+        self.instrument(|instrument| instrument.after_io_wait(timeout));
         count
     }
 
@@ -346,11 +376,13 @@ impl Run {
     }
 
     fn collect_remote_wakes(&self) {
-        let mut wakes: Vec<Arc<Remote>> = Vec::new();
-        self.shared.collect(&mut wakes);
-        for wake in wakes {
-            wake.deliver();
+        if !self.shared.has_wakes() {
+            return;
         }
+        let mut wakes = self.remote_wakes.take();
+        self.shared.collect(&mut wakes);
+        wakes.drain(..).for_each(|wake| wake.deliver());
+        self.remote_wakes.set(wakes);
     }
 
     // Time.
@@ -489,6 +521,7 @@ impl Run {
     }
 
     /// Does what a change of the tree has left to do.
+    #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
         let Effects { cancels, wakers } = effects;
         if !cancels.is_empty() {

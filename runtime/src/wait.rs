@@ -58,11 +58,7 @@ impl Parked {
     /// Ready when the wait is over: with the cancellation if that is what ended it.
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
         self.refresh(context);
-        let state = self.with(|run| match run.tree.borrow().wait_state(self.wait) {
-            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
-            WaitState::Woken => Poll::Ready(None),
-            WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled.clone())),
-        });
+        let state = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
         state.unwrap_or(Poll::Pending)
     }
 
@@ -70,9 +66,12 @@ impl Parked {
     pub(crate) fn refresh(&self, context: &Context<'_>) {
         self.with(|run| {
             let waker = foreign(run, context);
+            let scope = run.scope();
+            if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
+                return;
+            }
             let task = run.node_or_main();
             let mut effects = Effects::default();
-            let scope = run.scope();
             run.tree
                 .borrow_mut()
                 .repoll(self.wait, &task, waker, scope, &mut effects);

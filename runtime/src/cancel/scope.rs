@@ -15,7 +15,7 @@ use trio_platform::Time;
 
 use super::{CancelSource, Cancelled, Entry, Here, Left};
 use crate::context;
-use crate::error::{Result, Usage};
+use crate::error::{Error, Result, Usage};
 use crate::run::Run;
 
 /// A handle to a cancel scope: make it first, share it, enter it once.
@@ -504,6 +504,15 @@ impl Left {
         self.own
     }
 
+    /// Takes this scope's cancellations out of a list of errors, but for those inside of groups.
+    pub(crate) fn catch_among(&mut self, errors: &mut Vec<Error>) {
+        if self.own.is_some() && !self.outer {
+            let before = errors.len();
+            errors.retain(|error| error.as_cancelled().is_none());
+            self.caught |= errors.len() < before;
+        }
+    }
+
     /// Takes this scope's cancellations out of `result` (semantics S1, S5): the value if there is
     /// one, `None` if nothing was left of the error. Also tells the scope's own cancellation, if it
     /// was caught.
@@ -520,7 +529,7 @@ impl Left {
             return (Err(error), None);
         }
         let (cancelled, rest) = error.split(|leaf| leaf.as_cancelled().is_some());
-        let caught = cancelled.is_some();
+        let caught = self.caught || cancelled.is_some();
         let own = self.close(caught).filter(|_| caught);
         match rest {
             Some(rest) => (Err(rest), own),

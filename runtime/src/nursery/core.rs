@@ -171,8 +171,8 @@ impl Core {
 
     /// The result of the nursery, from that of its body and what its children have left.
     fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
-        let errors = self.errors.take();
-        let left = self.run.leave(self.scope.get());
+        let mut errors = self.errors.take();
+        let mut left = self.run.leave(self.scope.get());
         if let Some(panic) = self.panic.take() {
             left.close(false);
             resume_unwind(panic);
@@ -180,6 +180,13 @@ impl Core {
         if errors.is_empty() {
             left.close(false);
             return Ok(value.expect("a body without an error has a value"));
+        }
+        // Mostly each child of a nursery that was cancelled says just that, and no group is needed
+        // to take it out again.
+        left.catch_among(&mut errors);
+        if errors.is_empty() {
+            left.close(true);
+            return Ok(value.unwrap_or_default());
         }
         let (result, _) = left.catch::<T>(Err(Error::group("errors in a nursery", errors)));
         result.map(|_| value.unwrap_or_default())

@@ -16,6 +16,7 @@
 //!    threads and knows the node only while the node lives. Wakes from other threads go through
 //!    the inbox of the run; wakes from the thread of the run touch no atomic read-modify-write.
 
+mod blocks;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
 

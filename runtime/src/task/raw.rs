@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
+use super::blocks;
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
@@ -97,6 +98,7 @@ struct NurseryCell {
 }
 
 impl Node {
+    #[inline(always)]
     fn new(vtable: &'static VTable, shared: &Arc<Shared>, flags: u8, info: TaskInfo) -> Self {
         Self {
             vtable,
@@ -470,12 +472,12 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let node = Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info);
-    let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future)));
-    let cell = Box::leak(Box::new(TaskCell { node, stage }));
-    let node = NodeRef(NonNull::from(cell).cast());
+    let cell = TaskCell {
+        node: Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info),
+        stage: UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future))),
+    };
     Output {
-        node,
+        node: NodeRef(Typed::<F, T>::place(cell)),
         output: std::marker::PhantomData,
     }
 }
@@ -490,6 +492,26 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         take_output: Self::take_output,
         free: Self::free,
     };
+
+    /// Of what size the block of a cell is, if it is one of those that are kept.
+    const LINES: Option<usize> = {
+        let lines = size_of::<TaskCell<F, T>>().div_ceil(blocks::LINE);
+        let fits = align_of::<TaskCell<F, T>>() <= align_of::<blocks::Line>();
+        if fits { Some(lines) } else { None }
+    };
+
+    /// Moves a cell to the heap.
+    #[inline(always)]
+    fn place(cell: TaskCell<F, T>) -> NonNull<Node> {
+        let Some(lines) = Self::LINES else {
+            return NonNull::from(Box::leak(Box::new(cell))).cast();
+        };
+        let block = NonNull::from(Box::leak(blocks::take(lines)));
+        let place = block.cast::<TaskCell<F, T>>();
+        // SAFETY: the block is as large and as aligned as a cell (`LINES`), and nobody else's.
+        unsafe { place.write(cell) };
+        place.cast()
+    }
 
     /// # Safety
     ///
@@ -551,10 +573,18 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     }
 
     unsafe fn free(node: NonNull<Node>) {
-        let cell = node.cast::<TaskCell<F, T>>().as_ptr();
-        // SAFETY: the last handle has gone, and the cell came from a box in `new_task`. What may be
-        // left in the stage is not dropped (`ManuallyDrop`).
-        drop(unsafe { Box::from_raw(cell) });
+        let cell = node.cast::<TaskCell<F, T>>();
+        let Some(lines) = Self::LINES else {
+            // SAFETY: the last handle has gone, and the cell came from a box in `place`. What may
+            // be left in the stage is not dropped (`ManuallyDrop`).
+            drop(unsafe { Box::from_raw(cell.as_ptr()) });
+            return;
+        };
+        // SAFETY: the last handle has gone; of the stage as above.
+        unsafe { cell.drop_in_place() };
+        let block = std::ptr::slice_from_raw_parts_mut(cell.as_ptr().cast(), lines);
+        // SAFETY: the cell was written into a block of so many lines in `place`, and has gone.
+        blocks::give(unsafe { Box::from_raw(block) });
     }
 }
 
@@ -636,6 +666,7 @@ impl Siblings {
         self.count.get() == 0
     }
 
+    #[inline]
     pub(crate) fn push(&self, node: &NodeRef) {
         assert!(!node.has(LISTED), "a node stands in one list of siblings");
         node.set(LISTED);
@@ -652,6 +683,7 @@ impl Siblings {
     /// # Panics
     ///
     /// If it stands in no list, or at the end of another.
+    #[inline]
     pub(crate) fn remove(&self, node: &Node) -> NodeRef {
         assert!(node.has(LISTED), "a node is taken out once");
         let previous = node.previous_sibling.get();
@@ -736,6 +768,12 @@ impl Current {
         // SAFETY: `during` borrows the handle for as long as its node is the one here, and puts back
         // the one before, for which the same is true of the call around.
         Some(unsafe { node.as_ref() }.reference())
+    }
+
+    /// Whether `node` is the one that is being polled.
+    #[inline]
+    pub(crate) fn is(&self, node: &NodeRef) -> bool {
+        self.0.get() == Some(node.0)
     }
 
     /// Whether `waker` is the current node's own, and not one that a combinator has put in its
