@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::cancel::Cancelled;
 use crate::context;
 use crate::error::{Error, Result};
 
@@ -30,6 +31,11 @@ pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
         }
         (None, _) => Poll::Ready(Ok(())),
     }
+}
+
+/// The cancellation that the current code has to report.
+fn cancelled() -> Option<Cancelled> {
+    context::with(|run| run.cancelled())
 }
 
 /// Lets every other task run, then looks for a cancellation.
@@ -74,6 +80,7 @@ pub struct Checkpoint {
 impl Future for Checkpoint {
     type Output = Result<()>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.yielded {
             self.yielded = true;
@@ -83,7 +90,7 @@ impl Future for Checkpoint {
         if !self.look {
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(match context::with(|run| run.cancelled()) {
+        Poll::Ready(match cancelled() {
             Some(cancelled) => Err(Error::cancelled(cancelled)),
             None => Ok(()),
         })

@@ -59,6 +59,8 @@ pub(crate) struct Run {
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
     pub(crate) tree: RefCell<Tree>,
+    /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
+    effective: Rc<Cell<u32>>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
@@ -146,7 +148,7 @@ impl Drop for Ending<'_> {
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         let driver = self.run.driver.take();
-        let tree = self.run.tree.replace(Tree::new());
+        let tree = self.run.tree.replace(Tree::new(Rc::default()));
         while self.run.nurseries.pop().is_some() {}
         drop((driver, tree));
     }
@@ -167,6 +169,7 @@ impl Run {
             None if driver.virtual_time().is_some() => RunClock::Driver,
             None => RunClock::System(SystemClock::new()),
         };
+        let effective = Rc::new(Cell::new(0));
         let remaining = trio_platform::stack_remaining();
         let here = trio_platform::stack_position();
         Rc::new(Self {
@@ -177,7 +180,8 @@ impl Run {
             main: RefCell::new(None),
             position: Position::new(ROOT),
             budget: Cell::new(BUDGET),
-            tree: RefCell::new(Tree::new()),
+            tree: RefCell::new(Tree::new(effective.clone())),
+            effective,
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
             fallback,
@@ -439,6 +443,9 @@ impl Run {
     /// The cancellation that a checkpoint has to report.
     #[inline]
     pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        if self.effective.get() == 0 {
+            return None;
+        }
         // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
         let tree = self.tree.borrow();
         tree.cancelled(self.position.linked()).cloned()

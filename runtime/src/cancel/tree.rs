@@ -11,6 +11,7 @@
 //!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) const ROOT: u32 = 0;
 
 pub(crate) struct Tree {
     scopes: Slab<Slot>,
+    /// How many scopes are effective, for those who do not want to look at each.
+    effective: Rc<Cell<u32>>,
     waits: Slab<Wait>,
     pub(crate) timers: Timers,
 }
@@ -130,12 +133,14 @@ fn id(index: usize) -> u32 {
 }
 
 impl Tree {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(effective: Rc<Cell<u32>>) -> Self {
+        effective.set(0);
         let mut scopes = Slab::new();
         let root = scopes.insert(Slot::new(NONE, &Entry::default()));
         assert_eq!(id(root), ROOT, "the root is the first scope");
         Self {
             scopes,
+            effective,
             waits: Slab::new(),
             timers: Timers::default(),
         }
@@ -163,6 +168,9 @@ impl Tree {
             slot.record.clone_from(&slot.own);
         }
         slot.effective = slot.record.is_some();
+        if slot.effective {
+            self.effective.set(self.effective.get() + 1);
+        }
         let scope = id(self.scopes.insert(slot));
         self.link(scope, parent);
         scope
@@ -183,6 +191,9 @@ impl Tree {
         }
         self.unlink(scope);
         let slot = self.scopes.remove(scope as usize);
+        if slot.effective {
+            self.effective.set(self.effective.get() - 1);
+        }
         if let Some(timer) = slot.timer {
             self.timers.unset(timer);
         }
@@ -312,8 +323,14 @@ impl Tree {
         slot.effective = record.is_some();
         slot.record = record;
         let after = slot.effective;
-        if after && !before {
-            self.abort_waits(scope, effects);
+        let count = self.effective.get();
+        match (before, after) {
+            (false, true) => {
+                self.effective.set(count + 1);
+                self.abort_waits(scope, effects);
+            }
+            (true, false) => self.effective.set(count - 1),
+            _ => {}
         }
         after != before
     }

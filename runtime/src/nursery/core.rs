@@ -110,6 +110,7 @@ impl Core {
     }
 
     /// Gives a task away.
+    #[inline]
     pub(crate) fn release(&self, child: &NodeRef) {
         drop(self.children.remove(child));
     }
@@ -122,6 +123,7 @@ impl Core {
     }
 
     /// A task that was started has a scope slot of its own.
+    #[inline]
     fn leave_scope_of(&self, child: &NodeRef) {
         let scope = child.scope.replace(self.scope.get());
         if scope != self.scope.get() {
@@ -404,6 +406,7 @@ impl NurseryRef {
     }
 
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
+    #[inline]
     fn settle_left_behind(&self, task: &NodeRef) {
         if task.waits.get() > 0 {
             self.run.settle_left_behind(task, self);

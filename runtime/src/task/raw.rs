@@ -472,12 +472,10 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let cell = TaskCell {
-        node: Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info),
-        stage: UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future))),
-    };
+    let head = Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info);
+    let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future)));
     Output {
-        node: NodeRef(Typed::<F, T>::place(cell)),
+        node: NodeRef(Typed::place(head, stage)),
         output: std::marker::PhantomData,
     }
 }
@@ -500,17 +498,23 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         if fits { Some(lines) } else { None }
     };
 
-    /// Moves a cell to the heap.
+    /// A cell on the heap. Its two parts are written where they are to be: a future may be large.
     #[inline(always)]
-    fn place(cell: TaskCell<F, T>) -> NonNull<Node> {
+    fn place(node: Node, stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>) -> NonNull<Node> {
         let Some(lines) = Self::LINES else {
-            return NonNull::from(Box::leak(Box::new(cell))).cast();
+            return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
         let block = NonNull::from(Box::leak(blocks::take(lines)));
-        let place = block.cast::<TaskCell<F, T>>();
+        let place = block.cast::<TaskCell<F, T>>().as_ptr();
         // SAFETY: the block is as large and as aligned as a cell (`LINES`), and nobody else's.
-        unsafe { place.write(cell) };
-        place.cast()
+        let head = unsafe { &raw mut (*place).node };
+        // SAFETY: the same.
+        let tail = unsafe { &raw mut (*place).stage };
+        // SAFETY: a place inside the block.
+        unsafe { head.write(node) };
+        // SAFETY: the same.
+        unsafe { tail.write(stage) };
+        block.cast()
     }
 
     /// # Safety
