@@ -63,8 +63,8 @@ impl Task {
             }
         }
         Self {
-            name: named.name(),
-            place: node.info.place,
+            name: named.name().into_owned(),
+            place: node.place(),
             body: node.is_body(),
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // all of this is tests, though the lint cannot see it
 
+mod auto_traits;
 mod cancel;
 mod cancel_io;
 mod checkpoint;

@@ -76,7 +76,7 @@ impl<T> Future for Join<'_, T> {
         if let Some(parked) = &this.parked {
             if !node.is_done() {
                 if let Some(cancelled) = ready!(parked.poll_woken(context)) {
-                    node.joiner.set(None);
+                    node.set_joiner(None);
                     this.parked = None;
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
@@ -85,7 +85,7 @@ impl<T> Future for Join<'_, T> {
             ready!(enter_operation(context))?;
             if !node.is_done() {
                 let parked = Parked::new(context, "join");
-                node.joiner.set(Some(parked.wait()));
+                node.set_joiner(Some(parked.wait()));
                 this.parked = Some(parked);
                 return Poll::Pending;
             }
@@ -98,7 +98,7 @@ impl<T> Future for Join<'_, T> {
 /// Why there is no value. A child that failed has cancelled its nursery, and with it most who wait
 /// for the child: they hear of that, so that one failure is not told as two.
 fn missing() -> Error {
-    let cancelled = context::with(|run| run.tree.borrow().cancelled(run.scope.get()).cloned());
+    let cancelled = context::with(|run| run.cancelled());
     match cancelled {
         Some(cancelled) => Error::cancelled(cancelled),
         None => Usage::new(
@@ -112,7 +112,7 @@ fn missing() -> Error {
 impl<T> Drop for Join<'_, T> {
     fn drop(&mut self) {
         if self.parked.is_some() {
-            self.output.node().joiner.set(None);
+            self.output.node().set_joiner(None);
         }
     }
 }
