@@ -62,3 +62,8 @@ pub mod testing {
     pub use trio_runtime::Clock;
     pub use trio_runtime::testing::*;
 }
+
+/// What the README shows is compiled as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use trio_io::Listener;
 use trio_runtime::{Error, Nursery, Result, TaskStatus, open_nursery, sleep, sleep_forever};
 
@@ -223,14 +226,11 @@ impl<'env, H> Server<'env, H> {
         loop {
             match listener.accept().await {
                 Ok(stream) => {
-                    let connection = (self.handler)(stream);
-                    let sink = self.on_error.clone();
-                    nursery.start_soon_named("connection", async move {
-                        match connection.await {
-                            Err(error) if !error.is_cancelled() => sink(error),
-                            result => result,
-                        }
-                    });
+                    let connection = Connection {
+                        handler: (self.handler)(stream),
+                        on_error: self.on_error.clone(),
+                    };
+                    nursery.start_soon_named("connection", connection);
                 }
                 Err(error) if L::is_overloaded(&error) => {
                     (self.on_overload)(&error);
@@ -239,6 +239,29 @@ impl<'env, H> Server<'env, H> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+pin_project! {
+    /// A handler at work, and where its error goes.
+    // An async block would hold the handler twice, as what it captures and as what it awaits: that
+    // was two fifths of what an idle connection costs.
+    struct Connection<'env, F> {
+        #[pin]
+        handler: F,
+        on_error: ErrorSink<'env>,
+    }
+}
+
+impl<F: Future<Output = Result<()>>> Future for Connection<'_, F> {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = self.project();
+        Poll::Ready(match ready!(this.handler.poll(context)) {
+            Err(error) if !error.is_cancelled() => (this.on_error)(error),
+            result => result,
+        })
     }
 }
 

@@ -17,7 +17,10 @@
 //! 5. **No request is lost.** A submission or a cancel that finds the queue of the kernel full
 //!    waits in a queue of the driver.
 //! 6. **[`Driver::drain`] leaves nothing in flight**, or says how many operations it had to leak.
-//! 7. A driver never calls into a task: `turn` fills a list of tokens and returns.
+//! 7. **A watch is no operation.** [`Driver::watch`] has a token reported, once, when a receive is
+//!    worth trying again: it owns no memory, takes nothing, and is over when [`Driver::unwatch`]
+//!    returns. A driver that would rather have an operation says so.
+//! 8. A driver never calls into a task: `turn` fills a list of tokens and returns.
 
 use std::io;
 use std::net::SocketAddr;
@@ -120,7 +123,7 @@ impl std::fmt::Debug for Unparker {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DriverStatistics {
-    /// Operations that were submitted.
+    /// Operations that were submitted; a watch counts as one.
     pub submitted: u64,
     /// Operations whose last completion has come.
     pub completed: u64,
@@ -134,6 +137,15 @@ pub struct DriverStatistics {
     pub buffers_exhausted: u64,
     /// System calls made to submit or to wait.
     pub enters: u64,
+}
+
+impl DriverStatistics {
+    /// A watch was taken back.
+    pub(crate) fn watch_cancelled(&mut self) {
+        self.cancels += 1;
+        self.completed += 1;
+        self.cancelled += 1;
+    }
 }
 
 /// How [`Driver::drain`] ended.
@@ -218,6 +230,20 @@ pub trait Driver {
     ///
     /// `false` means that [`Driver::try_receive`] would most likely find nothing.
     fn likely_readable(&self, on: &Descriptor) -> bool;
+
+    /// Reports `token` when there may be something to receive from `stream`, in its stash or in the
+    /// system; at most once, and not after [`unwatch`](Self::unwatch). `false` if the driver wants
+    /// an operation instead. Whoever asks has looked into the stash, and has found nothing in the
+    /// system unless [`likely_readable`](Self::likely_readable) said that there is nothing.
+    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
+        let _ = (stream, token);
+        false
+    }
+
+    /// Takes back what [`watch`](Self::watch) was asked for.
+    fn unwatch(&mut self, stream: &Descriptor) {
+        let _ = stream;
+    }
 
     /// A new stream socket, non-blocking and closed on exec.
     fn socket(&mut self, family: Family) -> io::Result<Descriptor> {

@@ -25,12 +25,26 @@ use crate::sim;
 #[derive(Clone)]
 pub struct Descriptor(Rc<Inner>);
 
+/// A handle that does not keep its descriptor open.
+#[cfg(target_os = "linux")]
+pub(crate) struct WeakDescriptor(std::rc::Weak<Inner>);
+
+#[cfg(target_os = "linux")]
+impl WeakDescriptor {
+    /// The descriptor, if it is still open.
+    pub(crate) fn upgrade(&self) -> Option<Descriptor> {
+        self.0.upgrade().map(Descriptor)
+    }
+}
+
 struct Inner {
     /// Dropped before `object`: a registration must end before the descriptor is closed.
     registration: RefCell<Option<Box<dyn Registration>>>,
     object: Object,
     /// What the last receive showed of the one after it; `None` until there was one.
     readable: Cell<Option<bool>>,
+    /// Receives that have ended, as far as somebody has to know.
+    receives: Cell<u8>,
     receive_orphans: Cell<u32>,
     accept_orphans: Cell<u32>,
     received: RefCell<VecDeque<io::Result<Lease>>>,
@@ -74,6 +88,7 @@ impl Descriptor {
             registration: RefCell::new(None),
             object,
             readable: Cell::new(None),
+            receives: Cell::new(0),
             receive_orphans: Cell::new(0),
             accept_orphans: Cell::new(0),
             received: RefCell::default(),
@@ -149,6 +164,25 @@ impl Descriptor {
 
     pub(crate) fn set_likely_readable(&self, readable: bool) {
         self.0.readable.set(Some(readable));
+        self.0.receives.set(self.0.receives.get().saturating_add(1));
+    }
+
+    /// How many receives have ended here, up to 255.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn receives(&self) -> u8 {
+        self.0.receives.get()
+    }
+
+    /// How many results of receives wait in the stash.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn stashed_receives(&self) -> usize {
+        self.0.received.borrow().len()
+    }
+
+    /// A handle that does not keep the descriptor open.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn downgrade(&self) -> WeakDescriptor {
+        WeakDescriptor(Rc::downgrade(&self.0))
     }
 
     /// Bytes, an end of file (an empty lease) or an error that an abandoned receive won.

@@ -25,7 +25,7 @@ pub use driver::{
 pub use fd::{Descriptor, Direction};
 pub use op::{
     Accept, AcceptFailure, Connect, Finished, Interest, Operation, Ready, Receive, Send,
-    accept_failure, is_cancelled,
+    accept_failure, cancelled, is_cancelled,
 };
 pub use socket::is_family_unavailable;
 pub use stack::{stack_position, stack_remaining};

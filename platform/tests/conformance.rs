@@ -22,6 +22,8 @@ mod kit;
 mod life;
 #[path = "conformance/ready.rs"]
 mod ready;
+#[path = "conformance/watch.rs"]
+mod watch;
 
 /// Makes one test of each case and each driver, such as `accept_gives_a_connection::simulation`.
 macro_rules! conformance {
@@ -105,6 +107,12 @@ conformance! {
         readable_says_that_a_connection_is_there,
         a_fresh_connection_is_writable,
         a_wait_for_readiness_can_be_cancelled,
+    }
+    watch {
+        a_watch_tells_once_when_bytes_are_there,
+        a_watch_tells_of_the_end_of_file,
+        a_watch_that_was_taken_back_tells_nothing,
+        a_watched_stream_can_be_closed,
     }
     buffers {
         leases_do_not_block_receives,

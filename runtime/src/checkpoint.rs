@@ -2,13 +2,14 @@
 //!
 //! Every asynchronous operation of this library looks for a cancellation before it does anything,
 //! whether or not it would have to wait (semantics C1, C5). It yields only when the task has used up
-//! its budget for this turn (R7), so that a task whose operations never wait starves nobody, and no
+//! its budget for this turn (C1), so that a task whose operations never wait starves nobody, and no
 //! operation pays for a turn of the loop.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::cancel::Cancelled;
 use crate::context;
 use crate::error::{Error, Result};
 
@@ -17,21 +18,24 @@ pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
-    context::with(|run| {
-        if let Some(cancelled) = run.tree.borrow().cancelled(run.scope.get()) {
-            return Poll::Ready(Err(Error::cancelled(cancelled.clone())));
+    let (cancelled, budget) = context::with(|run| {
+        let budget = run.budget.get();
+        run.budget.set(budget.saturating_sub(1));
+        (run.cancelled(), budget)
+    });
+    match (cancelled, budget) {
+        (Some(cancelled), _) => Poll::Ready(Err(Error::cancelled(cancelled))),
+        (None, 0) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
         }
-        match run.budget.get() {
-            0 => {
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            budget => {
-                run.budget.set(budget - 1);
-                Poll::Ready(Ok(()))
-            }
-        }
-    })
+        (None, _) => Poll::Ready(Ok(())),
+    }
+}
+
+/// The cancellation that the current code has to report.
+fn cancelled() -> Option<Cancelled> {
+    context::with(|run| run.cancelled())
 }
 
 /// Lets every other task run, then looks for a cancellation.
@@ -76,6 +80,7 @@ pub struct Checkpoint {
 impl Future for Checkpoint {
     type Output = Result<()>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.yielded {
             self.yielded = true;
@@ -85,9 +90,9 @@ impl Future for Checkpoint {
         if !self.look {
             return Poll::Ready(Ok(()));
         }
-        context::with(|run| match run.tree.borrow().cancelled(run.scope.get()) {
-            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled.clone()))),
-            None => Poll::Ready(Ok(())),
+        Poll::Ready(match cancelled() {
+            Some(cancelled) => Err(Error::cancelled(cancelled)),
+            None => Ok(()),
         })
     }
 }
@@ -117,7 +122,7 @@ impl Future for CheckpointIfCancelled {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.yielding.is_none() {
-            if !context::with(|run| run.tree.borrow().is_cancelled(run.scope.get())) {
+            if !context::with(|run| run.cancelled().is_some()) {
                 return Poll::Ready(Ok(()));
             }
             self.yielding = Some(checkpoint());

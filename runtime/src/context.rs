@@ -1,6 +1,7 @@
 //! The run that this thread is in, and the inbox by which other threads reach it.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +12,16 @@ use crate::run::Run;
 use crate::task::Remote;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Run>>> = const { RefCell::new(None) };
+    /// Not dropped with the thread, which would make each look at it a look at its state first:
+    /// a run ends before its thread does, and [`Entered`] takes it out.
+    static CURRENT: RefCell<ManuallyDrop<Option<Rc<Run>>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
     /// The shared part of the current run, for wakers, which ask from any thread and at any time.
     static SHARED: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
 /// Calls `f` with the run of this thread, or with `None` outside of one.
+#[inline]
 pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
     CURRENT.with_borrow(|run| f(run.as_ref()))
 }
@@ -26,9 +31,10 @@ pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
 /// # Panics
 ///
 /// Outside of a run.
+#[inline]
 #[track_caller]
 pub(crate) fn with<R>(f: impl FnOnce(&Rc<Run>) -> R) -> R {
-    CURRENT.with_borrow(|run| match run {
+    CURRENT.with_borrow(|run| match &**run {
         Some(run) => f(run),
         None => outside(),
     })
@@ -48,6 +54,7 @@ pub(crate) fn is_running() -> bool {
 }
 
 /// Whether `shared` belongs to the run of this thread. `false` when the thread is ending.
+#[inline]
 pub(crate) fn is_current(shared: *const Shared) -> bool {
     SHARED
         .try_with(|current| std::ptr::eq(current.get(), shared))
@@ -57,7 +64,7 @@ pub(crate) fn is_current(shared: *const Shared) -> bool {
 /// Makes `run` the run of this thread until the guard goes.
 pub(crate) fn enter(run: Rc<Run>) -> Entered {
     SHARED.set(Arc::as_ptr(&run.shared));
-    let before = CURRENT.replace(Some(run));
+    let before = CURRENT.replace(ManuallyDrop::new(Some(run)));
     assert!(before.is_none(), "a thread is in one run at a time");
     Entered(())
 }
@@ -67,7 +74,7 @@ pub(crate) struct Entered(());
 impl Drop for Entered {
     fn drop(&mut self) {
         SHARED.set(std::ptr::null());
-        drop(CURRENT.replace(None));
+        drop(ManuallyDrop::into_inner(CURRENT.take()));
     }
 }
 
@@ -107,13 +114,17 @@ impl Shared {
         self.unparker.unpark();
     }
 
-    /// Moves the wakes that other threads have left into `wakes`.
+    /// Whether other threads have left wakes.
+    #[inline]
+    pub(crate) fn has_wakes(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Gives the wakes that other threads have left in exchange for `wakes`, which is empty.
     pub(crate) fn collect(&self, wakes: &mut Vec<Arc<Remote>>) {
-        if self.news.load(Ordering::Acquire) {
-            self.news.store(false, Ordering::Relaxed);
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            wakes.append(&mut inbox.wakes);
-        }
+        self.news.store(false, Ordering::Relaxed);
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut inbox.wakes, wakes);
     }
 
     /// Refuses wakes from now on.

@@ -57,14 +57,14 @@ impl Task {
     pub(crate) fn of(node: &NodeRef) -> Self {
         let mut named = node.clone();
         while named.is_body() {
-            match named.home().and_then(|home| home.task().cloned()) {
+            match named.home().and_then(|home| home.task()) {
                 Some(task) => named = task,
                 None => break,
             }
         }
         Self {
-            name: named.name(),
-            place: node.info.place,
+            name: named.name().into_owned(),
+            place: node.place(),
             body: node.is_body(),
         }
     }

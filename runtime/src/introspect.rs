@@ -57,7 +57,7 @@ impl TaskTree {
         let own = || {
             nurseries
                 .iter()
-                .filter(|nursery| nursery.task() == Some(task))
+                .filter(|nursery| nursery.task().as_ref() == Some(task))
         };
         let children = own().flat_map(|nursery| nursery.children());
         let tree = run.tree.borrow();
@@ -68,8 +68,8 @@ impl TaskTree {
         let deadline = tree.effective_deadline(task.scope.get());
         drop(tree);
         Self {
-            name: task.name(),
-            place: task.info.place,
+            name: task.name().into_owned(),
+            place: task.place(),
             waiting_in,
             deadline: (deadline != Time::NEVER).then_some(deadline),
             children: children

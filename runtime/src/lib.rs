@@ -19,6 +19,7 @@ mod introspect;
 pub mod lowlevel;
 mod nursery;
 mod operation;
+mod receive;
 mod run;
 mod task;
 pub mod testing;

@@ -19,7 +19,8 @@ use crate::context;
 use crate::error::Result;
 pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
-pub use crate::operation::{OrphansGone, Submit, interrupt, orphans_gone, submit, submit_in};
+pub use crate::operation::{Gate, OrphansGone, Submit, orphans_gone, submit, submit_in};
+pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
 
 /// Which backend runs, and why it is not `io_uring` if nobody asked for another.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //!
 //! | The future is          | while the operation is in flight                                    |
 //! |------------------------|---------------------------------------------------------------------|
-//! | polled under a cancel  | the driver is asked once to end it; its completion decides (R1)      |
+//! | polled under a cancel  | the driver is asked once to end it; its completion decides (D1, D2)  |
 //! | dropped                | it is abandoned: cancelled, its winnings stashed, and it counts      |
-//! |                        | against the nursery of its task until it has ended (R3, R4)          |
+//! |                        | against the nursery of its task until it has ended (D4, D8)          |
 //! | forgotten              | nothing, until its task ends: then it is cancelled, and counts       |
 //! | polled by a combinator | whichever waker came with the last poll is called                    |
 //! | in a task that panics  | dropped with it, as above                                            |
@@ -15,7 +15,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use trio_platform::{Descriptor, Direction, Finished, Key, Operation, Token, is_cancelled};
+use trio_platform::{
+    Descriptor, Direction, Finished, Key, Operation, Token, cancelled, is_cancelled,
+};
 
 use crate::checkpoint::enter_operation;
 use crate::context;
@@ -36,24 +38,54 @@ pub fn submit(operation: impl Into<Operation>) -> Submit<'static> {
     Submit {
         operation: Some(operation.into()),
         running: None,
-        slot: None,
+        gate: None,
     }
 }
 
-/// Like [`submit`], and shows the key of the operation in `slot` while it is in flight, for
-/// [`interrupt`].
-pub fn submit_in(operation: impl Into<Operation>, slot: &Cell<Option<Key>>) -> Submit<'_> {
+/// Like [`submit`], for a descriptor whose owner may close it meanwhile: closing `gate` ends the
+/// operation, as one for which [`is_cancelled`] says yes, and not as `Cancelled`.
+pub fn submit_in(operation: impl Into<Operation>, gate: &Gate) -> Submit<'_> {
     Submit {
         operation: Some(operation.into()),
         running: None,
-        slot: Some(slot),
+        gate: Some(gate),
     }
 }
 
-/// Asks an operation in flight to end, on behalf of whoever owns its descriptor: it ends by itself,
-/// or with a result for which [`is_cancelled`] says yes, and not as `Cancelled`.
-pub fn interrupt(key: Key) {
-    context::with(|run| run.driver().cancel(key));
+/// By which the owner of a descriptor ends what waits in one direction of it.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: Cell<bool>,
+    waiting: Cell<Option<Waiting>>,
+}
+
+/// What waits behind a gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiting {
+    Operation(Key),
+    Wait(u32),
+}
+
+impl Gate {
+    /// Ends what waits, and whatever comes later before it begins. An operation that the kernel has
+    /// finished all the same is finished.
+    pub fn close(&self) {
+        self.closed.set(true);
+        match self.waiting.take() {
+            Some(Waiting::Operation(key)) => context::with(|run| run.driver().cancel(key)),
+            Some(Waiting::Wait(wait)) => context::with(|run| run.finish_wait(wait)),
+            None => {}
+        }
+    }
+
+    /// Whether [`close`](Self::close) has been called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    pub(crate) fn set_waiting(&self, waiting: Option<Waiting>) {
+        self.waiting.set(waiting);
+    }
 }
 
 /// The future of [`submit`].
@@ -61,7 +93,7 @@ pub fn interrupt(key: Key) {
 pub struct Submit<'a> {
     operation: Option<Operation>,
     running: Option<Running>,
-    slot: Option<&'a Cell<Option<Key>>>,
+    gate: Option<&'a Gate>,
 }
 
 struct Running {
@@ -80,12 +112,16 @@ impl Future for Submit<'_> {
                 .operation
                 .take()
                 .expect("a future is not polled after its end");
+            if this.gate.is_some_and(Gate::is_closed) {
+                let result = Err(cancelled());
+                return Poll::Ready(Ok(Finished { operation, result }));
+            }
             let parked = Parked::new(context, operation.name());
             let token = Token(u64::from(parked.wait()));
             let key = context::with(|run| run.driver().submit(operation, token));
             parked.on(key);
-            if let Some(slot) = this.slot {
-                slot.set(Some(key));
+            if let Some(gate) = this.gate {
+                gate.set_waiting(Some(Waiting::Operation(key)));
             }
             this.running = Some(Running { parked, key });
             return Poll::Pending;
@@ -101,8 +137,8 @@ impl Future for Submit<'_> {
         let asked = running.parked.asked();
         this.finish();
         match (&finished.result, asked) {
-            (Err(error), Some(cancelled)) if is_cancelled(error) => {
-                Poll::Ready(Err(Error::cancelled(cancelled)))
+            (Err(error), Some(cancellation)) if is_cancelled(error) => {
+                Poll::Ready(Err(Error::cancelled(cancellation)))
             }
             _ => Poll::Ready(Ok(finished)),
         }
@@ -111,8 +147,8 @@ impl Future for Submit<'_> {
 
 impl Submit<'_> {
     fn finish(&mut self) -> Option<Running> {
-        if let Some(slot) = self.slot {
-            slot.set(None);
+        if let Some(gate) = self.gate {
+            gate.set_waiting(None);
         }
         self.running.take()
     }

@@ -10,28 +10,29 @@
 //!    waits for the next turn, so that the work between two looks at the driver is bounded.
 //!
 //! The run ends when the main task has. Then everything in flight is cancelled and collected before
-//! anything that it could touch is freed (R4).
+//! anything that it could touch is freed (D7).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use slab::Slab;
 use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
 
-use crate::cancel::{CancelSource, Cancelled, Effects, Entry, Left, ROOT, Tree, WaitState};
+use crate::cancel::{
+    CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
+};
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
-use crate::error::{NestedTooDeeply, Result, Usage};
+use crate::error::{Error, NestedTooDeeply, Result, Usage};
 use crate::instrument::Instruments;
 use crate::nursery::{Open, spawn_root};
-use crate::task::{NodeRef, NurseryRef, Remote};
+use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
 use crate::time::Clock;
 
 /// No wait is longer, so that a clock that lies is found out once a day.
@@ -40,7 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the end of a run waits for the kernel to give operations back.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
-/// A busy run on a driver that needs a system call to look asks it in one turn of so many only.
+/// A busy run asks in one turn of so many only: a driver that needs a system call to look, and one
+/// that has nothing in flight.
 const POLLING_INTERVAL: u32 = 16;
 
 /// Stack that must be left for a further level of scopes.
@@ -51,25 +53,28 @@ pub(crate) struct Run {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) turn: Cell<u32>,
-    /// The node that is being polled.
-    node: Cell<Option<NodeRef>>,
+    pub(crate) current: Current,
     main: RefCell<Option<NodeRef>>,
-    /// The scope that is being polled in.
-    pub(crate) scope: Cell<u32>,
+    pub(crate) position: Position,
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
     pub(crate) tree: RefCell<Tree>,
+    /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
+    effective: Rc<Cell<u32>>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
     fallback: Option<String>,
     clock: RunClock,
+    /// What a turn collects; empty between turns, and kept for its storage.
+    completed: Cell<Vec<Completed>>,
+    remote_wakes: Cell<Vec<Arc<Remote>>>,
     /// Wakers of others, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
     /// The nurseries that are open, for the task tree.
-    nurseries: RefCell<Slab<NurseryRef>>,
+    pub(crate) nurseries: Siblings,
     /// Decides the order of tasks, if a seed was given.
     random: Cell<Option<u64>>,
     stack_limit: usize,
@@ -143,9 +148,9 @@ impl Drop for Ending<'_> {
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         let driver = self.run.driver.take();
-        let nurseries = self.run.nurseries.take();
-        let tree = self.run.tree.replace(Tree::new());
-        drop((driver, nurseries, tree));
+        let tree = self.run.tree.replace(Tree::new(Rc::default()));
+        while self.run.nurseries.pop().is_some() {}
+        drop((driver, tree));
     }
 }
 
@@ -164,25 +169,29 @@ impl Run {
             None if driver.virtual_time().is_some() => RunClock::Driver,
             None => RunClock::System(SystemClock::new()),
         };
+        let effective = Rc::new(Cell::new(0));
         let remaining = trio_platform::stack_remaining();
         let here = trio_platform::stack_position();
         Rc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             shared: Arc::new(Shared::new(driver.unparker())),
             turn: Cell::new(0),
-            node: Cell::new(None),
+            current: Current::default(),
             main: RefCell::new(None),
-            scope: Cell::new(ROOT),
+            position: Position::new(ROOT),
             budget: Cell::new(BUDGET),
-            tree: RefCell::new(Tree::new()),
+            tree: RefCell::new(Tree::new(effective.clone())),
+            effective,
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
             fallback,
             clock,
+            completed: Cell::default(),
+            remote_wakes: Cell::default(),
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
             idle_waiters: RefCell::default(),
-            nurseries: RefCell::default(),
+            nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
@@ -193,41 +202,59 @@ impl Run {
     // One turn.
 
     fn turn(&self, root: &NurseryRef) {
-        let mut effects = Effects::default();
         self.call_deferred();
         self.collect_remote_wakes();
-        let idle = root.ready.is_empty();
-        let plan = self.plan(idle);
-        let skip =
-            !idle && self.backend == Backend::Polling && self.turn.get() % POLLING_INTERVAL != 0;
-        let mut completed = 0;
-        if !skip {
-            self.instrument(|instrument| instrument.before_io_wait(plan.timeout));
-            completed = self.drive_io(plan.wait, &mut effects);
-            self.instrument(|instrument| instrument.after_io_wait(plan.timeout));
+        if root.ready.is_empty() {
+            self.wait(root);
+        } else {
+            self.look();
         }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+    }
+
+    /// Steps 1 to 3 of a turn in which a task is ready.
+    fn look(&self) {
+        let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
+        if !worth_asking && self.tree.borrow().timers.next().is_none() {
+            return;
+        }
+        let mut effects = Effects::default();
+        if worth_asking {
+            self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
+        }
+        self.expire(&mut effects);
+        self.apply(effects);
+    }
+
+    /// Whether the driver may have something that can be had at a price worth paying in each turn.
+    fn has_news(&self) -> bool {
+        match self.backend {
+            Backend::Polling => false,
+            // Wakes from other threads come another way.
+            Backend::IoUring => self.driver().in_flight() > 0,
+            _ => true,
+        }
+    }
+
+    /// Steps 1 to 3 of a turn in which no task is ready.
+    fn wait(&self, root: &NurseryRef) {
+        let mut effects = Effects::default();
+        let plan = self.plan();
+        let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
         let expired = self.expire(&mut effects);
         self.apply(effects);
-        if idle && completed == 0 && !expired {
+        if completed == 0 && !expired {
             self.call_deferred();
             self.collect_remote_wakes();
             if root.ready.is_empty() {
                 self.all_blocked(&plan);
             }
         }
-        self.turn.set(self.turn.get().wrapping_add(1));
-        root.drive_root();
     }
 
     /// How long this turn waits, and what it means if nothing happens until then.
-    fn plan(&self, idle: bool) -> Plan {
-        if !idle {
-            return Plan {
-                wait: Wait::Poll,
-                timeout: Duration::ZERO,
-                quiet: Quiet::Nothing,
-            };
-        }
+    fn plan(&self) -> Plan {
         let next = self.tree.borrow().timers.next();
         let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
         let mut plan = Plan {
@@ -267,13 +294,17 @@ impl Run {
         plan
     }
 
-    fn drive_io(&self, wait: Wait, effects: &mut Effects) -> usize {
-        let mut completed = Vec::new();
+    /// Asks the driver, and hands each completion to its wait; gives how many there were.
+    fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
+        self.instrument(|instrument| instrument.before_io_wait(timeout));
+        // Taken out, for what is told of a completion may look at the run; and put back, so that no
+        // turn allocates.
+        let mut completed = self.completed.take();
         if let Err(error) = self.driver().turn(wait, &mut completed) {
             panic!("the {} driver cannot go on: {error}", self.backend);
         }
         let count = completed.len();
-        for Completed { token, orphan } in completed {
+        for Completed { token, orphan } in completed.drain(..) {
             let wait = u32::try_from(token.0).expect("a token is the number of a wait");
             if orphan {
                 self.orphan_ended(wait);
@@ -281,6 +312,8 @@ impl Run {
                 self.operation_ended(wait, effects);
             }
         }
+        self.completed.set(completed);
+        self.instrument(|instrument| instrument.after_io_wait(timeout));
         count
     }
 
@@ -347,11 +380,13 @@ impl Run {
     }
 
     fn collect_remote_wakes(&self) {
-        let mut wakes: Vec<Arc<Remote>> = Vec::new();
-        self.shared.collect(&mut wakes);
-        for wake in wakes {
-            wake.deliver();
+        if !self.shared.has_wakes() {
+            return;
         }
+        let mut wakes = self.remote_wakes.take();
+        self.shared.collect(&mut wakes);
+        wakes.drain(..).for_each(|wake| wake.deliver());
+        self.remote_wakes.set(wakes);
     }
 
     // Time.
@@ -380,14 +415,48 @@ impl Run {
     }
 
     pub(crate) fn effective_deadline(&self) -> Time {
-        let unresolved = self.tree.borrow().unresolved(self.scope.get());
+        let scope = self.scope();
+        let unresolved = self.tree.borrow().unresolved(scope);
         for scope in unresolved {
             self.resolve(scope);
         }
-        self.tree.borrow().effective_deadline(self.scope.get())
+        self.tree.borrow().effective_deadline(scope)
     }
 
     // Scopes.
+
+    /// The scope that the code is in.
+    #[inline]
+    pub(crate) fn scope(&self) -> u32 {
+        if self.position.is_linked() {
+            return self.position.linked();
+        }
+        self.position.link(|parent, timeout| {
+            let entry = Entry {
+                relative: Some(timeout),
+                ..Entry::default()
+            };
+            self.tree.borrow_mut().enter(parent, &entry)
+        })
+    }
+
+    /// The cancellation that a checkpoint has to report.
+    #[inline]
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        if self.effective.get() == 0 {
+            return None;
+        }
+        // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
+        let tree = self.tree.borrow();
+        tree.cancelled(self.position.linked()).cloned()
+    }
+
+    /// Whether a scope with nothing but this timeout may stay out of the tree until something in it
+    /// waits. Not one that is over at once; and a virtual clock is read on entry, as it costs nothing.
+    #[inline]
+    pub(crate) fn may_link_later(&self, timeout: Duration) -> bool {
+        !timeout.is_zero() && !self.is_virtual()
+    }
 
     /// Enters a scope inside the current one.
     pub(crate) fn enter(&self, mut entry: Entry) -> u32 {
@@ -402,7 +471,8 @@ impl Run {
         if due && entry.cancelled.is_none() {
             entry.cancelled = Some(Cancelled::new(CancelSource::Deadline, None, None, None));
         }
-        self.tree.borrow_mut().enter(self.scope.get(), &entry)
+        let around = self.scope();
+        self.tree.borrow_mut().enter(around, &entry)
     }
 
     /// Leaves a scope that has come to its end.
@@ -458,6 +528,7 @@ impl Run {
     }
 
     /// Does what a change of the tree has left to do.
+    #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
         let Effects { cancels, wakers } = effects;
         if !cancels.is_empty() {
@@ -472,13 +543,20 @@ impl Run {
     }
 
     /// Refuses another level when the stack has no room for it.
+    #[inline]
     pub(crate) fn check_depth(&self) -> Result<()> {
-        let here = trio_platform::stack_position();
-        if here < self.stack_limit {
-            let remaining = STACK_RESERVE.saturating_sub(self.stack_limit - here);
-            return Err(NestedTooDeeply::new(remaining).into());
+        if trio_platform::stack_position() < self.stack_limit {
+            return Err(self.too_deep());
         }
         Ok(())
+    }
+
+    #[cold]
+    fn too_deep(&self) -> Error {
+        let below = self
+            .stack_limit
+            .saturating_sub(trio_platform::stack_position());
+        NestedTooDeeply::new(STACK_RESERVE.saturating_sub(below)).into()
     }
 
     // Waits.
@@ -514,6 +592,9 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
+        for stream in self.tree.borrow_mut().left_watching(task) {
+            self.driver().unwatch(&stream);
+        }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
             nursery.add_orphan();
@@ -548,25 +629,17 @@ impl Run {
 
     // Tasks.
 
-    /// The node that is being polled.
-    pub(crate) fn current_node(&self) -> Option<NodeRef> {
-        let node = self.node.take();
-        let copy = node.clone();
-        self.node.set(node);
-        copy
-    }
-
     /// The node that is being polled; the main task when something is dropped between turns.
     pub(crate) fn node_or_main(&self) -> NodeRef {
-        let node = self.current_node().or_else(|| self.main.borrow().clone());
+        let node = self.current.get().or_else(|| self.main.borrow().clone());
         node.expect("a run has a main task")
     }
 
     /// The task that is being polled: for a body, the one that opened the nursery.
     pub(crate) fn current_task(&self) -> Option<NodeRef> {
-        let mut node = self.current_node()?;
+        let mut node = self.current.get()?;
         while node.is_body() {
-            node = node.home()?.task()?.clone();
+            node = node.home()?.task()?;
         }
         Some(node)
     }
@@ -575,23 +648,10 @@ impl Run {
         self.main.borrow().clone()
     }
 
-    /// Notes a nursery as open; returns its number.
-    pub(crate) fn nursery_opened(&self, nursery: &NurseryRef) -> usize {
-        self.nurseries.borrow_mut().insert(nursery.clone())
-    }
-
-    pub(crate) fn nursery_closed(&self, number: usize) {
-        let nursery = self.nurseries.borrow_mut().try_remove(number);
-        drop(nursery);
-    }
-
     /// The nurseries that are open.
     pub(crate) fn nurseries(&self) -> Vec<NurseryRef> {
-        let nurseries = self.nurseries.borrow();
-        nurseries
-            .iter()
-            .map(|(_, nursery)| nursery.clone())
-            .collect()
+        let bodies = self.nurseries.to_vec();
+        bodies.into_iter().filter_map(NurseryRef::of_body).collect()
     }
 
     /// Puts tasks that are ready at the same time in an order that depends on the seed.
@@ -617,22 +677,34 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        self.current_task().map(|task| task.name().into())
+        self.current_task().map(|task| task.name())
     }
 
-    /// Makes `node` the one that is being polled, in its own scope and with a fresh budget, until
-    /// the guard goes.
-    #[inline]
-    pub(crate) fn inside(self: &Rc<Self>, node: NodeRef, scope: u32) -> Inside<'_> {
-        if self.instrumented.get() {
-            self.instrument_step(&node, true);
+    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
+    #[inline(always)]
+    pub(crate) fn step<R>(
+        &self,
+        node: &NodeRef,
+        scope: u32,
+        poll: impl FnOnce() -> R,
+    ) -> std::thread::Result<R> {
+        let instrumented = self.instrumented.get();
+        if instrumented {
+            self.instrument_step(node, true);
         }
-        Inside {
-            run: self,
-            node: self.node.replace(Some(node)),
-            scope: self.scope.replace(scope),
-            budget: self.budget.replace(BUDGET),
+        let around = (
+            self.position.replace(Here::at(scope)),
+            self.budget.replace(BUDGET),
+        );
+        let result = self
+            .current
+            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        self.position.replace(around.0);
+        self.budget.set(around.1);
+        if instrumented {
+            self.instrument_step(node, false);
         }
+        result
     }
 
     // The outside.
@@ -725,25 +797,4 @@ enum Quiet {
     Waiters(Duration),
     /// The clock jumps to the next deadline.
     Autojump(Option<Time>),
-}
-
-/// Restores what was being polled around.
-pub(crate) struct Inside<'a> {
-    run: &'a Run,
-    node: Option<NodeRef>,
-    scope: u32,
-    budget: u32,
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        let node = self.run.node.replace(self.node.take());
-        self.run.scope.set(self.scope);
-        self.run.budget.set(self.budget);
-        if self.run.instrumented.get() {
-            if let Some(node) = node {
-                self.run.instrument_step(&node, false);
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
 
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -13,26 +14,33 @@ use crate::run::Run;
 pub(crate) struct Parked {
     run: u64,
     wait: u32,
+    /// Only the thread of the run can take the wait back, so it must not leave it.
+    thread: PhantomData<Rc<()>>,
 }
 
 /// The waker to call for `context`: none if the task itself is to be woken.
 fn foreign<'a>(run: &Run, context: &Context<'a>) -> Option<&'a Waker> {
-    let own = run
-        .current_node()
-        .is_some_and(|node| node.owns(context.waker()));
+    let own = run.current.owns(context.waker());
     (!own).then(|| context.waker())
 }
 
 impl Parked {
     /// Registers the current task as waiting under the current scope, which is not cancelled.
     pub(crate) fn new(context: &Context<'_>, what: &'static str) -> Self {
-        context::with(|run| {
-            let waker = foreign(run, context).cloned();
-            let task = run.node_or_main();
-            let mut tree = run.tree.borrow_mut();
-            let wait = tree.insert_wait(task, waker, run.scope.get(), what);
-            Self { run: run.id, wait }
-        })
+        context::with(|run| Self::in_run(run, context, what))
+    }
+
+    pub(crate) fn in_run(run: &Run, context: &Context<'_>, what: &'static str) -> Self {
+        let waker = foreign(run, context).cloned();
+        let task = run.node_or_main();
+        let scope = run.scope();
+        let mut tree = run.tree.borrow_mut();
+        let wait = tree.insert_wait(task, waker, scope, what);
+        Self {
+            run: run.id,
+            wait,
+            thread: PhantomData,
+        }
     }
 
     pub(crate) fn wait(&self) -> u32 {
@@ -52,11 +60,7 @@ impl Parked {
     /// Ready when the wait is over: with the cancellation if that is what ended it.
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
         self.refresh(context);
-        let state = self.with(|run| match run.tree.borrow().wait_state(self.wait) {
-            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
-            WaitState::Woken => Poll::Ready(None),
-            WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled.clone())),
-        });
+        let state = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
         state.unwrap_or(Poll::Pending)
     }
 
@@ -64,9 +68,12 @@ impl Parked {
     pub(crate) fn refresh(&self, context: &Context<'_>) {
         self.with(|run| {
             let waker = foreign(run, context);
+            let scope = run.scope();
+            if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
+                return;
+            }
             let task = run.node_or_main();
             let mut effects = Effects::default();
-            let scope = run.scope.get();
             run.tree
                 .borrow_mut()
                 .repoll(self.wait, &task, waker, scope, &mut effects);

@@ -1,4 +1,24 @@
 //! The public promise, through the public door, on every backend: one binary.
 
+#![allow(clippy::unwrap_used)] // all of this is tests, though the lint cannot see it
+
+mod auto_traits;
+mod cancel;
+mod cancel_io;
+mod checkpoint;
+mod deadline;
 mod echo;
+mod error_groups;
+mod faults;
+mod limits;
+mod network;
+mod nursery;
+mod panic;
+mod race;
+mod random;
+mod run;
+mod scope;
+mod serve;
+mod start;
 mod support;
+mod tcp;

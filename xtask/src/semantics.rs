@@ -11,6 +11,14 @@
 //! `n7_errors_come_in_order_of_arrival`, or by a file of that name in `tests/ui`, where what must
 //! not compile stands. In a folder of tests every function counts, because a macro may be what
 //! makes it a test; elsewhere only one with an attribute that says so.
+//!
+//! `docs/trio-tests.md` has a row for each test of Trio's. Its second cell names the tests here that
+//! show the same, or says why there is none:
+//!
+//! ```text
+//! | `test_child_crash_basic` | `n7_a_single_error_is_a_group_of_one`, `n3_…` |
+//! | `test_Nursery_init`      | not in Rust: there is no constructor          |
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -18,6 +26,9 @@ use crate::source::{Source, Token};
 use crate::tree::{Offence, Tree};
 
 const DOCUMENT: &str = "docs/semantics.md";
+
+/// What became of each test of Trio's.
+const PORTED: &str = "docs/trio-tests.md";
 
 /// A guarantee as the document states it.
 #[derive(Debug)]
@@ -73,7 +84,40 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Offence>, String> {
             ));
         }
     }
+    offences.extend(ported(tree, &tests));
     Ok(offences)
+}
+
+/// The rows of the table of Trio's tests that name a test which is not there, or nothing at all.
+fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for (index, line) in tree.text(PORTED).unwrap_or_default().lines().enumerate() {
+        let row = line.strip_prefix("| `");
+        let Some((theirs, cell)) = row.and_then(|row| row.split_once("` |")) else {
+            continue;
+        };
+        let place = format!("{PORTED}:{}", index + 1);
+        let mut cell = cell.trim().trim_end_matches('|').trim_end();
+        if cell.is_empty() {
+            offences.push(Offence::new(
+                place.clone(),
+                format!("`{theirs}` has neither a test nor a reason"),
+                "name the test here that shows the same, or say why there is none",
+            ));
+        }
+        while let Some((ours, rest)) = cell.strip_prefix('`').and_then(|cell| cell.split_once('`'))
+        {
+            if !tests.iter().any(|(name, _)| name == ours) {
+                offences.push(Offence::new(
+                    place.clone(),
+                    format!("there is no test `{ours}`"),
+                    "name the one that shows what this one of Trio's does",
+                ));
+            }
+            cell = rest.strip_prefix(", ").unwrap_or_default();
+        }
+    }
+    offences
 }
 
 /// The guarantees by number, and what is wrong with the document itself.
@@ -282,6 +326,26 @@ mod tests {
             "**N7.** A.\n**N7.** B.",
             &[("tests/it/a.rs", "fn n7_a() {}")],
             &["docs/semantics.md:2: N7 is stated twice"],
+        );
+    }
+
+    #[test]
+    fn a_row_of_the_table_names_tests_that_are_there_or_a_reason() {
+        let table = "| Trio's | here |\n|---|---|\n\
+                     | `test_a` | `n7_errors`, `sleeps_long`; and more in `other` |\n\
+                     | `test_b` | not in Rust: `async with` |\n\
+                     | `test_c` | `n7_errors`, `n7_gone` |\n\
+                     | `test_d` |  |\n";
+        check_files(
+            "**N7.** Errors.",
+            &[
+                ("docs/trio-tests.md", table),
+                ("tests/it/a.rs", "fn n7_errors() {} fn sleeps_long() {}"),
+            ],
+            &[
+                "docs/trio-tests.md:5: there is no test `n7_gone`",
+                "docs/trio-tests.md:6: `test_d` has neither a test nor a reason",
+            ],
         );
     }
 

@@ -136,7 +136,7 @@ impl TcpListener {
                 continue;
             }
             let accept = Accept::new(descriptor);
-            let finished = lowlevel::submit_in(accept, &self.accepting.key).await?;
+            let finished = lowlevel::submit_in(accept, &self.accepting.gate).await?;
             match finished.into_accepted() {
                 Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
                 Err(_) if self.socket.is_closed() => return Err(ClosedResource::new().into()),
@@ -152,7 +152,7 @@ impl TcpListener {
     /// Closes the listener. A task that waits in it gets `ClosedResource`.
     pub fn close(&self) {
         self.socket.close();
-        self.accepting.interrupt();
+        self.accepting.gate.close();
     }
 }
 

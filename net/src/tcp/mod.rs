@@ -8,7 +8,7 @@ use std::io;
 
 pub use listener::{TcpListener, open_tcp_listeners};
 pub use stream::{TcpStream, connect_tcp};
-use trio_runtime::lowlevel::{self, Descriptor, Key, is_cancelled};
+use trio_runtime::lowlevel::{Descriptor, Gate, is_cancelled};
 use trio_runtime::{BrokenResource, BusyResource, ClosedResource, Error, Result};
 
 /// A descriptor that may have been closed.
@@ -47,11 +47,11 @@ impl Socket {
     }
 }
 
-/// One direction of a socket: who uses it, and the operation in flight.
+/// One direction of a socket: who uses it, and how it is closed on whoever waits in it.
 #[derive(Debug, Default)]
 struct Lane {
     busy: Cell<bool>,
-    key: Cell<Option<Key>>,
+    gate: Gate,
 }
 
 impl Lane {
@@ -61,13 +61,6 @@ impl Lane {
             return Err(BusyResource::new().into());
         }
         Ok(Claim(self))
-    }
-
-    /// Asks whatever waits in this direction to end, because the socket has been closed.
-    fn interrupt(&self) {
-        if let Some(key) = self.key.take() {
-            lowlevel::interrupt(key);
-        }
     }
 }
 

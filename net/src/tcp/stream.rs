@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use trio_io::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
 use trio_runtime::lowlevel::{
-    self, Connect, Descriptor, Direction, Family, Interest, Ready, Receive, Send, SendData, socket,
+    self, Connect, Descriptor, Family, Interest, Ready, Send, SendData, socket,
 };
 use trio_runtime::{ClosedResource, Result, checkpoint};
 
@@ -87,14 +87,9 @@ impl TcpStream {
     /// `BrokenResource` if the other side has broken it.
     pub async fn receive(&self) -> Result<Option<Lease>> {
         let _claim = self.receiving.claim()?;
-        let (descriptor, stashed) = self.begin_receive().await?;
-        let lease = match stashed {
-            Some(lease) => lease,
-            None => match self.try_at_once(&descriptor, socket::receive_now)? {
-                Some(lease) => lease,
-                None => self.wait_receive(descriptor).await?,
-            },
-        };
+        let descriptor = self.socket.open()?;
+        let received = lowlevel::receive(&descriptor, &self.receiving.gate).await?;
+        let lease = received.map_err(|error| self.socket.error(error))?;
         Ok(Some(lease).filter(|lease| !lease.is_empty()))
     }
 
@@ -114,64 +109,9 @@ impl TcpStream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
         }
         let _claim = self.receiving.claim()?;
-        let (descriptor, stashed) = self.begin_receive().await?;
-        let mut lease = match stashed {
-            Some(lease) => lease,
-            None => {
-                let attempt = |from: &Descriptor| socket::try_receive(from, buffer);
-                match self.try_at_once(&descriptor, attempt)? {
-                    Some(count) => return Ok(count),
-                    None => self.wait_receive(descriptor.clone()).await?,
-                }
-            }
-        };
-        let count = lease.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&lease[..count]);
-        if count < lease.len() {
-            lease.advance(count);
-            descriptor.unreceive(lease);
-        }
-        Ok(count)
-    }
-
-    /// What every receive begins with: the checkpoint, and what earlier ones have left.
-    async fn begin_receive(&self) -> Result<(Descriptor, Option<Lease>)> {
-        lowlevel::enter_operation().await?;
-        loop {
-            let descriptor = self.socket.open()?;
-            if let Some(stashed) = descriptor.stashed_receive() {
-                let lease = stashed.map_err(|error| self.socket.error(error))?;
-                return Ok((descriptor, Some(lease)));
-            }
-            if descriptor.orphans(Direction::Receive) == 0 {
-                return Ok((descriptor, None));
-            }
-            lowlevel::orphans_gone(&descriptor, Direction::Receive).await?;
-        }
-    }
-
-    /// Tries without waiting, if that is likely to give something.
-    fn try_at_once<T>(
-        &self,
-        descriptor: &Descriptor,
-        attempt: impl FnOnce(&Descriptor) -> io::Result<T>,
-    ) -> Result<Option<T>> {
-        if !socket::likely_readable(descriptor) {
-            return Ok(None);
-        }
-        match attempt(descriptor) {
-            Ok(received) => Ok(Some(received)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(self.socket.error(error)),
-        }
-    }
-
-    async fn wait_receive(&self, descriptor: Descriptor) -> Result<Lease> {
-        let receive = Receive::new(descriptor);
-        let finished = lowlevel::submit_in(receive, &self.receiving.key).await?;
-        finished
-            .into_received()
-            .map_err(|error| self.socket.error(error))
+        let descriptor = self.socket.open()?;
+        let received = lowlevel::receive_into(&descriptor, &self.receiving.gate, buffer).await?;
+        received.map_err(|error| self.socket.error(error))
     }
 
     /// Sends all of `data`.
@@ -221,7 +161,7 @@ impl TcpStream {
         let mut send = Send::new(to, data);
         send.start = sent;
         loop {
-            let finished = lowlevel::submit_in(send, &self.sending.key).await?;
+            let finished = lowlevel::submit_in(send, &self.sending.gate).await?;
             let (operation, result) = finished.into_sent();
             send = operation;
             send.start += result.map_err(|error| self.socket.error(error))? as usize;
@@ -236,7 +176,7 @@ impl TcpStream {
 
     async fn wait_writable(&self, descriptor: Descriptor) -> Result<()> {
         let ready = Ready::new(descriptor, Interest::Writable);
-        let finished = lowlevel::submit_in(ready, &self.sending.key).await?;
+        let finished = lowlevel::submit_in(ready, &self.sending.gate).await?;
         finished
             .into_ready()
             .map_err(|error| self.socket.error(error))
@@ -302,8 +242,8 @@ impl TcpStream {
     /// Closes the connection at once.
     pub fn close(&self) {
         self.socket.close();
-        self.receiving.interrupt();
-        self.sending.interrupt();
+        self.receiving.gate.close();
+        self.sending.gate.close();
     }
 
     /// Makes the coming close an abort: the other side sees a reset.

@@ -181,7 +181,7 @@ impl Finished {
 /// The number of `descriptor`, for a submission. The operation keeps the descriptor open, so the
 /// number means the same file until the last completion.
 #[cfg(target_os = "linux")]
-fn number(descriptor: &Descriptor) -> types::Fd {
+pub(crate) fn number(descriptor: &Descriptor) -> types::Fd {
     use std::os::fd::{AsFd, AsRawFd};
     types::Fd(descriptor.as_fd().as_raw_fd())
 }
@@ -192,7 +192,7 @@ pub fn is_cancelled(error: &io::Error) -> bool {
 }
 
 /// The error of an operation that was cancelled and did not happen.
-pub(crate) fn cancelled() -> io::Error {
+pub fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(CANCELLED)
 }
 

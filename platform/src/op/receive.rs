@@ -46,8 +46,20 @@ impl Receive {
         let mut lease = self
             .into
             .ok_or_else(|| io::Error::other("a receive without a block"))?;
-        lease.fill_to(count as usize);
+        // One that was taken from a stash shows what it is to show already.
+        if lease.is_empty() {
+            lease.fill_to(count as usize);
+        }
         Ok(lease)
+    }
+
+    /// Takes over what an earlier receive has won; returns the result to complete this one with.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn bring(&mut self, won: io::Result<Lease>) -> io::Result<u32> {
+        let lease = won?;
+        let count = u32::try_from(lease.len()).expect("a block is smaller than 4 GiB");
+        self.into = Some(lease);
+        Ok(count)
     }
 
     /// Needs a block in `into`.

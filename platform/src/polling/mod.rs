@@ -59,6 +59,11 @@ pub struct Polling {
     table: Table,
     /// Operations that have ended and not been reported, in the order in which they ended.
     ended: Vec<(Key, io::Result<u32>)>,
+    /// Watches that are over and have not been reported.
+    told: Vec<Token>,
+    /// Whether anybody has ever watched: then there may be something to report although no operation
+    /// waits.
+    watched: bool,
     /// Empty between calls; kept for its memory.
     reports: Vec<Report>,
     pool: Pool,
@@ -81,6 +86,8 @@ impl Polling {
             sources: Rc::default(),
             table: Table::default(),
             ended: Vec::new(),
+            told: Vec::new(),
+            watched: false,
             reports: Vec::new(),
             pool: Pool::new(BLOCK_SIZE, BLOCKS_SPARE),
             clock: SystemClock::new(),
@@ -229,7 +236,7 @@ impl Polling {
             self.reports = reports;
             waited?;
             let called = self.selector.wake().take();
-            if called || !self.ended.is_empty() || timeout == Some(Duration::ZERO) {
+            if called || self.has_ended() || timeout == Some(Duration::ZERO) {
                 return Ok(());
             }
             if let Some(deadline) = deadline {
@@ -259,6 +266,10 @@ impl Polling {
         let (table, ended) = (&mut self.table, &mut self.ended);
         if report.readable {
             serve(&mut source.readable, drains, table, &self.pool, ended);
+            if let Some(token) = source.watcher.take() {
+                table.statistics.completed += 1;
+                self.told.push(token);
+            }
         }
         if report.writable {
             serve(&mut source.writable, drains, table, &self.pool, ended);
@@ -312,6 +323,16 @@ impl Polling {
         for (key, result) in self.ended.drain(..) {
             completed.push(self.table.complete(key, result));
         }
+        let told = self.told.drain(..);
+        completed.extend(told.map(|token| Completed {
+            token,
+            orphan: false,
+        }));
+    }
+
+    /// Whether there is something to report.
+    fn has_ended(&self) -> bool {
+        !self.ended.is_empty() || !self.told.is_empty()
     }
 
     /// The index of the source of `descriptor`, and whether an attempt is known to fail.
@@ -382,13 +403,47 @@ impl Driver for Polling {
         self.table.take(key)
     }
 
-    fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
-        let wait = if self.ended.is_empty() {
-            wait
-        } else {
-            Wait::Poll
+    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
+        // Where a report is the last one, there must be an operation to ask for the next.
+        if self.selector.is_one_shot() {
+            return false;
+        }
+        let Ok(registered) = self.find(stream) else {
+            return false;
         };
-        let somebody_waits = self.table.in_flight() > self.ended.len();
+        if self
+            .arm(stream, registered, Interest::Readable, false)
+            .is_err()
+        {
+            return false;
+        }
+        let Some(index) = stream.registration() else {
+            return false;
+        };
+        let mut sources = self.sources.borrow_mut();
+        let source = sources.get_mut(index);
+        if source.readable.ready {
+            return false;
+        }
+        let before = source.watcher.replace(token);
+        debug_assert!(before.is_none(), "a stream is watched by one at a time");
+        self.table.statistics.submitted += 1;
+        self.watched = true;
+        true
+    }
+
+    fn unwatch(&mut self, stream: &Descriptor) {
+        if let Ok(Some(index)) = self.find(stream) {
+            let watcher = self.sources.borrow_mut().get_mut(index).watcher.take();
+            if watcher.is_some() {
+                self.table.statistics.watch_cancelled();
+            }
+        }
+    }
+
+    fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
+        let wait = if self.has_ended() { Wait::Poll } else { wait };
+        let somebody_waits = self.watched || self.table.in_flight() > self.ended.len();
         if somebody_waits || wait != Wait::Poll {
             self.wait(wait)?;
         }

@@ -15,7 +15,7 @@ use std::rc::{Rc, Weak};
 use slab::Slab;
 
 use super::selector::{Interests, Selector};
-use crate::driver::Key;
+use crate::driver::{Key, Token};
 use crate::fd::{Descriptor, Object, Registration};
 use crate::op::Interest;
 
@@ -57,6 +57,8 @@ pub(super) struct Source {
     /// Whether a transfer of fewer bytes than were asked for shows that the side is not ready any
     /// more, as `WouldBlock` would: see `epoll.rs`.
     pub(super) drains: bool,
+    /// Whom to tell, once, when the descriptor has become readable.
+    pub(super) watcher: Option<Token>,
 }
 
 impl Source {
@@ -66,6 +68,7 @@ impl Source {
             readable: Side::new(),
             writable: Side::new(),
             drains,
+            watcher: None,
         }
     }
 

@@ -396,7 +396,11 @@ impl Driver for SimulatedDriver {
     }
 
     fn socket(&mut self, family: Family) -> io::Result<Descriptor> {
-        let socket = self.simulation.world().network.socket(family);
+        let network = &mut self.simulation.world().network;
+        if network.missing.contains(&family) {
+            return Err(Errno::AddressFamily.into());
+        }
+        let socket = network.socket(family);
         Ok(self.simulation.descriptor(socket))
     }
 

@@ -83,6 +83,7 @@ pub use script::{Kind, Rule};
 pub use trace::{Outcome, TraceEvent, What};
 
 use crate::Time;
+use crate::driver::Family;
 use crate::fd::{Descriptor, Object};
 use network::SocketId;
 use world::World;
@@ -142,6 +143,13 @@ impl Simulation {
     pub fn buffer_size(self, bytes: usize) -> Self {
         assert!(bytes > 0, "a direction of a connection needs room");
         self.world().network.buffer_size = bytes;
+        self
+    }
+
+    /// A machine that does not have `family`: no socket of it can be made.
+    #[must_use]
+    pub fn without_family(self, family: Family) -> Self {
+        self.world().network.missing.push(family);
         self
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
 
+use super::feed::is_feed;
 use super::{CANCEL, Uring, WAKE};
 use crate::driver::{Completed, Key};
 use crate::op::{Operation, cancelled};
@@ -24,6 +25,7 @@ impl Uring {
                 // The cancel came too late (`ENOENT`) or could not stop it (`EALREADY`): the
                 // operation ends in its own way. A cancel that works says nothing.
                 CANCEL => {}
+                feed if is_feed(feed) => self.feed_completed(&entry, completed),
                 key => completed.extend(self.complete(Key(key), &entry)),
             }
         }
@@ -88,7 +90,7 @@ impl Uring {
     /// The kernel had no block to receive into: gives it one from the heap.
     ///
     /// Leases may be held for ever, so waiting for one could be for ever too.
-    fn receive_again(&mut self, key: Key) {
+    pub(super) fn receive_again(&mut self, key: Key) {
         self.table.statistics.buffers_exhausted += 1;
         let lease = self.pool.lease();
         let Some(operation) = self.table.in_flight_mut(key) else {
@@ -103,7 +105,7 @@ impl Uring {
     }
 }
 
-fn outcome(raw: i32) -> io::Result<u32> {
+pub(super) fn outcome(raw: i32) -> io::Result<u32> {
     u32::try_from(raw).map_err(|_| io::Error::from_raw_os_error(-raw))
 }
 
@@ -111,6 +113,6 @@ fn is_interrupted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINTR)
 }
 
-fn is_exhausted(error: &io::Error) -> bool {
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
 }

@@ -5,6 +5,7 @@
 //! - `submission.rs`: an operation becomes an entry in the queue to the kernel, or waits for room;
 //! - `ring.rs`: the call that tells the kernel and waits;
 //! - `completion.rs`: the kernel's answers, and what they mean for each kind of operation;
+//! - `feed.rs`: receives that go on, for connections that do;
 //! - `buffers.rs`: the blocks that the kernel receives into;
 //! - `wakeup.rs`: how another thread ends the wait;
 //! - `setup.rs`: how the ring is made, and why it may not be.
@@ -14,6 +15,7 @@
 
 pub(crate) mod buffers;
 mod completion;
+mod feed;
 mod ring;
 mod setup;
 mod submission;
@@ -31,6 +33,7 @@ use io_uring::types::CancelBuilder;
 use io_uring::{opcode, squeue};
 
 use self::buffers::Blocks;
+use self::feed::Feeds;
 use self::ring::Ring;
 use self::wakeup::Wakeup;
 use crate::SystemClock;
@@ -44,7 +47,7 @@ use crate::op::{Finished, Operation, cancelled};
 use crate::socket;
 
 /// The user data of the poll that wakes the driver, and of all cancels. An operation's is its key,
-/// whose lower half, the index, is never one of these (`op/table.rs` leaves the last ones free).
+/// whose lower half, the index, is never one of these (`op/table.rs` leaves the upper half free).
 const WAKE: u64 = u32::MAX as u64;
 const CANCEL: u64 = u32::MAX as u64 - 1;
 
@@ -75,6 +78,9 @@ pub struct Uring {
     blocks: Rc<Blocks>,
     pool: Pool,
     wakeup: Wakeup,
+    feeds: Feeds,
+    /// What has ended without the kernel, for the next turn to complete.
+    ended: Vec<(Key, io::Result<u32>)>,
     /// What ended in a drain, for the next turn to report.
     reports: Vec<Completed>,
 }
@@ -101,6 +107,8 @@ impl Uring {
             blocks: Blocks::new(blocks)?,
             pool: Pool::new(buffers::BLOCK_SIZE, SPARE_BLOCKS),
             wakeup: Wakeup::new()?,
+            feeds: Feeds::new(),
+            ended: Vec::new(),
             reports: Vec::new(),
         };
         setup::register(&driver)?;
@@ -121,6 +129,23 @@ impl Uring {
         self.push(quiet(cancel));
     }
 
+    /// Tells the kernel of an operation.
+    fn submit_now(&mut self, key: Key) {
+        let starved = self.blocks.is_exhausted();
+        let Some(operation) = self.table.in_flight_mut(key) else {
+            unreachable!("only an operation in flight is submitted");
+        };
+        let entry = operation.entry(starved);
+        self.push(entry.user_data(key.0));
+    }
+
+    /// Completes what has ended without the kernel.
+    fn complete_ended(&mut self, completed: &mut Vec<Completed>) {
+        for (key, result) in std::mem::take(&mut self.ended) {
+            completed.push(self.table.complete(key, result));
+        }
+    }
+
     /// Ends what the kernel was never told of, and forgets cancels, which only a drain may do: it
     /// asks for the cancel of everything.
     fn recall_overflow(&mut self, completed: &mut Vec<Completed>) {
@@ -129,6 +154,7 @@ impl Uring {
             match entry.get_user_data() {
                 WAKE => rearm = true,
                 CANCEL => {}
+                feed if feed::is_feed(feed) => self.recall_feed(feed),
                 key => completed.push(self.table.complete(Key(key), Err(cancelled()))),
             }
         }
@@ -149,14 +175,15 @@ impl Driver for Uring {
     }
 
     fn submit(&mut self, operation: Operation, token: Token) -> Key {
-        let entry = operation.entry(self.blocks.is_exhausted());
         let key = self.table.insert(operation, token);
-        self.push(entry.user_data(key.0));
+        if !self.feed(key) {
+            self.submit_now(key);
+        }
         key
     }
 
     fn cancel(&mut self, key: Key) {
-        if self.table.begin_cancel(key) {
+        if self.table.begin_cancel(key) && !self.unfeed(key) {
             self.push_cancel(key);
         }
     }
@@ -165,7 +192,7 @@ impl Driver for Uring {
         match self.table.abandon(key) {
             Abandon::Settled => false,
             Abandon::InFlight { cancel } => {
-                if cancel {
+                if cancel && !self.unfeed(key) {
                     self.push_cancel(key);
                 }
                 true
@@ -178,8 +205,10 @@ impl Driver for Uring {
     }
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
-        let reported = !self.reports.is_empty();
+        self.end_orphaned_feeds();
+        let reported = !self.reports.is_empty() || !self.ended.is_empty();
         completed.append(&mut self.reports);
+        self.complete_ended(completed);
         // What is there to report is reported now; a completion that is there ends any wait.
         let patient = !matches!(wait, Wait::Poll | Wait::For(Duration::ZERO));
         let asleep =
@@ -193,7 +222,7 @@ impl Driver for Uring {
     }
 
     fn in_flight(&self) -> usize {
-        self.table.in_flight()
+        self.table.in_flight() + self.feeds.armed()
     }
 
     #[allow(clippy::mem_forget)] // the kernel may still write to the blocks
@@ -201,6 +230,7 @@ impl Driver for Uring {
         let clock = SystemClock::new();
         let deadline = clock.now() + bound;
         let mut completed = std::mem::take(&mut self.reports);
+        self.end_orphaned_feeds();
         self.recall_overflow(&mut completed);
         for key in self.table.keys_in_flight() {
             self.cancel(key);
@@ -212,6 +242,7 @@ impl Driver for Uring {
                 self.push(quiet(everything));
             }
             // A wake is left for the turn that comes after: a drain ends when it ends.
+            self.complete_ended(&mut completed);
             let entered = self.enter(wait);
             self.reap(&mut completed);
             let left = deadline - clock.now();
@@ -221,7 +252,7 @@ impl Driver for Uring {
             wait = Wait::For(left.min(DRAIN_INTERVAL));
         }
         self.reports = completed;
-        let leaked = self.table.leak();
+        let leaked = self.table.leak() + self.feeds.armed();
         if leaked > 0 {
             std::mem::forget(self.blocks.clone());
         }
@@ -241,10 +272,21 @@ impl Driver for Uring {
     }
 
     fn likely_readable(&self, on: &Descriptor) -> bool {
-        on.likely_readable()
+        on.likely_readable() && !self.feeds.is_armed(on)
+    }
+
+    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
+        self.watch_feed(stream, token)
+    }
+
+    fn unwatch(&mut self, stream: &Descriptor) {
+        self.unwatch_feed(stream);
     }
 
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+        if self.feeds.is_armed(from) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let result = socket::try_receive(from, into);
         match &result {
             // What did not fit is still there.
@@ -263,6 +305,7 @@ impl Drop for Uring {
         if self.in_flight() > 0 {
             self.drain(DROP_BOUND);
         }
+        self.feeds.end();
         // To close the ring would end the registration as well, but later, in a thread of the
         // kernel, when the blocks may be gone. If there is none, this fails and may.
         drop(self.ring.submitter().unregister_buf_ring(buffers::GROUP));

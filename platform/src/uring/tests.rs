@@ -587,3 +587,185 @@ fn a_lease_outlives_its_driver() {
     drop(driver);
     assert_eq!(&*bytes, b"kept");
 }
+
+/// A connection whose server end has a feed: it has received one by one, and waits again.
+fn fed(driver: &mut Uring) -> (Descriptor, Descriptor, Key) {
+    let (client, server) = connection(driver);
+    for byte in [b"1", b"2"] {
+        send_now(driver, &client, byte);
+        let receive = submit(driver, Receive::new(server.clone()));
+        finish(driver, receive).into_received().unwrap();
+    }
+    let receive = submit(driver, Receive::new(server.clone()));
+    settle_in(driver);
+    assert!(driver.feeds.is_armed(&server));
+    (client, server, receive)
+}
+
+/// Turns until no feed is armed.
+fn feeds_end(driver: &mut Uring) {
+    let mut completed = Vec::new();
+    for _ in 0..TURNS {
+        if driver.feeds.armed() == 0 {
+            return;
+        }
+        let wait = Wait::For(Duration::from_millis(10));
+        driver.turn(wait, &mut completed).unwrap();
+    }
+    panic!("a feed does not end");
+}
+
+#[test]
+fn a_connection_that_goes_on_is_fed_in_order_by_one_submission() {
+    let mut driver = driver(8, 64);
+    let (client, server, mut receive) = fed(&mut driver);
+    for n in 0..100_u8 {
+        send_now(&mut driver, &client, &[n]);
+        let bytes = finish(&mut driver, receive).into_received().unwrap();
+        assert_eq!(&*bytes, [n]);
+        receive = submit(&mut driver, Receive::new(server.clone()));
+    }
+    assert_eq!(driver.feeds.armed(), 1);
+    driver.shutdown_send(&client).unwrap();
+    let end = finish(&mut driver, receive).into_received().unwrap();
+    assert!(end.is_empty());
+    assert_eq!(driver.feeds.armed(), 0, "an end of file ends the feed");
+    assert_eq!(driver.in_flight(), 0);
+}
+
+#[test]
+fn a_receive_that_waits_in_a_feed_is_cancelled_at_once_and_takes_nothing() {
+    let mut driver = driver(8, 4);
+    let (client, server, receive) = fed(&mut driver);
+    let cancels = driver.statistics().cancels;
+    driver.cancel(receive);
+    let error = finish(&mut driver, receive).into_received().unwrap_err();
+    assert!(is_cancelled(&error));
+    assert_eq!(
+        driver.statistics().cancels,
+        cancels,
+        "the kernel is not asked"
+    );
+    send_now(&mut driver, &client, b"kept");
+    driver.turn(Wait::For(PATIENCE), &mut Vec::new()).unwrap();
+    let kept = server.stashed_receive().unwrap().unwrap();
+    assert_eq!(&*kept, b"kept");
+}
+
+#[test]
+fn a_receive_that_is_abandoned_in_a_feed_leaves_its_bytes_to_the_next() {
+    let mut driver = driver(8, 4);
+    let (client, server, receive) = fed(&mut driver);
+    assert!(driver.abandon(receive));
+    let report = turn_until(&mut driver, 1);
+    assert!(report[0].orphan);
+    assert_eq!(server.orphans(crate::Direction::Receive), 0);
+    send_now(&mut driver, &client, b"next");
+    let receive = submit(&mut driver, Receive::new(server));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"next");
+}
+
+#[test]
+fn a_peer_that_is_not_read_is_held_back_and_loses_nothing() {
+    let mut driver = driver(8, 64);
+    let (client, server, receive) = fed(&mut driver);
+    driver.cancel(receive);
+    let mut sent: u64 = 0;
+    let mut refused = 0;
+    // Until the buffers of the kernel are full, and stay so.
+    while refused < 20 {
+        let chunk: Vec<u8> = (0..50_000).map(|n| (sent + n) as u8).collect();
+        match driver.try_send(&client, &chunk) {
+            Ok(count) => sent += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        driver
+            .turn(Wait::For(Duration::from_micros(100)), &mut Vec::new())
+            .unwrap();
+    }
+    feeds_end(&mut driver);
+    // What was in the kernel's hands when the feed was stopped comes on top.
+    assert!(
+        server.stashed_receives() < 64,
+        "{}",
+        server.stashed_receives()
+    );
+    let mut received: u64 = 0;
+    while received < sent {
+        let receive = submit(&mut driver, Receive::new(server.clone()));
+        let bytes = finish(&mut driver, receive).into_received().unwrap();
+        for &byte in &*bytes {
+            assert_eq!(byte, received as u8);
+            received += 1;
+        }
+    }
+}
+
+#[test]
+fn a_feed_ends_with_its_descriptor_and_the_peer_sees_it() {
+    let mut driver = driver(8, 4);
+    let (client, server, receive) = fed(&mut driver);
+    driver.cancel(receive);
+    drop(finish(&mut driver, receive));
+    drop(server);
+    let receive = submit(&mut driver, Receive::new(client));
+    let end = finish(&mut driver, receive).into_received().unwrap();
+    assert!(end.is_empty());
+    assert_eq!(driver.in_flight(), 0);
+}
+
+#[test]
+fn nothing_overtakes_what_a_feed_has_taken() {
+    let mut driver = driver(8, 4);
+    let (client, server, receive) = fed(&mut driver);
+    send_now(&mut driver, &client, b"first");
+    let error = driver.try_receive(&server, &mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    assert!(!driver.likely_readable(&server));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"first");
+}
+
+#[test]
+fn a_feed_goes_on_although_every_lease_is_held() {
+    let mut driver = driver(8, 4);
+    let (client, server, mut receive) = fed(&mut driver);
+    let mut held = Vec::new();
+    for n in 0..20_u8 {
+        send_now(&mut driver, &client, &[n]);
+        let bytes = finish(&mut driver, receive).into_received().unwrap();
+        assert_eq!(&*bytes, [n]);
+        held.push(bytes);
+        receive = submit(&mut driver, Receive::new(server.clone()));
+    }
+    assert!(driver.statistics().buffers_exhausted > 0);
+}
+
+#[test]
+fn a_drain_ends_feeds_that_are_armed_or_not_yet_told_of() {
+    let mut driver = driver(4, 4);
+    let (_client, server, receive) = fed(&mut driver);
+    let other = fed(&mut driver);
+    driver.cancel(other.2);
+    assert_eq!(driver.drain(PATIENCE).leaked, 0);
+    assert_eq!(driver.in_flight(), 0);
+    turn_until(&mut driver, 2);
+    assert!(driver.take(receive).is_some());
+    drop(server);
+    drop(other);
+}
+
+#[test]
+fn a_descriptor_outlives_the_driver_of_its_feed() {
+    let mut driver = driver(8, 4);
+    let (client, server, receive) = fed(&mut driver);
+    driver.cancel(receive);
+    drop(driver);
+    let mut next = self::driver(8, 4);
+    send_now(&mut next, &client, b"later");
+    let receive = submit(&mut next, Receive::new(server.clone()));
+    let bytes = finish(&mut next, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"later");
+}

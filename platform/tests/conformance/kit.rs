@@ -64,10 +64,15 @@ impl<'a> Kit<'a> {
     // Operations.
 
     pub(crate) fn start(&mut self, operation: impl Into<Operation>) -> Ticket {
-        self.submitted += 1;
-        let token = Token(self.submitted);
+        let token = self.token();
         let key = self.driver.submit(operation.into(), token);
         Ticket { key, token }
+    }
+
+    /// A token that has not been used.
+    pub(crate) fn token(&mut self) -> Token {
+        self.submitted += 1;
+        Token(self.submitted)
     }
 
     /// One turn. A token is reported once, and only if it was submitted.

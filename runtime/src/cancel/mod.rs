@@ -9,11 +9,13 @@
 //! A [shield](CancelScope::shielded) keeps cancellations of scopes around from what is inside.
 
 mod cancelled;
+mod position;
 mod scope;
 mod timeout;
 mod tree;
 
 pub use cancelled::{CancelSource, Cancelled};
+pub(crate) use position::{Here, Position};
 pub use scope::{CancelScope, Enter};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
 pub(crate) use tree::{Effects, Entry, Left, ROOT, Tree, WaitState};

@@ -7,15 +7,15 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use trio_platform::Time;
 
-use super::{CancelSource, Cancelled, Entry, Left};
+use super::{CancelSource, Cancelled, Entry, Here, Left};
 use crate::context;
-use crate::error::{Result, Usage};
+use crate::error::{Error, Result, Usage};
 use crate::run::Run;
 
 /// A handle to a cancel scope: make it first, share it, enter it once.
@@ -310,7 +310,10 @@ fn due() -> Cancelled {
 /// Where a scope comes from.
 pub(super) enum Source {
     Handle(Rc<Handle>),
-    Entry(Entry),
+    /// Nobody else knows of the scope, and it has a deadline.
+    Deadline(Time),
+    /// Nobody else knows of the scope, and it has a timeout.
+    Timeout(Duration),
 }
 
 pin_project! {
@@ -341,47 +344,103 @@ impl<F: Future> InScope<F> {
         }
     }
 
-    /// The output, and how the scope was left; the caller decides what the two make.
-    pub(super) fn poll(
+    /// What `catch` makes of the output and of how the scope was left. A scope that nobody has seen,
+    /// because nothing in it has waited, is not left: then it is what `pass` makes of the value.
+    #[inline]
+    pub(super) fn poll<T, R>(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(F::Output, Left)>> {
+        pass: impl FnOnce(T) -> R,
+        catch: impl FnOnce(Left, Result<T>) -> Result<R>,
+    ) -> Poll<Result<R>>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let this = self.project();
-        let run = context::with(Rc::clone);
-        if let Some(source) = this.place.source.take() {
-            this.place.inside = Some((run.id, source.enter(&run)?));
-        }
-        let Some((_, scope)) = this.place.inside else {
-            panic!("a future is not polled after it has ended");
-        };
-        let around = Around {
-            run: &run,
-            scope: run.scope.replace(scope),
-        };
-        let output = this.future.poll(context);
-        drop(around);
-        match output {
-            Poll::Ready(output) => {
-                this.place.inside = None;
-                Poll::Ready(Ok((output, run.leave(scope))))
+        let place = this.place;
+        let run = &*context::with(Rc::clone);
+        let output = match place.source.take() {
+            Some(Source::Timeout(after)) if run.may_link_later(after) => {
+                run.check_depth()?;
+                let pushed = Pushed::new(run, after, place);
+                let output = this.future.poll(context);
+                if output.is_pending() {
+                    run.scope();
+                }
+                drop(pushed);
+                output
             }
-            Poll::Pending => {
-                run.watch(scope);
+            source => {
+                if let Some(source) = source {
+                    place.inside = Some((run.id, source.enter(run)?));
+                }
+                let Some((_, scope)) = place.inside else {
+                    panic!("a future is not polled after it has ended");
+                };
+                let around = Around::new(run, scope);
+                let output = this.future.poll(context);
+                drop(around);
+                output
+            }
+        };
+        match (output, place.inside) {
+            (Poll::Ready(output), None) => Poll::Ready(output.map(pass)),
+            (Poll::Ready(output), Some((_, scope))) => {
+                place.inside = None;
+                Poll::Ready(catch(run.leave(scope), output))
+            }
+            (Poll::Pending, inside) => {
+                if let Some((_, scope)) = inside {
+                    run.watch(scope);
+                }
                 Poll::Pending
             }
         }
     }
 }
 
-/// Restores the scope around when the inner future has been polled, or has panicked.
+/// Takes a scope off the position when its future has been polled, or has panicked; if it has been
+/// linked meanwhile, notes its number.
+struct Pushed<'a> {
+    run: &'a Run,
+    before: Here,
+    place: &'a mut Place,
+}
+
+impl<'a> Pushed<'a> {
+    #[inline]
+    fn new(run: &'a Run, after: Duration, place: &'a mut Place) -> Self {
+        let before = run.position.push(after);
+        Self { run, before, place }
+    }
+}
+
+impl Drop for Pushed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(scope) = self.run.position.pop(self.before) {
+            self.place.inside = Some((self.run.id, scope));
+        }
+    }
+}
+
+/// Restores the position around when the inner future has been polled, or has panicked.
 struct Around<'a> {
     run: &'a Run,
-    scope: u32,
+    here: Here,
+}
+
+impl<'a> Around<'a> {
+    #[inline]
+    fn new(run: &'a Run, scope: u32) -> Self {
+        let here = run.position.replace(Here::at(scope));
+        Self { run, here }
+    }
 }
 
 impl Drop for Around<'_> {
     fn drop(&mut self) {
-        self.run.scope.set(self.scope);
+        self.run.position.replace(self.here);
     }
 }
 
@@ -400,10 +459,17 @@ impl Drop for Place {
 }
 
 impl Source {
-    fn enter(&self, run: &Run) -> Result<u32> {
+    fn enter(self, run: &Run) -> Result<u32> {
         run.check_depth()?;
         match self {
-            Self::Entry(entry) => Ok(run.enter(entry.clone())),
+            Self::Deadline(deadline) => Ok(run.enter(Entry {
+                deadline,
+                ..Entry::default()
+            })),
+            Self::Timeout(after) => Ok(run.enter(Entry {
+                relative: Some(after),
+                ..Entry::default()
+            })),
             Self::Handle(handle) => {
                 let mut state = handle.0.borrow_mut();
                 let State::Unbound(entry) = &*state else {
@@ -414,7 +480,8 @@ impl Source {
                 };
                 let scope = run.enter(entry.clone());
                 *state = State::Active { run: run.id, scope };
-                run.tree.borrow_mut().set_handle(scope, handle.clone());
+                drop(state);
+                run.tree.borrow_mut().set_handle(scope, handle);
                 Ok(scope)
             }
         }
@@ -437,6 +504,15 @@ impl Left {
         self.own
     }
 
+    /// Takes this scope's cancellations out of a list of errors, but for those inside of groups.
+    pub(crate) fn catch_among(&mut self, errors: &mut Vec<Error>) {
+        if self.own.is_some() && !self.outer {
+            let before = errors.len();
+            errors.retain(|error| error.as_cancelled().is_none());
+            self.caught |= errors.len() < before;
+        }
+    }
+
     /// Takes this scope's cancellations out of `result` (semantics S1, S5): the value if there is
     /// one, `None` if nothing was left of the error. Also tells the scope's own cancellation, if it
     /// was caught.
@@ -453,7 +529,7 @@ impl Left {
             return (Err(error), None);
         }
         let (cancelled, rest) = error.split(|leaf| leaf.as_cancelled().is_some());
-        let caught = cancelled.is_some();
+        let caught = self.caught || cancelled.is_some();
         let own = self.close(caught).filter(|_| caught);
         match rest {
             Some(rest) => (Err(rest), own),
@@ -475,8 +551,8 @@ impl<F: Future<Output = Result<T>>, T> Future for Enter<F> {
     type Output = Result<Option<T>>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (result, left) = ready!(self.project().inside.poll(context))?;
-        Poll::Ready(left.catch(result).0)
+        let inside = self.project().inside;
+        inside.poll(context, Some, |left, result| left.catch(result).0)
     }
 }
 

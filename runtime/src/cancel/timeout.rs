@@ -3,14 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use trio_platform::Time;
 
 use super::scope::{InScope, Source};
-use super::{CancelSource, Entry};
+use super::{CancelSource, Left};
 use crate::error::{Result, TooSlow};
 
 /// Runs `future` for at most `timeout`: `Ok(None)` if it was too slow.
@@ -99,17 +99,11 @@ pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> F
 }
 
 fn after(timeout: Duration) -> Source {
-    Source::Entry(Entry {
-        relative: Some(timeout),
-        ..Entry::default()
-    })
+    Source::Timeout(timeout)
 }
 
 fn at(deadline: Time) -> Source {
-    Source::Entry(Entry {
-        deadline,
-        ..Entry::default()
-    })
+    Source::Deadline(deadline)
 }
 
 pin_project! {
@@ -124,9 +118,10 @@ pin_project! {
 impl<F: Future<Output = Result<T>>, T> Future for MoveOn<F> {
     type Output = Result<Option<T>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (result, left) = ready!(self.project().inside.poll(context))?;
-        Poll::Ready(left.catch(result).0)
+        let inside = self.project().inside;
+        inside.poll(context, Some, |left, result| left.catch(result).0)
     }
 }
 
@@ -148,22 +143,27 @@ pin_project! {
 impl<F: Future<Output = Result<T>>, T> Future for FailAfter<F> {
     type Output = Result<T>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (result, left) = ready!(self.project().inside.poll(context))?;
-        let (result, caught) = left.catch(result);
-        Poll::Ready(match (result, caught) {
-            (Ok(Some(value)), _) => Ok(value),
-            (Ok(None), caught) => {
-                let source = caught.map(|cancelled| cancelled.source());
-                debug_assert_eq!(
-                    source,
-                    Some(CancelSource::Deadline),
-                    "nobody else has a handle"
-                );
-                Err(TooSlow::new().into())
-            }
-            (Err(error), _) => Err(error),
-        })
+        let inside = self.project().inside;
+        inside.poll(context, |value| value, in_time)
+    }
+}
+
+/// Fails if the deadline is what ended the future.
+fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
+    match left.catch(result) {
+        (Ok(Some(value)), _) => Ok(value),
+        (Ok(None), caught) => {
+            let source = caught.map(|cancelled| cancelled.source());
+            debug_assert_eq!(
+                source,
+                Some(CancelSource::Deadline),
+                "nobody else has a handle"
+            );
+            Err(TooSlow::new().into())
+        }
+        (Err(error), _) => Err(error),
     }
 }
 

@@ -8,19 +8,20 @@
 //! 3. Every task that waits has a wait in the list of the scope that it waits under. When a scope
 //!    becomes effective each wait under it is aborted, at once and at most once (semantics L2, L5):
 //!    either it is over, or (an operation of the driver) it is asked to end and its completion
-//!    decides (R1).
+//!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
-use trio_platform::{Key, Time};
+use trio_platform::{Descriptor, Key, Time};
 
 use super::scope::Handle;
 use super::{CancelSource, Cancelled};
-use crate::task::{NodeRef, NurseryRef};
+use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
 
 const NONE: u32 = u32::MAX;
@@ -30,6 +31,8 @@ pub(crate) const ROOT: u32 = 0;
 
 pub(crate) struct Tree {
     scopes: Slab<Slot>,
+    /// How many scopes are effective, for those who do not want to look at each.
+    effective: Rc<Cell<u32>>,
     waits: Slab<Wait>,
     pub(crate) timers: Timers,
 }
@@ -64,6 +67,8 @@ struct Wait {
     next: u32,
     timer: Option<TimerKey>,
     operation: Option<Key>,
+    /// The stream that the driver watches for this wait.
+    watched: Option<Descriptor>,
     state: WaitState,
     /// The nursery that must not end before the operation has.
     counted: Option<NurseryRef>,
@@ -118,6 +123,8 @@ pub(crate) struct Left {
     pub(crate) own: Option<Cancelled>,
     /// Whether a cancellation from outside was visible.
     pub(crate) outer: bool,
+    /// Whether one of the scope's own has been taken out of what it returns.
+    pub(super) caught: bool,
     pub(crate) shield: bool,
     pub(crate) deadline: Time,
     pub(crate) handle: Option<Rc<Handle>>,
@@ -128,12 +135,14 @@ fn id(index: usize) -> u32 {
 }
 
 impl Tree {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(effective: Rc<Cell<u32>>) -> Self {
+        effective.set(0);
         let mut scopes = Slab::new();
         let root = scopes.insert(Slot::new(NONE, &Entry::default()));
         assert_eq!(id(root), ROOT, "the root is the first scope");
         Self {
             scopes,
+            effective,
             waits: Slab::new(),
             timers: Timers::default(),
         }
@@ -161,6 +170,9 @@ impl Tree {
             slot.record.clone_from(&slot.own);
         }
         slot.effective = slot.record.is_some();
+        if slot.effective {
+            self.effective.set(self.effective.get() + 1);
+        }
         let scope = id(self.scopes.insert(slot));
         self.link(scope, parent);
         scope
@@ -181,12 +193,16 @@ impl Tree {
         }
         self.unlink(scope);
         let slot = self.scopes.remove(scope as usize);
+        if slot.effective {
+            self.effective.set(self.effective.get() - 1);
+        }
         if let Some(timer) = slot.timer {
             self.timers.unset(timer);
         }
         Left {
             own: slot.own,
             outer: !slot.shield && self.slot(parent).effective,
+            caught: false,
             shield: slot.shield,
             deadline: slot.deadline,
             handle: slot.handle,
@@ -266,38 +282,59 @@ impl Tree {
     /// Brings `effective` of a scope and all below it up to date (rule 2), and aborts the waits of
     /// those that became effective (rule 3).
     fn refresh(&mut self, scope: u32, effects: &mut Effects) {
-        let mut left = vec![scope];
-        while let Some(scope) = left.pop() {
-            let slot = self.slot(scope);
-            let inherited = match slot.parent {
-                NONE => None,
-                _ if slot.shield => None,
-                parent => self.slot(parent).record.as_ref(),
+        let top = scope;
+        let mut scope = scope;
+        loop {
+            // Down only where something has changed.
+            let below = match self.refresh_one(scope, effects) {
+                true => self.slot(scope).first_child,
+                false => NONE,
             };
-            let record = match (&slot.record, &slot.own, inherited) {
-                (_, None, None) => None,
-                // A record that is still justified is not overwritten.
-                (Some(record), Some(_), Some(_)) => Some(record.clone()),
-                (_, Some(own), None) => Some(own.clone()),
-                (_, None, Some(inherited)) => Some(inherited.clone()),
-                (None, Some(own), Some(_)) => Some(own.clone()),
-            };
-            let slot = self.slot_mut(scope);
-            let before = slot.effective;
-            slot.effective = record.is_some();
-            slot.record = record;
-            if slot.effective == before {
+            if below != NONE {
+                scope = below;
                 continue;
             }
-            if !before {
+            while scope != top && self.slot(scope).next == NONE {
+                scope = self.slot(scope).parent;
+            }
+            if scope == top {
+                return;
+            }
+            scope = self.slot(scope).next;
+        }
+    }
+
+    /// The same for one scope; gives whether `effective` has changed.
+    fn refresh_one(&mut self, scope: u32, effects: &mut Effects) -> bool {
+        let slot = self.slot(scope);
+        let inherited = match slot.parent {
+            NONE => None,
+            _ if slot.shield => None,
+            parent => self.slot(parent).record.as_ref(),
+        };
+        let record = match (&slot.record, &slot.own, inherited) {
+            (_, None, None) => None,
+            // A record that is still justified is not overwritten.
+            (Some(record), Some(_), Some(_)) => Some(record.clone()),
+            (_, Some(own), None) => Some(own.clone()),
+            (_, None, Some(inherited)) => Some(inherited.clone()),
+            (None, Some(own), Some(_)) => Some(own.clone()),
+        };
+        let slot = self.slot_mut(scope);
+        let before = slot.effective;
+        slot.effective = record.is_some();
+        slot.record = record;
+        let after = slot.effective;
+        let count = self.effective.get();
+        match (before, after) {
+            (false, true) => {
+                self.effective.set(count + 1);
                 self.abort_waits(scope, effects);
             }
-            let mut child = self.slot(scope).first_child;
-            while child != NONE {
-                left.push(child);
-                child = self.slot(child).next;
-            }
+            (true, false) => self.effective.set(count - 1),
+            _ => {}
         }
+        after != before
     }
 
     fn abort_waits(&mut self, scope: u32, effects: &mut Effects) {
@@ -445,6 +482,7 @@ impl Tree {
             next: NONE,
             timer: None,
             operation: None,
+            watched: None,
             state: WaitState::Waiting,
             counted: None,
             what,
@@ -457,6 +495,23 @@ impl Tree {
         self.waits[wait as usize].operation = Some(key);
     }
 
+    pub(crate) fn set_watched(&mut self, wait: u32, stream: Descriptor) {
+        self.waits[wait as usize].watched = Some(stream);
+    }
+
+    /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
+    /// polls such a wait again, elsewhere, begins anew.
+    pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
+        let waits = self.waits.iter_mut().map(|(_, entry)| entry);
+        let own = waits.filter(|entry| entry.task == *task && entry.watched.is_some());
+        let left = own.filter(|entry| matches!(entry.state, WaitState::Waiting));
+        left.filter_map(|entry| {
+            entry.state = WaitState::Woken;
+            entry.watched.take()
+        })
+        .collect()
+    }
+
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
         if deadline != Time::NEVER {
             let timer = self.timers.set(deadline, Target::Wait(wait));
@@ -466,6 +521,25 @@ impl Tree {
 
     pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
         &self.waits[wait as usize].state
+    }
+
+    /// Whether a wait is over: with the cancellation, which is handed out once, if that ended it.
+    pub(crate) fn outcome(&mut self, wait: u32) -> Poll<Option<Cancelled>> {
+        let state = &mut self.waits[wait as usize].state;
+        match state {
+            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
+            WaitState::Woken => Poll::Ready(None),
+            WaitState::Aborted(_) => match std::mem::replace(state, WaitState::Woken) {
+                WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled)),
+                _ => unreachable!("it was just looked at"),
+            },
+        }
+    }
+
+    /// Whether a wait is that of the task that is being polled, without a foreign waker.
+    pub(crate) fn is_current(&self, wait: u32, current: &Current, scope: u32) -> bool {
+        let entry = &self.waits[wait as usize];
+        entry.scope == scope && entry.waker.is_none() && current.is(&entry.task)
     }
 
     /// Brings a wait up to date with where its future is polled now.

@@ -6,25 +6,28 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use crate::cancel::{CancelSource, Cancelled, Entry, ROOT};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
-use crate::task::{NodeRef, NurseryRef, ReadyQueue, TaskInfo};
+use crate::task::{NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
     pub(crate) run: Rc<Run>,
     pub(crate) ready: ReadyQueue,
-    /// In whose poll this nursery is polled.
-    owner: RefCell<Owner>,
+    /// The waker of a combinator that is polled in the owner's place.
+    foreign: RefCell<Option<Waker>>,
+    /// What the waker of the owner holds, if that is a node and there is no foreign waker: to see at
+    /// a glance that it is still the same.
+    owner_data: Cell<*const ()>,
+    /// Whether code of others is called when something here becomes ready.
+    watched: Cell<bool>,
     /// Whether the owner has been told that something is ready.
     notified: Cell<bool>,
-    children: RefCell<Slab<NodeRef>>,
-    /// The task that opened the nursery; for names, and for orphans after the end.
-    task: Option<NodeRef>,
+    children: Siblings,
+    /// The task or body that opened the nursery; for names, and for orphans after the end.
+    opener: Option<NodeRef>,
     pub(crate) scope: Cell<u32>,
     /// Calls of `start` that have not ended.
     pub(crate) pending_starts: Cell<u32>,
@@ -45,27 +48,18 @@ enum Body {
     Closed,
 }
 
-/// Who has to be woken for a nursery to be polled.
-pub(crate) enum Owner {
-    /// Nobody yet.
-    Nobody,
-    /// The loop itself.
-    Root,
-    /// A task or the body of a nursery.
-    Node(NodeRef),
-    /// A combinator that has put a waker of its own in between.
-    Foreign(Waker),
-}
-
 impl Core {
-    fn new(run: Rc<Run>, owner: Owner, task: Option<NodeRef>, scope: u32, body: Body) -> Self {
+    fn new(run: Rc<Run>, opener: Option<NodeRef>, scope: u32, body: Body) -> Self {
+        let watched = Cell::new(run.instrumented.get());
         Self {
             run,
             ready: ReadyQueue::default(),
-            owner: RefCell::new(owner),
+            foreign: RefCell::new(None),
+            owner_data: Cell::new(std::ptr::null()),
+            watched,
             notified: Cell::new(false),
-            children: RefCell::default(),
-            task,
+            children: Siblings::default(),
+            opener,
             scope: Cell::new(scope),
             pending_starts: Cell::new(0),
             orphans: Cell::new(0),
@@ -85,19 +79,11 @@ impl Core {
         }
     }
 
-    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
-    pub(crate) fn notify(&self) -> Option<NodeRef> {
-        if self.notified.replace(true) {
-            return None;
-        }
-        match &*self.owner.borrow() {
-            Owner::Node(node) => Some(node.clone()),
-            Owner::Foreign(waker) => {
-                self.run.defer_wake(waker.clone());
-                None
-            }
-            Owner::Root | Owner::Nobody => None,
-        }
+    /// Whether code of others is called when something here becomes ready: that of an instrument,
+    /// or of a waker that a combinator has put in between.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.get()
     }
 
     /// Gives what has gone wrong here to another nursery.
@@ -110,64 +96,47 @@ impl Core {
         }
     }
 
-    pub(super) fn poke(&self) {
-        if let Some(node) = self.notify() {
-            node.schedule();
-        }
-    }
-
     pub(crate) fn child_count(&self) -> usize {
-        self.children.borrow().len()
+        self.children.len()
     }
 
-    /// The task that opened this nursery.
-    pub(crate) fn task(&self) -> Option<&NodeRef> {
-        self.task.as_ref()
+    /// The task that opened this nursery, itself or in a body.
+    pub(crate) fn task(&self) -> Option<NodeRef> {
+        let mut opener = self.opener.clone()?;
+        while opener.is_body() {
+            opener = opener.home()?.opener.clone()?;
+        }
+        Some(opener)
+    }
+
+    /// The nursery inside which this one was opened, or the next one outward that has not ended.
+    fn around(&self) -> Option<NurseryRef> {
+        let mut around = self.opener.as_ref()?.home()?;
+        while around.body.get() == Body::Closed {
+            around = around.opener.as_ref()?.home()?;
+        }
+        Some(around)
     }
 
     pub(crate) fn children(&self) -> Vec<NodeRef> {
-        self.children
-            .borrow()
-            .iter()
-            .map(|(_, child)| child.clone())
-            .collect()
+        self.children.to_vec()
     }
 
     /// Gives a task away.
+    #[inline]
     pub(crate) fn release(&self, child: &NodeRef) {
-        let released = self
-            .children
-            .borrow_mut()
-            .remove(child.index.get() as usize);
-        debug_assert!(released == *child, "a child stands at its index");
+        drop(self.children.remove(child));
     }
 
     fn is_over(&self) -> bool {
         self.body.get() == Body::Ended
-            && self.children.borrow().is_empty()
+            && self.children.is_empty()
             && self.pending_starts.get() == 0
             && self.orphans.get() == 0
     }
 
-    /// Notes in whose poll this is.
-    fn set_owner(&self, context: &Context<'_>) {
-        let current = self.run.current_node();
-        let own = current.filter(|node| node.owns(context.waker()));
-        let mut owner = self.owner.borrow_mut();
-        let before = match (own, &mut *owner) {
-            (Some(node), Owner::Node(known)) if *known == node => return,
-            (Some(node), other) => std::mem::replace(other, Owner::Node(node)),
-            (None, Owner::Foreign(known)) => {
-                known.clone_from(context.waker());
-                return;
-            }
-            (None, other) => std::mem::replace(other, Owner::Foreign(context.waker().clone())),
-        };
-        drop(owner);
-        drop(before);
-    }
-
     /// A task that was started has a scope slot of its own.
+    #[inline]
     fn leave_scope_of(&self, child: &NodeRef) {
         let scope = child.scope.replace(self.scope.get());
         if scope != self.scope.get() {
@@ -203,21 +172,70 @@ impl Core {
                 Some(child.name()),
             ),
             None => {
-                let opener = self.task.as_ref().map(|task| task.name());
+                let opener = self.task().map(|task| task.name());
                 (format!("code block inside nursery {what}"), opener)
             }
         };
-        Cancelled::new(
-            CancelSource::Nursery,
-            Some(reason.into()),
-            task.map(Into::into),
-            None,
-        )
+        Cancelled::new(CancelSource::Nursery, Some(reason.into()), task, None)
     }
 
     /// An operation in flight lost its task; it counts against this nursery until it ends.
     pub(crate) fn add_orphan(&self) {
         self.orphans.set(self.orphans.get() + 1);
+    }
+
+    /// The result of the nursery, from that of its body and what its children have left.
+    fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
+        let mut errors = self.errors.take();
+        let mut left = self.run.leave(self.scope.get());
+        if let Some(panic) = self.panic.take() {
+            left.close(false);
+            resume_unwind(panic);
+        }
+        if errors.is_empty() {
+            left.close(false);
+            return Ok(value.expect("a body without an error has a value"));
+        }
+        // Mostly each child of a nursery that was cancelled says just that, and no group is needed
+        // to take it out again.
+        left.catch_among(&mut errors);
+        if errors.is_empty() {
+            left.close(true);
+            return Ok(value.unwrap_or_default());
+        }
+        let (result, _) = left.catch::<T>(Err(Error::group("errors in a nursery", errors)));
+        result.map(|_| value.unwrap_or_default())
+    }
+}
+
+/// What needs the handle itself, for its body or to hand it on.
+impl NurseryRef {
+    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
+    /// Calls nobody. Not for a nursery that is watched.
+    #[inline]
+    pub(crate) fn notify(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        self.owner()
+    }
+
+    /// The same for one that may be watched, which the caller holds.
+    pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
+        if self.notified.replace(true) {
+            return None;
+        }
+        if let Some(waker) = &*self.foreign.borrow() {
+            self.run.defer_wake(waker.clone());
+        }
+        self.owner()
+    }
+
+    /// Sees to it that the nursery is polled.
+    pub(super) fn poke(&self) {
+        if let Some(node) = self.notify_watched() {
+            node.schedule();
+        }
     }
 
     /// An orphan has ended. If this nursery was dropped meanwhile, the one around it counts it too.
@@ -228,10 +246,10 @@ impl Core {
         }
     }
 
-    fn one_orphan_less(&self) -> Option<NurseryRef> {
+    fn one_orphan_less(&self) -> Option<Self> {
         self.orphans.set(self.orphans.get() - 1);
         if self.body.get() == Body::Closed {
-            return self.task.as_ref().and_then(|task| task.home());
+            return self.around();
         }
         if self.orphans.get() == 0 {
             self.poke();
@@ -239,35 +257,36 @@ impl Core {
         None
     }
 
-    /// The result of the nursery, from that of its body and what its children have left.
-    fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
-        let errors = self.errors.take();
-        let left = self.run.leave(self.scope.get());
-        if let Some(panic) = self.panic.take() {
-            left.close(false);
-            resume_unwind(panic);
+    /// Notes in whose poll this is.
+    #[inline]
+    fn set_owner_of_poll(&self, context: &Context<'_>) {
+        // No two wakers hold the same node, so the owner is the one that it was.
+        if self.owner_data.get() != context.waker().data() {
+            self.change_owner(context);
         }
-        if errors.is_empty() {
-            left.close(false);
-            return Ok(value.expect("a body without an error has a value"));
-        }
-        let (result, _) = left.catch::<T>(Err(Error::group("errors in a nursery", errors)));
-        result.map(|_| value.unwrap_or_default())
     }
-}
 
-/// What needs the handle itself, to hand it on.
-impl NurseryRef {
+    fn change_owner(&self, context: &Context<'_>) {
+        let own = self.run.current.owns(context.waker());
+        let (data, foreign) = match own {
+            true => (context.waker().data(), None),
+            false => (std::ptr::null(), Some(context.waker().clone())),
+        };
+        self.watched
+            .set(foreign.is_some() || self.run.instrumented.get());
+        self.owner_data.set(data);
+        let before = self.foreign.replace(foreign);
+        self.set_owner(self.run.current.get().filter(|_| own));
+        drop(before);
+    }
+
     /// Takes a task in; it becomes ready.
     pub(crate) fn adopt(&self, child: &NodeRef) {
         assert!(
             self.body.get() != Body::Closed,
             "a nursery that has ended takes no task in"
         );
-        let index = self.children.borrow_mut().insert(child.clone());
-        child
-            .index
-            .set(u32::try_from(index).expect("fewer than four thousand million children"));
+        self.children.push(child);
         child.set_home(Some(self.clone()));
     }
 
@@ -279,47 +298,45 @@ impl NurseryRef {
         mut poll_body: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
         value: &mut Option<T>,
     ) -> Poll<()> {
-        self.set_owner(context);
+        self.set_owner_of_poll(context);
         self.notified.set(false);
         if self.body.get() == Body::New {
             self.body.set(Body::Running);
             self.step_body(&mut poll_body, value);
         }
-        let mut step = |node: NodeRef| {
-            node.clear_ready();
-            if !node.is_body() {
-                self.step_child(node);
-            } else if self.body.get() == Body::Running {
-                self.step_body(&mut poll_body, value);
-            }
-        };
         let turn = self.run.turn.get();
         if self.run.is_seeded() {
-            self.shuffled_batch(turn).into_iter().for_each(step);
-        } else {
-            while let Some(node) = self.ready.pop_woken_before(turn) {
-                step(node);
+            self.shuffle_ready(turn);
+        }
+        while let Some(node) = self.ready.pop_woken_before(turn) {
+            node.clear_ready();
+            if !node.is_body() {
+                self.step_child(&node);
+            } else if self.body.get() == Body::Running {
+                self.step_body(&mut poll_body, value);
             }
         }
         if self.is_over() {
             self.body.set(Body::Closed);
             return Poll::Ready(());
         }
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() && !self.notified.get() {
             self.poke();
         }
         Poll::Pending
     }
 
-    /// What is ready, in the order that the seed decides.
+    /// Puts what is to be polled into the order that the seed decides.
     #[cold]
-    fn shuffled_batch(&self, turn: u32) -> Vec<NodeRef> {
+    fn shuffle_ready(&self, turn: u32) {
         let mut batch = Vec::new();
         while let Some(node) = self.ready.pop_woken_before(turn) {
             batch.push(node);
         }
         self.run.shuffle(&mut batch);
-        batch
+        // What was woken in this turn stands behind.
+        batch.extend(std::iter::from_fn(|| self.ready.pop()));
+        batch.into_iter().for_each(|node| self.ready.push(node));
     }
 
     /// One poll of the root nursery, which has no body.
@@ -328,7 +345,7 @@ impl NurseryRef {
         let turn = self.run.turn.get();
         while let Some(node) = self.ready.pop_woken_before(turn) {
             node.clear_ready();
-            self.step_child(node);
+            self.step_child(&node);
         }
     }
 
@@ -338,10 +355,8 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) {
         let body = self.body();
-        let inside = self.run.inside(body.clone(), self.scope.get());
         let poll = || body.with_context(&mut *poll_body);
-        let result = catch_unwind(AssertUnwindSafe(poll));
-        drop(inside);
+        let result = self.run.step(body, self.scope.get(), poll);
         match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
@@ -357,30 +372,36 @@ impl NurseryRef {
         self.settle_left_behind(self.body());
     }
 
-    fn step_child(&self, child: NodeRef) {
+    /// Always inlined: two levels of nurseries are to have as few frames between them as can be.
+    #[inline(always)]
+    fn step_child(&self, child: &NodeRef) {
         if child.is_done() {
             return;
         }
-        let inside = self.run.inside(child.clone(), child.scope.get());
-        let result = catch_unwind(AssertUnwindSafe(|| child.poll_task()));
-        drop(inside);
+        let result = self
+            .run
+            .step(child, child.scope.get(), || child.poll_task());
         match result {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(result)) => {
-                let error = result.err();
-                self.child_ended(&child);
-                if let Some(error) = error {
-                    self.fail(error, Some(&child));
-                }
-            }
-            Err(panic) => {
-                let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
-                self.child_ended(&child);
-                self.panicked(panic, Some(&child));
-                if let Err(panic) = dropped {
-                    self.panicked(panic, Some(&child));
-                }
-            }
+            Ok(Poll::Ready(result)) => self.child_returned(child, result),
+            Err(panic) => self.child_panicked(child, panic),
+        }
+    }
+
+    fn child_returned(&self, child: &NodeRef, result: Result<()>) {
+        self.child_ended(child);
+        if let Err(error) = result {
+            self.fail(error, Some(child));
+        }
+    }
+
+    #[cold]
+    fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
+        self.child_ended(child);
+        self.panicked(panic, Some(child));
+        if let Err(panic) = dropped {
+            self.panicked(panic, Some(child));
         }
     }
 
@@ -389,7 +410,7 @@ impl NurseryRef {
         self.settle_left_behind(child);
         self.leave_scope_of(child);
         child.set_home(None);
-        if let Some(joiner) = child.joiner.take() {
+        if let Some(joiner) = child.take_joiner() {
             self.run.finish_wait(joiner);
         }
         if self.run.instrumented.get() {
@@ -397,7 +418,8 @@ impl NurseryRef {
         }
     }
 
-    /// Asks the operations that a task has forgotten to end, and stays open until they have (R4).
+    /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
+    #[inline]
     fn settle_left_behind(&self, task: &NodeRef) {
         if task.waits.get() > 0 {
             self.run.settle_left_behind(task, self);
@@ -408,8 +430,6 @@ impl NurseryRef {
 /// A nursery that has been opened and not been finished; dropping it drops the children.
 pub(crate) struct Open {
     nursery: NurseryRef,
-    /// Under which the run knows it as open.
-    number: usize,
     finished: bool,
 }
 
@@ -418,31 +438,25 @@ impl Open {
     pub(crate) fn new(place: &'static Location<'static>) -> Result<Self> {
         context::with(|run| {
             run.check_depth()?;
-            let task = run.current_task();
+            let opener = run.current.get();
             let scope = run.enter(Entry::default());
-            let core = Core::new(run.clone(), Owner::Nobody, task, scope, Body::New);
+            let core = Core::new(run.clone(), opener, scope, Body::New);
             Ok(Self::from_core(run, core, place))
         })
     }
 
     /// The nursery around the main task.
     pub(crate) fn root(run: &Rc<Run>, place: &'static Location<'static>) -> Self {
-        let core = Core::new(run.clone(), Owner::Root, None, ROOT, Body::Ended);
+        let core = Core::new(run.clone(), None, ROOT, Body::Ended);
         Self::from_core(run, core, place)
     }
 
     fn from_core(run: &Rc<Run>, core: Core, place: &'static Location<'static>) -> Self {
-        let name = RefCell::new(None);
-        let info = TaskInfo {
-            name,
-            type_name: "nursery",
-            place,
-        };
+        let info = TaskInfo { name: None, place };
         let nursery = NurseryRef::new(&run.shared, core, info);
-        let number = run.nursery_opened(&nursery);
+        run.nurseries.push(nursery.body());
         Self {
             nursery,
-            number,
             finished: false,
         }
     }
@@ -473,19 +487,13 @@ impl Open {
     fn close(&self) -> Option<Box<dyn Any + Send>> {
         let core = &self.nursery;
         let mut first = None;
-        loop {
-            let children = std::mem::take(&mut *core.children.borrow_mut());
-            if children.is_empty() {
-                break;
+        while let Some(child) = core.children.pop() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
+                first.get_or_insert(panic);
             }
-            for (_, child) in children {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| child.drop_future())) {
-                    first.get_or_insert(panic);
-                }
-                core.settle_left_behind(&child);
-                core.leave_scope_of(&child);
-                child.set_home(None);
-            }
+            core.settle_left_behind(&child);
+            core.leave_scope_of(&child);
+            child.set_home(None);
         }
         core.settle_left_behind(core.body());
         core.ready.clear();
@@ -495,7 +503,10 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.nursery.run.nursery_closed(self.number);
+        let body = self.nursery.body();
+        if body.is_listed() {
+            drop(self.nursery.run.nurseries.remove(body));
+        }
         if self.finished {
             return;
         }
@@ -503,7 +514,7 @@ impl Drop for Open {
         let panic = self.close();
         let core = &self.nursery;
         core.body.set(Body::Closed);
-        if let Some(around) = core.task.as_ref().and_then(|task| task.home()) {
+        if let Some(around) = core.around() {
             for _ in 0..core.orphans.get() {
                 around.add_orphan();
             }

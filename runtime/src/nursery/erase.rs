@@ -17,6 +17,7 @@
 //! - After its end the cell holds neither the future nor, without its `Output`, a value; and the
 //!   `Output` is held by a `JoinHandle<'scope, T>`, which cannot outlive `'scope`.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
@@ -30,7 +31,7 @@ use crate::task::{NurseryRef, Output, new_task};
 pub(super) fn spawn<'scope, F, T>(
     nursery: &NurseryRef,
     task: F,
-    name: Option<Box<str>>,
+    name: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
 ) -> Output<T>
 where
@@ -51,7 +52,7 @@ where
 fn cell<'scope, F, T>(
     nursery: &Core,
     task: F,
-    name: Option<Box<str>>,
+    name: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
 ) -> Output<T>
 where

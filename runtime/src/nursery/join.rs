@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::checkpoint::enter_operation;
+use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::task::Output;
 use crate::wait::Parked;
@@ -75,7 +76,7 @@ impl<T> Future for Join<'_, T> {
         if let Some(parked) = &this.parked {
             if !node.is_done() {
                 if let Some(cancelled) = ready!(parked.poll_woken(context)) {
-                    node.joiner.set(None);
+                    node.set_joiner(None);
                     this.parked = None;
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
@@ -84,22 +85,34 @@ impl<T> Future for Join<'_, T> {
             ready!(enter_operation(context))?;
             if !node.is_done() {
                 let parked = Parked::new(context, "join");
-                node.joiner.set(Some(parked.wait()));
+                node.set_joiner(Some(parked.wait()));
                 this.parked = Some(parked);
                 return Poll::Pending;
             }
         }
         this.parked = None;
-        let missing = "the child has failed, or its value has been taken: the error of a child goes \
-                       to its nursery";
-        Poll::Ready(this.output.take().ok_or_else(|| Usage::new(missing).into()))
+        Poll::Ready(this.output.take().ok_or_else(missing))
+    }
+}
+
+/// Why there is no value. A child that failed has cancelled its nursery, and with it most who wait
+/// for the child: they hear of that, so that one failure is not told as two.
+fn missing() -> Error {
+    let cancelled = context::with(|run| run.cancelled());
+    match cancelled {
+        Some(cancelled) => Error::cancelled(cancelled),
+        None => Usage::new(
+            "the child has failed, or its value has been taken: the error of a child goes to its \
+             nursery",
+        )
+        .into(),
     }
 }
 
 impl<T> Drop for Join<'_, T> {
     fn drop(&mut self) {
         if self.parked.is_some() {
-            self.output.node().joiner.set(None);
+            self.output.node().set_joiner(None);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. The body and the children are peers. An error of any of them, a panic too, cancels the rest.
 //! 2. The nursery ends when the body has ended, no child lives, no [`start`](Nursery::start) is
-//!    pending, and no operation that one of them left behind is in flight (R4). That wait cannot be
+//!    pending, and no operation that one of them left behind is in flight (D8). That wait cannot be
 //!    cancelled: the children decide.
 //! 3. The errors come out as one group, in order of arrival, without the cancellations that belong
 //!    to the nursery's own scope. A panic comes out as a panic, after everything has ended.
@@ -17,11 +17,13 @@ mod erase;
 mod join;
 mod start;
 
+use std::borrow::Cow;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 pub(crate) use self::core::{Core, Open};
 pub(crate) use erase::spawn_root;
@@ -108,17 +110,39 @@ where
         let mut value = None;
         {
             // Dropped before `open`: the body may hold what children refer to, never the reverse.
-            let mut body = pin!(body(&nursery));
-            poll_fn(|context| {
-                nursery
-                    .core
-                    .drive(context, |context| body.as_mut().poll(context), &mut value)
-            })
-            .await;
+            let drive = Drive {
+                nursery: &nursery.core,
+                body: pin!(body(&nursery)),
+                value: &mut value,
+            };
+            drive.await;
         }
         open.finish(value)
     }
 }
+
+/// Ready when the nursery has ended. A type of its own, and not a closure, so that it can ask to be
+/// inlined: each frame between two levels of nurseries is paid for on each wake.
+struct Drive<'a, B, T> {
+    nursery: &'a NurseryRef,
+    body: Pin<&'a mut B>,
+    value: &'a mut Option<T>,
+}
+
+impl<B: Future<Output = Result<T>>, T> Future for Drive<'_, B, T> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let body = &mut this.body;
+        let poll_body = |context: &mut Context<'_>| body.as_mut().poll(context);
+        this.nursery.drive(context, poll_body, this.value)
+    }
+}
+
+// Neither the reference to the value nor that to the body is ever pinned in place.
+impl<B, T> Unpin for Drive<'_, B, T> {}
 
 impl<'scope, 'env> Nursery<'scope, 'env> {
     /// Starts `task` as a child. It runs for the first time when the caller next waits.
@@ -135,7 +159,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
 
     /// Like [`start_soon`](Self::start_soon), with a name for the task tree and for error texts.
     #[track_caller]
-    pub fn start_soon_named<F>(&'scope self, name: impl Into<Box<str>>, task: F)
+    pub fn start_soon_named<F>(&'scope self, name: impl Into<Cow<'static, str>>, task: F)
     where
         F: Future<Output = Result<()>> + 'scope,
     {
@@ -231,5 +255,5 @@ impl fmt::Debug for Nursery<'_, '_> {
 
 /// Whether the code that asks runs in a task, and not in a callback of the run.
 pub fn in_task() -> bool {
-    context::try_with(|run| run.is_some_and(|run| run.current_node().is_some()))
+    context::try_with(|run| run.is_some_and(|run| !run.current.is_none()))
 }

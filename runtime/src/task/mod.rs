@@ -15,11 +15,15 @@
 //! 5. A [`Waker`](std::task::Waker) that is cloned holds a *remote*, which is shared between
 //!    threads and knows the node only while the node lives. Wakes from other threads go through
 //!    the inbox of the run; wakes from the thread of the run touch no atomic read-modify-write.
+//! 6. A node is linked into lists through itself, and each list counts one handle to it: the ready
+//!    queue of rule 1, and one list of siblings, which is that of the children of its home for a
+//!    task, and that of the nurseries of the run for a body.
 
-mod queue;
+mod blocks;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
 
-pub(crate) use queue::ReadyQueue;
 pub(crate) use raw::new_task;
-pub(crate) use raw::{NodeRef, NurseryRef, Output, Remote, TaskInfo};
+pub(crate) use raw::{
+    Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
+};

@@ -1,19 +1,22 @@
-//! The memory of a node: a counted cell of a head, known to everyone, and a future known to nobody.
+//! The memory of a node: a counted cell of a head, known to everyone, and a future known to nobody;
+//! and the lists that nodes are linked into.
 //!
 //! Everything unsafe about tasks is here. The rules at the head of `task/mod.rs` are what the proofs
 //! below refer to.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::borrow::Cow;
+use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
+use super::blocks;
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
@@ -23,6 +26,11 @@ const DONE: u8 = 2;
 const BODY: u8 = 4;
 /// Somebody may still ask for the output.
 const WANTED: u8 = 8;
+/// The node stands among siblings.
+const LISTED: u8 = 16;
+
+/// No wait.
+const NONE: u32 = u32::MAX;
 
 /// The head of every task and of every nursery's body.
 #[repr(C)]
@@ -30,34 +38,36 @@ pub(crate) struct Node {
     vtable: &'static VTable,
     /// Of the run; alive as long as anything in the run is polled.
     shared: *const Shared,
-    remote: OnceLock<Arc<Remote>>,
     references: Cell<u32>,
-    flags: Cell<u8>,
     /// The turn in which the node was woken.
-    pub(crate) stamp: Cell<u32>,
-    pub(super) next_ready: Cell<Option<NodeRef>>,
-    /// The nursery that polls the node. The body's is the nursery that it belongs to, and is not
-    /// stored, for it would keep itself alive.
-    home: RefCell<Option<NurseryRef>>,
+    stamp: Cell<u32>,
     /// The cancel scope at the root of the node.
     pub(crate) scope: Cell<u32>,
-    /// The place of a task among the children of its nursery.
-    pub(crate) index: Cell<u32>,
     /// Waits that were registered by this task and not released.
     pub(crate) waits: Cell<u32>,
-    /// The wait of a task that joins this one.
-    pub(crate) joiner: Cell<Option<u32>>,
-    pub(crate) info: TaskInfo,
+    /// The wait of a task that joins this one, or `NONE`.
+    joiner: Cell<u32>,
+    flags: Cell<u8>,
+    /// The one behind this in the ready queue.
+    next_ready: Cell<Option<NonNull<Self>>>,
+    /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
+    /// nursery, the node in whose poll that nursery is polled, if there is no foreign waker between.
+    around: UnsafeCell<Option<NodeRef>>,
+    previous_sibling: Cell<Option<NonNull<Self>>>,
+    next_sibling: Cell<Option<NonNull<Self>>>,
+    /// An `Arc<Remote>` as a pointer, or null while there is none.
+    remote: AtomicPtr<Remote>,
+    info: TaskInfo,
 }
 
 /// What a task is called, and where it was spawned.
 pub(crate) struct TaskInfo {
-    pub(crate) name: RefCell<Option<Box<str>>>,
-    pub(crate) type_name: &'static str,
+    pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) place: &'static Location<'static>,
 }
 
 struct VTable {
+    type_name: fn() -> &'static str,
     /// Polls the future once.
     poll: unsafe fn(NonNull<Node>, &mut Context<'_>) -> Poll<Result<()>>,
     /// Drops the future, if it is there.
@@ -88,20 +98,22 @@ struct NurseryCell {
 }
 
 impl Node {
+    #[inline(always)]
     fn new(vtable: &'static VTable, shared: &Arc<Shared>, flags: u8, info: TaskInfo) -> Self {
         Self {
             vtable,
             shared: Arc::as_ptr(shared),
-            remote: OnceLock::new(),
             references: Cell::new(1),
-            flags: Cell::new(flags),
             stamp: Cell::new(0),
-            next_ready: Cell::new(None),
-            home: RefCell::new(None),
             scope: Cell::new(0),
-            index: Cell::new(u32::MAX),
             waits: Cell::new(0),
-            joiner: Cell::new(None),
+            joiner: Cell::new(NONE),
+            flags: Cell::new(flags),
+            next_ready: Cell::new(None),
+            around: UnsafeCell::new(None),
+            previous_sibling: Cell::new(None),
+            next_sibling: Cell::new(None),
+            remote: AtomicPtr::new(std::ptr::null_mut()),
             info,
         }
     }
@@ -128,6 +140,11 @@ impl Node {
         self.has(DONE)
     }
 
+    /// Whether the node stands among siblings.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.has(LISTED)
+    }
+
     /// Whether the node stands in a ready queue.
     pub(crate) fn is_ready(&self) -> bool {
         self.has(READY)
@@ -143,7 +160,22 @@ impl Node {
         self.set(DONE);
     }
 
+    /// The place where the task was spawned, or the nursery was opened.
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.info.place
+    }
+
+    /// Notes the wait of a task that joins this one.
+    pub(crate) fn set_joiner(&self, wait: Option<u32>) {
+        self.joiner.set(wait.unwrap_or(NONE));
+    }
+
+    pub(crate) fn take_joiner(&self) -> Option<u32> {
+        Some(self.joiner.replace(NONE)).filter(|wait| *wait != NONE)
+    }
+
     /// Another counted handle to this node.
+    #[inline]
     pub(crate) fn reference(&self) -> NodeRef {
         let count = self.references.get();
         assert!(
@@ -159,40 +191,40 @@ impl Node {
         if self.is_body() {
             return Some(NurseryRef(self.reference()));
         }
-        self.home.borrow().clone()
+        self.around().map(NurseryRef)
     }
 
     /// Moves the node to another nursery, or to none.
     pub(crate) fn set_home(&self, home: Option<NurseryRef>) {
         debug_assert!(!self.is_body(), "a body stays where it is");
-        // The old home may go with its last handle: outside the borrow.
-        let before = self.home.replace(home);
+        self.set_around(home.map(|home| home.0));
+    }
+
+    #[inline]
+    fn around(&self) -> Option<NodeRef> {
+        // SAFETY: the cell is written by `set_around` only, which keeps no reference into it and
+        // calls nobody while it writes; and cloning a handle calls nobody either.
+        unsafe { &*self.around.get() }.clone()
+    }
+
+    fn set_around(&self, around: Option<NodeRef>) {
+        // SAFETY: no reference into the cell lives on: `around` clones at once, and
+        // `schedule_owned` copies the pointer.
+        let before = unsafe { self.around.get().replace(around) };
+        // The old one may go with its last handle: only now, when the cell is whole again.
         drop(before);
     }
 
     /// Makes the node ready, and whoever has to poll its nursery (rules 1 to 3).
+    #[inline]
     pub(crate) fn schedule(&self) {
-        if self.flags.get() & (READY | DONE) != 0 {
-            return;
-        }
-        let mut node = self.reference();
-        loop {
-            if node.flags.get() & (READY | DONE) != 0 {
-                return;
-            }
-            let Some(home) = node.home() else { return };
-            node.set(READY);
-            node.stamp.set(home.turn());
-            home.instrument_scheduled(&node);
-            home.ready.push(node);
-            match home.notify() {
-                Some(next) => node = next,
-                None => return,
-            }
+        if self.flags.get() & (READY | DONE) == 0 {
+            self.reference().schedule_owned();
         }
     }
 
     /// Polls with a context whose waker is this node's own.
+    #[inline(always)]
     pub(crate) fn with_context<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let data = NonNull::from(self).cast::<()>().as_ptr();
         // SAFETY: the functions of `LOCAL` keep the contract of `RawWakerVTable` for a pointer to a
@@ -203,13 +235,8 @@ impl Node {
         poll(&mut Context::from_waker(&waker))
     }
 
-    /// Whether `waker` is this node's own, and not one that a combinator has put in its place.
-    pub(crate) fn owns(&self, waker: &Waker) -> bool {
-        let data = NonNull::from(self).cast::<()>().as_ptr().cast_const();
-        std::ptr::eq(waker.data(), data)
-    }
-
     /// Polls the future of a task once. The caller keeps rule 4.
+    #[inline(always)]
     pub(crate) fn poll_task(&self) -> Poll<Result<()>> {
         assert!(!self.is_done(), "a task that has ended is not polled");
         // SAFETY: the pointer is to the node of the cell for whose types `vtable` was made. Nobody
@@ -226,25 +253,71 @@ impl Node {
     }
 
     /// The name that the task was given, or that of its type.
-    pub(crate) fn name(&self) -> String {
-        match &*self.info.name.borrow() {
-            Some(name) => name.to_string(),
-            None => tidy_type_name(self.info.type_name),
+    pub(crate) fn name(&self) -> Cow<'static, str> {
+        match &self.info.name {
+            Some(name) => name.clone(),
+            None => tidy_type_name((self.vtable.type_name)()).into(),
         }
     }
 }
 
 /// `app::serve::{{closure}}` is the future of `app::serve`.
-fn tidy_type_name(name: &str) -> String {
-    name.trim_end_matches("::{{closure}}").to_owned()
+fn tidy_type_name(name: &'static str) -> &'static str {
+    name.trim_end_matches("::{{closure}}")
 }
 
 /// A counted handle to a node; stays on the thread of the run.
 pub(crate) struct NodeRef(NonNull<Node>);
 
+impl NodeRef {
+    /// As [`Node::schedule`]: the handle goes into the queue.
+    fn schedule_owned(self) {
+        let mut node = self;
+        while node.flags.get() & (READY | DONE) == 0 {
+            let body = if node.is_body() {
+                Some(node.0)
+            } else {
+                // SAFETY: as in `around`; the reference is gone when the pointer has been copied.
+                unsafe { &*node.around.get() }.as_ref().map(|body| body.0)
+            };
+            let Some(body) = body else { return };
+            // A handle that is not counted, and therefore never dropped: `node` keeps its home
+            // alive, and the queue keeps `node`, until something else is called than the lines
+            // below. None of them calls code of others, which could end the nursery.
+            let home = ManuallyDrop::new(NurseryRef(Self(body)));
+            if home.is_watched() {
+                return node.schedule_watched();
+            }
+            node.flags.set(node.flags.get() | READY);
+            node.stamp.set(home.turn());
+            home.ready.push(node);
+            match home.notify() {
+                Some(next) => node = next,
+                None => return,
+            }
+        }
+    }
+
+    /// The same in a nursery of which others are told: the code of an instrument, or of a waker,
+    /// may do anything, so the nursery is held.
+    #[cold]
+    fn schedule_watched(self) {
+        let Some(home) = self.home() else { return };
+        self.flags.set(self.flags.get() | READY);
+        self.stamp.set(home.turn());
+        let node = self.clone();
+        home.ready.push(self);
+        home.instrument_scheduled(&node);
+        if let Some(next) = home.notify_watched() {
+            next.schedule();
+        }
+    }
+}
+
 impl Deref for NodeRef {
     type Target = Node;
 
+    #[inline]
     fn deref(&self) -> &Node {
         // SAFETY: the handle is counted, and the cell is freed with the last one only.
         unsafe { self.0.as_ref() }
@@ -252,23 +325,36 @@ impl Deref for NodeRef {
 }
 
 impl Clone for NodeRef {
+    #[inline]
     fn clone(&self) -> Self {
         self.reference()
     }
 }
 
 impl Drop for NodeRef {
+    #[inline]
     fn drop(&mut self) {
         let count = self.references.get();
         self.references.set(count - 1);
         if count == 1 {
-            if let Some(remote) = self.remote.get() {
-                // Handles live on the thread of the run, and so does every reader of the pointer.
-                remote.node.store(std::ptr::null_mut(), Ordering::Relaxed);
-            }
-            // SAFETY: this was the last handle, and the cell was made with this table.
-            unsafe { (self.vtable.free)(self.0) }
+            self.free();
         }
+    }
+}
+
+impl NodeRef {
+    /// The last handle goes.
+    fn free(&self) {
+        // Handles live on the thread of the run, and no borrowed waker outlives the last of them.
+        let remote = self.remote.load(Ordering::Acquire);
+        if !remote.is_null() {
+            // SAFETY: the pointer is that of the `Arc` that was put here (`remote`), whose count is
+            // the node's, and nobody looks at it after this.
+            let remote = unsafe { Arc::from_raw(remote) };
+            remote.node.store(std::ptr::null_mut(), Ordering::Relaxed);
+        }
+        // SAFETY: this was the last handle, and the cell was made with this table.
+        unsafe { (self.vtable.free)(self.0) }
     }
 }
 
@@ -290,7 +376,23 @@ impl NurseryRef {
         Self(NodeRef(NonNull::from(cell).cast()))
     }
 
+    /// The nursery whose body `node` is.
+    pub(crate) fn of_body(node: NodeRef) -> Option<Self> {
+        node.is_body().then_some(Self(node))
+    }
+
+    /// The node in whose poll the nursery is polled.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<NodeRef> {
+        self.0.around()
+    }
+
+    pub(crate) fn set_owner(&self, owner: Option<NodeRef>) {
+        self.0.set_around(owner);
+    }
+
     /// The node of the nursery's body.
+    #[inline]
     pub(crate) fn body(&self) -> &NodeRef {
         &self.0
     }
@@ -299,6 +401,7 @@ impl NurseryRef {
 impl Deref for NurseryRef {
     type Target = Core;
 
+    #[inline]
     fn deref(&self) -> &Core {
         debug_assert!(
             self.0.is_body(),
@@ -306,13 +409,14 @@ impl Deref for NurseryRef {
         );
         let cell = self.0.0.cast::<NurseryCell>();
         // SAFETY: handles of this type are made from the node of a `NurseryCell` only (`new`, and
-        // `home` for a node with `BODY`, which only `new` sets); the handle keeps the cell alive,
-        // and its core is never borrowed mutably.
+        // elsewhere from a node with `BODY`, which only `new` sets); the handle keeps the cell
+        // alive, and its core is never borrowed mutably.
         unsafe { &(*cell.as_ptr()).core }
     }
 }
 
 static NURSERY: VTable = VTable {
+    type_name: || "nursery",
     poll: |_, _| unreachable!("a nursery polls its body itself"),
     drop_future: |_| {},
     take_output: |_, _| unreachable!("a body has no output in its node"),
@@ -361,23 +465,17 @@ impl<T> Drop for Output<T> {
 pub(crate) unsafe fn new_task<F, T>(
     shared: &Arc<Shared>,
     future: F,
-    name: Option<Box<str>>,
+    name: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
 ) -> Output<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let info = TaskInfo {
-        name: RefCell::new(name),
-        type_name: std::any::type_name::<F>(),
-        place,
-    };
-    let node = Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info);
+    let info = TaskInfo { name, place };
+    let head = Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info);
     let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future)));
-    let cell = Box::leak(Box::new(TaskCell { node, stage }));
-    let node = NodeRef(NonNull::from(cell).cast());
     Output {
-        node,
+        node: NodeRef(Typed::place(head, stage)),
         output: std::marker::PhantomData,
     }
 }
@@ -386,11 +484,38 @@ struct Typed<F, T>(std::marker::PhantomData<(F, T)>);
 
 impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     const TABLE: VTable = VTable {
+        type_name: std::any::type_name::<F>,
         poll: Self::poll,
         drop_future: Self::drop_future,
         take_output: Self::take_output,
         free: Self::free,
     };
+
+    /// Of what size the block of a cell is, if it is one of those that are kept.
+    const LINES: Option<usize> = {
+        let lines = size_of::<TaskCell<F, T>>().div_ceil(blocks::LINE);
+        let fits = align_of::<TaskCell<F, T>>() <= align_of::<blocks::Line>();
+        if fits { Some(lines) } else { None }
+    };
+
+    /// A cell on the heap. Its two parts are written where they are to be: a future may be large.
+    #[inline(always)]
+    fn place(node: Node, stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>) -> NonNull<Node> {
+        let Some(lines) = Self::LINES else {
+            return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
+        };
+        let block = NonNull::from(Box::leak(blocks::take(lines)));
+        let place = block.cast::<TaskCell<F, T>>().as_ptr();
+        // SAFETY: the block is as large and as aligned as a cell (`LINES`), and nobody else's.
+        let head = unsafe { &raw mut (*place).node };
+        // SAFETY: the same.
+        let tail = unsafe { &raw mut (*place).stage };
+        // SAFETY: a place inside the block.
+        unsafe { head.write(node) };
+        // SAFETY: the same.
+        unsafe { tail.write(stage) };
+        block.cast()
+    }
 
     /// # Safety
     ///
@@ -452,10 +577,219 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     }
 
     unsafe fn free(node: NonNull<Node>) {
-        let cell = node.cast::<TaskCell<F, T>>().as_ptr();
-        // SAFETY: the last handle has gone, and the cell came from a box in `new_task`. What may be
-        // left in the stage is not dropped (`ManuallyDrop`).
-        drop(unsafe { Box::from_raw(cell) });
+        let cell = node.cast::<TaskCell<F, T>>();
+        let Some(lines) = Self::LINES else {
+            // SAFETY: the last handle has gone, and the cell came from a box in `place`. What may
+            // be left in the stage is not dropped (`ManuallyDrop`).
+            drop(unsafe { Box::from_raw(cell.as_ptr()) });
+            return;
+        };
+        // SAFETY: the last handle has gone; of the stage as above.
+        unsafe { cell.drop_in_place() };
+        let block = std::ptr::slice_from_raw_parts_mut(cell.as_ptr().cast(), lines);
+        // SAFETY: the cell was written into a block of so many lines in `place`, and has gone.
+        blocks::give(unsafe { Box::from_raw(block) });
+    }
+}
+
+/// The nodes of one nursery that are ready to be polled, first in, first out, linked through the
+/// nodes themselves. Holds one reference to each.
+#[derive(Default)]
+pub(crate) struct ReadyQueue {
+    head: Cell<Option<NonNull<Node>>>,
+    /// The last node; means nothing while there is no head.
+    tail: Cell<Option<NonNull<Node>>>,
+}
+
+impl ReadyQueue {
+    /// Takes in a node that stands in no queue (rule 1).
+    #[inline]
+    pub(crate) fn push(&self, node: NodeRef) {
+        // The reference goes into the queue, and comes out with `pop`.
+        let node = ManuallyDrop::new(node).0;
+        match (self.head.get(), self.tail.replace(Some(node))) {
+            // SAFETY: while there is a head, the tail is the last node of the chain that starts
+            // there, and the queue holds a reference to each node in it.
+            (Some(_), Some(tail)) => unsafe { tail.as_ref() }.next_ready.set(Some(node)),
+            _ => self.head.set(Some(node)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<NodeRef> {
+        // The reference that `push` has put in.
+        let node = NodeRef(self.head.get()?);
+        self.head.set(node.next_ready.take());
+        Some(node)
+    }
+
+    /// The next node, if it was woken in another turn than `turn`.
+    #[inline]
+    pub(crate) fn pop_woken_before(&self, turn: u32) -> Option<NodeRef> {
+        // SAFETY: the queue holds a reference to each node in it.
+        let head = unsafe { self.head.get()?.as_ref() };
+        if head.stamp.get() == turn {
+            return None;
+        }
+        self.pop()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+
+    /// Takes every node out; iterative, so that a long queue does not overflow the stack.
+    pub(crate) fn clear(&self) {
+        while self.pop().is_some() {}
+    }
+}
+
+impl Drop for ReadyQueue {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Nodes in the order in which they were added, each of which can be taken out at once, linked
+/// through the nodes themselves. Holds one reference to each. A node stands in one such list at
+/// most: a task among the children of its nursery, a body among the nurseries of the run.
+#[derive(Default)]
+pub(crate) struct Siblings {
+    first: Cell<Option<NonNull<Node>>>,
+    last: Cell<Option<NonNull<Node>>>,
+    count: Cell<usize>,
+}
+
+impl Siblings {
+    pub(crate) fn len(&self) -> usize {
+        self.count.get()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.get() == 0
+    }
+
+    #[inline]
+    pub(crate) fn push(&self, node: &NodeRef) {
+        assert!(!node.has(LISTED), "a node stands in one list of siblings");
+        node.set(LISTED);
+        let last = self.last.replace(Some(node.0));
+        node.previous_sibling.set(last);
+        self.link_after(last, Some(node.0));
+        self.count.set(self.count.get() + 1);
+        // Counted for the list, and dropped by whoever takes it out.
+        let _ = ManuallyDrop::new(node.clone());
+    }
+
+    /// Takes out `node`, which stands here. Gives the reference that the list has held.
+    ///
+    /// # Panics
+    ///
+    /// If it stands in no list, or at the end of another.
+    #[inline]
+    pub(crate) fn remove(&self, node: &Node) -> NodeRef {
+        assert!(node.has(LISTED), "a node is taken out once");
+        let previous = node.previous_sibling.get();
+        let next = node.next_sibling.get();
+        // Without this a list could be left with an end that it does not hold.
+        let this = Some(NonNull::from(node));
+        assert!(
+            (previous.is_some() || self.first.get() == this)
+                && (next.is_some() || self.last.get() == this),
+            "a node is taken out of the list that it stands in"
+        );
+        node.clear(LISTED);
+        node.previous_sibling.set(None);
+        node.next_sibling.set(None);
+        self.link_after(previous, next);
+        match next {
+            // SAFETY: every node in a list is held by it.
+            Some(next) => unsafe { next.as_ref() }.previous_sibling.set(previous),
+            None => self.last.set(previous),
+        }
+        self.count.set(self.count.get() - 1);
+        // The reference that `push` has counted; `LISTED` was set, so nobody has had it before.
+        NodeRef(NonNull::from(node))
+    }
+
+    /// Takes out the node that was added first.
+    pub(crate) fn pop(&self) -> Option<NodeRef> {
+        let first = self.first.get()?;
+        // SAFETY: every node in the list is held by it.
+        Some(self.remove(unsafe { first.as_ref() }))
+    }
+
+    /// A handle to each.
+    pub(crate) fn to_vec(&self) -> Vec<NodeRef> {
+        let mut all = Vec::with_capacity(self.count.get());
+        let mut next = self.first.get();
+        while let Some(node) = next {
+            // SAFETY: every node in the list is held by it.
+            let node = unsafe { node.as_ref() };
+            all.push(node.reference());
+            next = node.next_sibling.get();
+        }
+        all
+    }
+
+    fn link_after(&self, previous: Option<NonNull<Node>>, node: Option<NonNull<Node>>) {
+        match previous {
+            // SAFETY: every node in the list is held by it.
+            Some(previous) => unsafe { previous.as_ref() }.next_sibling.set(node),
+            None => self.first.set(node),
+        }
+    }
+}
+
+impl Drop for Siblings {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// The node that is being polled, if one is.
+#[derive(Default)]
+pub(crate) struct Current(Cell<Option<NonNull<Node>>>);
+
+impl Current {
+    /// Calls `poll` with `node` as the one that is being polled.
+    #[inline(always)]
+    pub(crate) fn during<R>(&self, node: &NodeRef, poll: impl FnOnce() -> R) -> R {
+        struct Restore<'a>(&'a Current, Option<NonNull<Node>>);
+        impl Drop for Restore<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.0.set(self.1);
+            }
+        }
+        let _restore = Restore(self, self.0.replace(Some(node.0)));
+        poll()
+    }
+
+    pub(crate) fn get(&self) -> Option<NodeRef> {
+        let node = self.0.get()?;
+        // SAFETY: `during` borrows the handle for as long as its node is the one here, and puts back
+        // the one before, for which the same is true of the call around.
+        Some(unsafe { node.as_ref() }.reference())
+    }
+
+    /// Whether `node` is the one that is being polled.
+    #[inline]
+    pub(crate) fn is(&self, node: &NodeRef) -> bool {
+        self.0.get() == Some(node.0)
+    }
+
+    /// Whether `waker` is the current node's own, and not one that a combinator has put in its
+    /// place.
+    #[inline]
+    pub(crate) fn owns(&self, waker: &Waker) -> bool {
+        let data = self.0.get().map(|node| node.as_ptr().cast_const().cast());
+        data == Some(waker.data())
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.get().is_none()
     }
 }
 
@@ -509,11 +843,12 @@ static LOCAL: RawWakerVTable = RawWakerVTable::new(local_clone, local_wake, loca
 ///
 /// `data` is a node that is alive, and is being polled on the thread of its run. May be called from
 /// any thread: only fields that never change, and one that is synchronised, are touched.
-unsafe fn remote<'a>(data: *const ()) -> &'a Arc<Remote> {
+unsafe fn remote(data: *const ()) -> Arc<Remote> {
     let node = data.cast::<Node>();
     // SAFETY: the caller vouches for the node; the field is synchronised.
     let cell = unsafe { &(*node).remote };
-    cell.get_or_init(|| {
+    let mut remote = cell.load(Ordering::Acquire);
+    if remote.is_null() {
         // SAFETY: the field never changes.
         let shared = unsafe { (*node).shared };
         // SAFETY: a node is polled only while its run is running, which holds the `Arc` that the
@@ -521,19 +856,32 @@ unsafe fn remote<'a>(data: *const ()) -> &'a Arc<Remote> {
         unsafe { Arc::increment_strong_count(shared) };
         // SAFETY: the count that was just added is this handle's.
         let shared = unsafe { Arc::from_raw(shared) };
-        let node = AtomicPtr::new(node.cast_mut());
-        Arc::new(Remote {
+        let made = Arc::into_raw(Arc::new(Remote {
             shared,
-            node,
+            node: AtomicPtr::new(node.cast_mut()),
             queued: AtomicBool::new(false),
-        })
-    })
+        }));
+        let none = std::ptr::null_mut();
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        remote = match cell.compare_exchange(none, made.cast_mut(), order.0, order.1) {
+            Ok(_) => made.cast_mut(),
+            Err(other) => {
+                // SAFETY: the pointer came from `into_raw` just now, and nobody else has seen it.
+                drop(unsafe { Arc::from_raw(made) });
+                other
+            }
+        };
+    }
+    // SAFETY: the pointer came from `into_raw`, and the node holds a count until it is freed.
+    unsafe { Arc::increment_strong_count(remote) };
+    // SAFETY: the count that was just added is this handle's.
+    unsafe { Arc::from_raw(remote) }
 }
 
 unsafe fn local_clone(data: *const ()) -> RawWaker {
     // SAFETY: the waker is borrowed, so the node is alive and being polled.
     let remote = unsafe { remote(data) };
-    let waker = ManuallyDrop::new(Waker::from(remote.clone()));
+    let waker = ManuallyDrop::new(Waker::from(remote));
     RawWaker::new(waker.data(), waker.vtable())
 }
 
@@ -546,7 +894,7 @@ unsafe fn local_wake(data: *const ()) {
         unsafe { (*node).schedule() };
     } else {
         // SAFETY: the waker is borrowed, so the node is alive and being polled.
-        unsafe { remote(data) }.wake_by_ref();
+        unsafe { remote(data) }.wake();
     }
 }
 

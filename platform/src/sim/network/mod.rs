@@ -52,6 +52,8 @@ pub(super) struct Network {
     random: Random,
     pub(super) latency: RangeInclusive<Duration>,
     pub(super) buffer_size: usize,
+    /// The families that this machine does not have.
+    pub(super) missing: Vec<Family>,
     sockets: BTreeMap<SocketId, Socket>,
     sockets_made: u64,
     /// The sockets that are bound to each port. Accepted connections are not: they share the
@@ -116,6 +118,7 @@ impl Network {
             random,
             latency: Duration::ZERO..=Duration::ZERO,
             buffer_size: 64 * 1024,
+            missing: Vec::new(),
             sockets: BTreeMap::new(),
             sockets_made: 0,
             ports: BTreeMap::new(),

@@ -1,0 +1,403 @@
+//! Receives that go on: one submission a connection instead of one a message.
+//!
+//! A connection that has received before is likely to receive again. For it the kernel is told once
+//! to receive for ever (`IORING_RECV_MULTISHOT`, Linux 6.0): each time bytes come it takes a block
+//! and posts a completion. That is a *feed*. It belongs to the descriptor, not to an operation, and
+//! costs an idle connection no block.
+//!
+//! 1. A receive that is submitted while its descriptor has a feed never reaches the kernel: it waits
+//!    in the feed, and what comes next ends it. To cancel it is to take it out: nothing is taken from
+//!    the socket, and what comes later is kept.
+//! 2. What comes while no receive waits goes to the stash of the descriptor, in order, from where the
+//!    next receive takes it (`fd.rs`). At [`STASH_MAX`] results the feed is stopped: a peer that
+//!    sends faster than it is read fills the buffers of the kernel, and then waits (backpressure).
+//! 3. A feed holds its descriptor weakly. When the last handle goes, the registration that is dropped
+//!    with it has the feed cancelled in the next turn, and the connection is closed when the kernel
+//!    lets go of it. Until then the feed counts as in flight.
+//! 4. A feed that ends for another reason (the end of the stream, no block left, a queue that was
+//!    full) is begun again by the next receive.
+//! 5. While a feed is armed nothing else receives from the socket, or bytes would overtake those that
+//!    the kernel has taken but not yet reported.
+//!
+//! 6. Whoever does not want to lend an operation to each receive watches instead: what comes goes to
+//!    the stash, and the token of the watch is reported.
+//!
+//! A kernel that refuses is asked no more: every receive is then a submission of its own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use io_uring::{cqueue, opcode};
+use slab::Slab;
+
+use super::{Uring, buffers, quiet};
+use crate::buf::Lease;
+use crate::driver::{Completed, Key, Token};
+use crate::fd::{Descriptor, Registration, WeakDescriptor};
+use crate::op::{self, Operation, cancelled, is_cancelled};
+
+/// Set in the lower half of the user data of a feed, whose other bits are its index. The index of an
+/// operation is smaller (`op/table.rs`).
+const FEED: u64 = 1 << 31;
+
+/// Receives that are made one by one before a connection is thought to be one that goes on.
+const ONE_BY_ONE: u8 = 2;
+
+/// Results that are kept for a connection before its feed is stopped.
+const STASH_MAX: usize = 8;
+
+/// The feeds of one ring.
+pub(super) struct Feeds {
+    slots: Slab<Feed>,
+    /// Of the next feed, for the upper half of its user data.
+    generation: u32,
+    /// Feeds that the kernel has not ended.
+    armed: usize,
+    /// Whether the kernel knows what a feed is.
+    supported: bool,
+    closing: Rc<Closing>,
+}
+
+struct Feed {
+    stream: WeakDescriptor,
+    /// What the kernel calls it, while it is armed.
+    armed: Option<u64>,
+    /// Whether the kernel has been asked to end it.
+    stopping: bool,
+    /// Whether the descriptor has gone.
+    orphan: bool,
+    /// Receives that wait for what comes next, oldest first.
+    waiting: VecDeque<Key>,
+    /// Whom to tell when something has been stashed, or when the feed cannot go on.
+    watcher: Option<Token>,
+}
+
+/// Feeds whose descriptor has gone, for the driver to end.
+struct Closing {
+    feeds: RefCell<Vec<usize>>,
+    live: Cell<bool>,
+}
+
+/// What a descriptor keeps of its feed.
+struct Registered {
+    feed: usize,
+    closing: Rc<Closing>,
+}
+
+impl Registration for Registered {
+    fn index(&self) -> usize {
+        self.feed
+    }
+
+    fn is_live(&self) -> bool {
+        self.closing.live.get()
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if self.is_live() {
+            self.closing.feeds.borrow_mut().push(self.feed);
+        }
+    }
+}
+
+/// Whether `user_data` is that of a feed.
+pub(super) fn is_feed(user_data: u64) -> bool {
+    user_data & FEED != 0
+}
+
+fn index_of(user_data: u64) -> usize {
+    usize::try_from(user_data & (FEED - 1)).expect("an index of the slab")
+}
+
+impl Feeds {
+    pub(super) fn new() -> Self {
+        let closing = Closing {
+            feeds: RefCell::default(),
+            live: Cell::new(true),
+        };
+        Self {
+            slots: Slab::new(),
+            generation: 0,
+            armed: 0,
+            supported: true,
+            closing: Rc::new(closing),
+        }
+    }
+
+    /// Feeds that the kernel has not ended.
+    pub(super) fn armed(&self) -> usize {
+        self.armed
+    }
+
+    /// Whether the kernel may have taken bytes of `stream` that it has not reported (rule 5).
+    pub(super) fn is_armed(&self, stream: &Descriptor) -> bool {
+        let feed = stream
+            .registration()
+            .and_then(|index| self.slots.get(index));
+        feed.is_some_and(|feed| feed.armed.is_some())
+    }
+
+    /// The feed of `stream`, if it has one or is to have one.
+    fn of(&mut self, stream: &Descriptor) -> Option<usize> {
+        if let Some(index) = stream.registration() {
+            return Some(index).filter(|_| self.supported);
+        }
+        if !self.supported || stream.receives() < ONE_BY_ONE {
+            return None;
+        }
+        let feed = self.slots.insert(Feed {
+            stream: stream.downgrade(),
+            armed: None,
+            stopping: false,
+            orphan: false,
+            waiting: VecDeque::new(),
+            watcher: None,
+        });
+        let closing = self.closing.clone();
+        stream.register(Box::new(Registered { feed, closing }));
+        Some(feed)
+    }
+
+    /// The driver ends: registrations are void.
+    pub(super) fn end(&self) {
+        self.closing.live.set(false);
+    }
+}
+
+impl Uring {
+    /// Lets the receive `key` wait in the feed of its descriptor, if that has one or is to have one.
+    pub(super) fn feed(&mut self, key: Key) -> bool {
+        let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) else {
+            return false;
+        };
+        if receive.into.is_some() {
+            return false;
+        }
+        let stream = receive.from.clone();
+        let Some(index) = self.feeds.of(&stream) else {
+            return false;
+        };
+        let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) else {
+            unreachable!("it was there a moment ago");
+        };
+        let feed = &mut self.feeds.slots[index];
+        if feed.waiting.is_empty() {
+            if let Some(stashed) = stream.stashed_receive() {
+                self.ended.push((key, receive.bring(stashed)));
+                return true;
+            }
+        }
+        feed.waiting.push_back(key);
+        if feed.armed.is_none() {
+            let number = op::number(&stream);
+            self.arm(index, number);
+        }
+        true
+    }
+
+    /// Has `token` reported when something comes for `stream`; `false` if it has no feed.
+    pub(super) fn watch_feed(&mut self, stream: &Descriptor, token: Token) -> bool {
+        // Without a block the feed would end at once: an operation brings one of its own.
+        if self.blocks.is_exhausted() {
+            return false;
+        }
+        let Some(index) = self.feeds.of(stream) else {
+            return false;
+        };
+        let feed = &mut self.feeds.slots[index];
+        let before = feed.watcher.replace(token);
+        debug_assert!(before.is_none(), "a stream is watched by one at a time");
+        self.table.statistics.submitted += 1;
+        if feed.armed.is_none() {
+            self.arm(index, op::number(stream));
+        }
+        true
+    }
+
+    pub(super) fn unwatch_feed(&mut self, stream: &Descriptor) {
+        let feed = stream
+            .registration()
+            .and_then(|index| self.feeds.slots.get_mut(index));
+        if feed.is_some_and(|feed| feed.watcher.take().is_some()) {
+            self.table.statistics.watch_cancelled();
+        }
+    }
+
+    fn arm(&mut self, index: usize, number: io_uring::types::Fd) {
+        self.feeds.generation = self.feeds.generation.wrapping_add(1);
+        let user_data = u64::from(self.feeds.generation) << 32 | FEED | index as u64;
+        let feed = &mut self.feeds.slots[index];
+        feed.armed = Some(user_data);
+        feed.stopping = false;
+        self.feeds.armed += 1;
+        let entry = opcode::RecvMulti::new(number, buffers::GROUP).build();
+        self.push(entry.user_data(user_data));
+    }
+
+    /// Takes a receive out of the feed that it waits in; `false` if it waits in none.
+    pub(super) fn unfeed(&mut self, key: Key) -> bool {
+        let Some(operation) = self.table.in_flight_mut(key) else {
+            return false;
+        };
+        let index = operation.descriptor().registration();
+        let Some(feed) = index.and_then(|index| self.feeds.slots.get_mut(index)) else {
+            return false;
+        };
+        let before = feed.waiting.len();
+        feed.waiting.retain(|waiting| *waiting != key);
+        if feed.waiting.len() == before {
+            return false;
+        }
+        self.ended.push((key, Err(cancelled())));
+        true
+    }
+
+    /// Has the feeds ended whose descriptors have gone (rule 3).
+    pub(super) fn end_orphaned_feeds(&mut self) {
+        if self.feeds.closing.feeds.borrow().is_empty() {
+            return;
+        }
+        let closing = self.feeds.closing.feeds.take();
+        for index in closing {
+            let feed = &mut self.feeds.slots[index];
+            debug_assert!(feed.waiting.is_empty(), "a receive keeps its descriptor");
+            feed.orphan = true;
+            if feed.armed.is_none() {
+                self.feeds.slots.remove(index);
+            } else {
+                self.stop(index);
+            }
+        }
+    }
+
+    fn stop(&mut self, index: usize) {
+        let feed = &mut self.feeds.slots[index];
+        let Some(user_data) = feed.armed.filter(|_| !feed.stopping) else {
+            return;
+        };
+        feed.stopping = true;
+        self.table.statistics.cancels += 1;
+        let cancel = opcode::AsyncCancel::new(user_data).build();
+        self.push(quiet(cancel));
+    }
+
+    /// A feed that the kernel was never told of ends (only a drain recalls submissions).
+    pub(super) fn recall_feed(&mut self, user_data: u64) {
+        self.feed_ended(index_of(user_data));
+    }
+
+    /// One completion of a feed.
+    pub(super) fn feed_completed(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
+        let user_data = entry.user_data();
+        let index = index_of(user_data);
+        // Taken before anything else is looked at: whatever the result, the block is ours now.
+        let block = cqueue::buffer_select(entry.flags()).map(|id| self.blocks.lend(id));
+        let result = super::completion::outcome(entry.result());
+        let ended = !cqueue::more(entry.flags());
+        if ended {
+            self.feed_ended(index);
+        }
+        if !self.feeds.slots.contains(index) {
+            return;
+        }
+        match result {
+            Ok(count) => {
+                let block = block.unwrap_or_else(|| self.pool.lease());
+                self.feed_won(index, Ok((block, count)), completed);
+            }
+            Err(error) if super::completion::is_exhausted(&error) => {
+                self.tell_watcher(index, completed);
+                self.feed_one(index);
+            }
+            Err(error) if is_cancelled(&error) => self.feed_again(index),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.feeds.supported = false;
+                self.tell_watcher(index, completed);
+                self.feed_one_by_one(index);
+            }
+            Err(error) => self.feed_won(index, Err(error), completed),
+        }
+    }
+
+    fn feed_ended(&mut self, index: usize) {
+        let feed = &mut self.feeds.slots[index];
+        assert!(feed.armed.take().is_some(), "a feed ends once");
+        self.feeds.armed -= 1;
+        if feed.orphan {
+            self.feeds.slots.remove(index);
+        }
+    }
+
+    /// Something has come: it ends the oldest receive that waits, or goes to the stash (rule 2).
+    fn feed_won(
+        &mut self,
+        index: usize,
+        won: io::Result<(Lease, u32)>,
+        completed: &mut Vec<Completed>,
+    ) {
+        let feed = &mut self.feeds.slots[index];
+        if let Some(key) = feed.waiting.pop_front() {
+            let result = won.map(|(block, count)| {
+                if let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) {
+                    receive.into = Some(block);
+                }
+                count
+            });
+            completed.push(self.table.complete(key, result));
+            return;
+        }
+        let Some(stream) = feed.stream.upgrade() else {
+            return;
+        };
+        stream.stash_receive(won.map(|(mut block, count)| {
+            block.fill_to(count as usize);
+            block
+        }));
+        if stream.stashed_receives() >= STASH_MAX {
+            self.stop(index);
+        }
+        self.tell_watcher(index, completed);
+    }
+
+    fn tell_watcher(&mut self, index: usize, completed: &mut Vec<Completed>) {
+        if let Some(token) = self.feeds.slots[index].watcher.take() {
+            let orphan = false;
+            self.table.statistics.completed += 1;
+            completed.push(Completed { token, orphan });
+        }
+    }
+
+    /// The feed was stopped for want of readers, and one has come since.
+    fn feed_again(&mut self, index: usize) {
+        let feed = &self.feeds.slots[index];
+        let wanted = feed.watcher.is_some() || !feed.waiting.is_empty();
+        if !wanted || feed.armed.is_some() {
+            return;
+        }
+        if let Some(stream) = feed.stream.upgrade() {
+            self.arm(index, op::number(&stream));
+        }
+    }
+
+    /// No block is left: the oldest receive gets one of its own; the others, if there are any, wait
+    /// for the feed, which the next receive begins again.
+    fn feed_one(&mut self, index: usize) {
+        let feed = &mut self.feeds.slots[index];
+        if let Some(key) = feed.waiting.pop_front() {
+            self.receive_again(key);
+        }
+        self.feed_again(index);
+    }
+
+    /// The kernel knows no feeds: what waits becomes submissions of its own.
+    fn feed_one_by_one(&mut self, index: usize) {
+        let waiting = std::mem::take(&mut self.feeds.slots[index].waiting);
+        for key in waiting {
+            self.submit_now(key);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Watches: told when to look again, with nothing lent to the driver. A driver may refuse them, and
+//! then there is nothing to see.
+
+use std::io;
+
+use trio_platform::{Descriptor, Token};
+
+use crate::kit::{Kit, Pair};
+
+/// A connection that has received before, so that every driver that watches at all does.
+fn warm(kit: &mut Kit<'_>) -> Pair {
+    let pair = kit.pair();
+    for byte in [b'1', b'2', b'3'] {
+        kit.send_all(&pair.client, vec![byte]);
+        kit.expect_byte(&pair.server, byte);
+    }
+    pair
+}
+
+/// Watches `stream`, which has nothing; the token of the watch, if the driver watches.
+fn watch(kit: &mut Kit<'_>, stream: &Descriptor) -> Option<Token> {
+    assert!(stream.stashed_receive().is_none());
+    if kit.driver.likely_readable(stream) {
+        let nothing = kit.driver.try_receive(stream, &mut [0]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    }
+    let token = kit.token();
+    kit.driver.watch(stream, token).then_some(token)
+}
+
+/// What a look gives, without waiting.
+fn look(kit: &mut Kit<'_>, stream: &Descriptor) -> Option<Vec<u8>> {
+    if let Some(stashed) = stream.stashed_receive() {
+        return Some(stashed.unwrap().to_vec());
+    }
+    let mut buffer = [0; 64];
+    match kit.driver.try_receive(stream, &mut buffer) {
+        Ok(count) => Some(buffer[..count].to_vec()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) fn a_watch_tells_once_when_bytes_are_there(kit: &mut Kit<'_>) {
+    let Pair { client, server } = warm(kit);
+    let Some(token) = watch(kit, &server) else {
+        return;
+    };
+    kit.settle();
+    assert!(!kit.reported(token), "nothing is there");
+    kit.send_all(&client, &b"x"[..]);
+    kit.run_until("the watch", |kit| kit.reported(token));
+    assert_eq!(look(kit, &server).as_deref(), Some(&b"x"[..]));
+    // It is over: what comes now is told to the next one.
+    let next = watch(kit, &server).unwrap();
+    kit.send_all(&client, &b"y"[..]);
+    kit.run_until("the next watch", |kit| kit.reported(next));
+    assert_eq!(look(kit, &server).as_deref(), Some(&b"y"[..]));
+}
+
+pub(crate) fn a_watch_tells_of_the_end_of_file(kit: &mut Kit<'_>) {
+    let Pair { client, server } = warm(kit);
+    let Some(token) = watch(kit, &server) else {
+        return;
+    };
+    kit.driver.shutdown_send(&client).unwrap();
+    kit.run_until("the watch", |kit| kit.reported(token));
+    assert_eq!(look(kit, &server).as_deref(), Some(&b""[..]));
+}
+
+pub(crate) fn a_watch_that_was_taken_back_tells_nothing(kit: &mut Kit<'_>) {
+    let Pair { client, server } = warm(kit);
+    let Some(token) = watch(kit, &server) else {
+        return;
+    };
+    kit.driver.unwatch(&server);
+    kit.driver.unwatch(&server);
+    kit.send_all(&client, &b"x"[..]);
+    kit.settle();
+    assert!(!kit.reported(token));
+    kit.expect_byte(&server, b'x');
+}
+
+pub(crate) fn a_watched_stream_can_be_closed(kit: &mut Kit<'_>) {
+    let Pair { client, server } = warm(kit);
+    if watch(kit, &server).is_none() {
+        return;
+    }
+    kit.driver.unwatch(&server);
+    drop(server);
+    assert_eq!(kit.receive(&client).unwrap().len(), 0);
+}

@@ -1,0 +1,116 @@
+//! Where in the tree of scopes the code stands that is being polled.
+//!
+//! A scope that has nothing but a timeout costs next to nothing as long as nothing in it waits:
+//!
+//! 1. It is pushed here when its future is polled for the first time, and linked into the tree when
+//!    somebody asks for the number of the scope that the code is in, or when that poll has ended
+//!    without an output. Of several that are pushed one in the other the outer is linked first.
+//! 2. A scope that is not linked has not been cancelled and has no shield: whether the code has been
+//!    cancelled can be seen at the innermost scope that is linked.
+//! 3. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
+//!    scopes that are pushed around the poll are not around the code inside.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// The position of the code that is being polled.
+#[derive(Debug)]
+pub(crate) struct Position {
+    here: Cell<Here>,
+    /// Of all polls under way, the innermost last.
+    timeouts: RefCell<Vec<Timeout>>,
+}
+
+/// A scope of the tree, and how many are pushed inside it and not linked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here {
+    linked: u32,
+    pushed: u32,
+}
+
+#[derive(Debug)]
+struct Timeout {
+    after: Duration,
+    /// Its number, once it is linked.
+    scope: Option<u32>,
+}
+
+impl Position {
+    pub(crate) fn new(scope: u32) -> Self {
+        Self {
+            here: Cell::new(Here::at(scope)),
+            timeouts: RefCell::default(),
+        }
+    }
+
+    /// The innermost scope that is linked, around or at the position.
+    #[inline]
+    pub(crate) fn linked(&self) -> u32 {
+        self.here.get().linked
+    }
+
+    /// Whether there is nothing to link.
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.here.get().pushed == 0
+    }
+
+    /// Moves to another position; gives the one before, to be put back.
+    #[inline]
+    pub(crate) fn replace(&self, here: Here) -> Here {
+        self.here.replace(here)
+    }
+
+    /// Enters a scope with a timeout; gives the position before, for [`Position::pop`].
+    #[inline]
+    pub(super) fn push(&self, after: Duration) -> Here {
+        let timeout = Timeout { after, scope: None };
+        self.timeouts.borrow_mut().push(timeout);
+        let before = self.here.get();
+        self.here.set(Here {
+            linked: before.linked,
+            pushed: before.pushed + 1,
+        });
+        before
+    }
+
+    /// Leaves the scope that was pushed last; gives its number if it has been linked.
+    #[inline]
+    pub(super) fn pop(&self, before: Here) -> Option<u32> {
+        let mut timeouts = self.timeouts.borrow_mut();
+        let left = timeouts.pop().expect("a scope that is left was entered");
+        let around = timeouts.last().and_then(|timeout| timeout.scope);
+        self.here.set(match around {
+            // What was pushed around has been linked with it.
+            Some(around) if before.pushed > 0 => Here::at(around),
+            _ => before,
+        });
+        left.scope
+    }
+
+    /// Links what is pushed, by `enter`, which is given the scope around and the timeout. Gives the
+    /// innermost.
+    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Duration) -> u32) -> u32 {
+        let here = self.here.get();
+        let mut timeouts = self.timeouts.borrow_mut();
+        let first = timeouts.len() - here.pushed as usize;
+        let mut scope = here.linked;
+        for timeout in &mut timeouts[first..] {
+            scope = enter(scope, timeout.after);
+            timeout.scope = Some(scope);
+        }
+        self.here.set(Here::at(scope));
+        scope
+    }
+}
+
+impl Here {
+    /// In a scope of the tree.
+    #[inline]
+    pub(crate) fn at(scope: u32) -> Self {
+        Self {
+            linked: scope,
+            pushed: 0,
+        }
+    }
+}

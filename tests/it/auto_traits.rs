@@ -1,0 +1,110 @@
+//! What each public type is by itself: `Send`, `Sync`, `Unpin`; compared by the compiler.
+//!
+//! Nothing that belongs to a run leaves its thread. What is only a value may: errors, moments,
+//! settings. A future of this library can be polled in place, without pinning it first, where a
+//! program would wait for it by hand.
+
+use std::marker::PhantomData;
+
+/// Asks about `T`: the inherent constants exist only where the bound holds, and go before those of
+/// the traits.
+struct Ask<T>(PhantomData<T>);
+
+trait Otherwise {
+    const SEND: bool = false;
+    const SYNC: bool = false;
+    const UNPIN: bool = false;
+}
+
+impl<T> Otherwise for Ask<T> {}
+
+impl<T: Send> Ask<T> {
+    const SEND: bool = true;
+}
+
+impl<T: Sync> Ask<T> {
+    const SYNC: bool = true;
+}
+
+impl<T: Unpin> Ask<T> {
+    const UNPIN: bool = true;
+}
+
+macro_rules! table {
+    ($($type:ty: $send:literal $sync:literal $unpin:literal;)*) => {
+        $(
+            const _: () = assert!(Ask::<$type>::SEND == ($send == 'S'), concat!(stringify!($type), ": Send"));
+            const _: () = assert!(Ask::<$type>::SYNC == ($sync == 'Y'), concat!(stringify!($type), ": Sync"));
+            const _: () = assert!(Ask::<$type>::UNPIN == ($unpin == 'U'), concat!(stringify!($type), ": Unpin"));
+        )*
+    };
+}
+
+/// A future that has none of the three by itself, as that of `async` code may be.
+struct Pinned(PhantomData<std::rc::Rc<()>>, std::marker::PhantomPinned);
+
+/// The same, pinned in a box.
+type Fixed = std::pin::Pin<Box<Pinned>>;
+
+/// A value that has all three by itself.
+type Free = u8;
+
+// `S`: Send. `Y`: Sync. `U`: Unpin. `-`: not.
+table! {
+    // Tasks and scopes belong to a run.
+    trio::Nursery<'static, 'static>: '-' '-' 'U';
+    trio::JoinHandle<'static, Free>: '-' '-' 'U';
+    trio::Join<'static, Free>: '-' '-' 'U';
+    trio::TaskStatus<Free>: '-' '-' 'U';
+    trio::CancelScope: '-' '-' 'U';
+    // A scope is as its future: that of `async` code cannot be moved.
+    trio::Enter<Free>: '-' '-' 'U';
+    trio::Enter<Pinned>: '-' '-' '-';
+    trio::Enter<Fixed>: '-' '-' 'U';
+    trio::MoveOn<Pinned>: '-' '-' '-';
+    trio::MoveOn<Fixed>: '-' '-' 'U';
+    trio::FailAfter<Pinned>: '-' '-' '-';
+    trio::FailAfter<Fixed>: '-' '-' 'U';
+    // What waits has a place among the waiting of its run.
+    trio::Sleep: '-' '-' 'U';
+    trio::SleepForever: '-' '-' 'U';
+    trio::lowlevel::Submit<'static>: '-' '-' 'U';
+    trio::lowlevel::OrphansGone<'static>: '-' '-' 'U';
+    trio::testing::WaitAllTasksBlocked: '-' '-' 'U';
+    // A checkpoint is a flag, and looks at whatever run it is polled in.
+    trio::Checkpoint: 'S' 'Y' 'U';
+    trio::lowlevel::CheckpointIfCancelled: 'S' 'Y' 'U';
+    trio::lowlevel::ShieldedCheckpoint: 'S' 'Y' 'U';
+    // Errors and other values go anywhere.
+    trio::Error: 'S' 'Y' 'U';
+    trio::Cancelled: 'S' 'Y' 'U';
+    trio::CancelSource: 'S' 'Y' 'U';
+    trio::BrokenResource: 'S' 'Y' 'U';
+    trio::BusyResource: 'S' 'Y' 'U';
+    trio::ClosedResource: 'S' 'Y' 'U';
+    trio::NestedTooDeeply: 'S' 'Y' 'U';
+    trio::TooSlow: 'S' 'Y' 'U';
+    trio::Usage: 'S' 'Y' 'U';
+    trio::Leaves<'static>: 'S' 'Y' 'U';
+    trio::Time: 'S' 'Y' 'U';
+    trio::Backend: 'S' 'Y' 'U';
+    trio::BackendInfo: 'S' 'Y' 'U';
+    trio::lowlevel::DriverStatistics: 'S' 'Y' 'U';
+    trio::lowlevel::TaskTree: 'S' 'Y' 'U';
+    trio::instrument::Task: 'S' 'Y' 'U';
+    trio::net::Bind: 'S' 'Y' 'U';
+    // Sockets belong to a run, and so does the memory that they read into.
+    trio::net::TcpStream: '-' '-' 'U';
+    trio::net::TcpListener: '-' '-' 'U';
+    trio::net::Server<'static, fn()>: '-' '-' 'U';
+    trio::io::Lease: '-' '-' 'U';
+    trio::io::Outgoing<'static>: '-' '-' 'U';
+    trio::lowlevel::Descriptor: '-' '-' 'U';
+    trio::lowlevel::Pool: '-' '-' 'U';
+    trio::lowlevel::Operation: '-' '-' 'U';
+    trio::lowlevel::Finished: '-' '-' 'U';
+    // A run is begun where it runs; a simulated world can be looked at from another thread.
+    trio::Builder: '-' '-' 'U';
+    trio::testing::MockClock: '-' '-' 'U';
+    trio::testing::Simulation: 'S' 'Y' 'U';
+}

@@ -1,0 +1,238 @@
+//! Groups of errors: how they are made, taken apart and printed (G).
+
+use std::io;
+
+use trio::{
+    BrokenResource, CancelScope, Cancelled, Error, NestedTooDeeply, Result, TooSlow, checkpoint,
+    open_nursery, sleep_forever,
+};
+
+use crate::support::{failure, oops, shape};
+
+/// The cancellation of a scope that was cancelled with `reason`.
+async fn cancelled(reason: &'static str) -> Error {
+    let scope = CancelScope::new();
+    scope.cancel(reason);
+    let mut error = None;
+    let kept = scope
+        .enter(async {
+            error = checkpoint().await.err();
+            Ok(())
+        })
+        .await;
+    assert!(kept.is_ok());
+    error.expect("the scope has been cancelled")
+}
+
+#[trio::test]
+async fn g1_each_level_of_nursery_is_a_level_of_group() -> Result<()> {
+    let inner = async |what: &'static str| {
+        open_nursery(async |nursery| {
+            nursery.start_soon(async { oops("child") });
+            trio::lowlevel::cancel_shielded_checkpoint().await;
+            oops::<()>(what)
+        })
+        .await
+    };
+    let result = open_nursery(async |nursery| {
+        nursery.start_soon(inner("inside"));
+        Ok(())
+    })
+    .await;
+    let text = failure(result);
+    assert!(
+        text == "[[child inside]]" || text == "[[inside child]]",
+        "{text}"
+    );
+    Ok(())
+}
+
+#[trio::test]
+async fn g1_a_group_that_lost_its_cancellations_stays_a_group() -> Result<()> {
+    let result = open_nursery(async |nursery| {
+        nursery.start_soon(sleep_forever());
+        nursery.start_soon(async {
+            open_nursery(async |inner| {
+                inner.start_soon(sleep_forever());
+                oops::<()>("one")
+            })
+            .await
+        });
+        sleep_forever().await
+    })
+    .await;
+    let error = result.expect_err("one has failed");
+    assert_eq!(shape(&error), "[[one]]");
+    let single = error.into_single().expect("there is only one leaf");
+    assert_eq!(single.to_string(), "one");
+    Ok(())
+}
+
+#[trio::test]
+async fn g3_start_unwraps_its_own_level_and_no_other() -> Result<()> {
+    open_nursery(async |nursery| {
+        let plain = nursery.start::<(), _, _>(async |_| oops("plain")).await;
+        assert_eq!(failure(plain), "plain");
+        let own = nursery
+            .start::<(), _, _>(async |_| Err(Error::group("mine", vec![Error::msg("in it")])))
+            .await;
+        assert_eq!(failure(own), "[in it]");
+        let level = nursery
+            .start::<(), _, _>(async |_| open_nursery(async |_| oops("deep")).await)
+            .await;
+        assert_eq!(failure(level), "[deep]");
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn g3_an_error_of_start_keeps_its_cause() -> Result<()> {
+    open_nursery(async |nursery| {
+        let result = nursery
+            .start::<(), _, _>(async |_| {
+                Err(BrokenResource::because(io::Error::other("the wire")).into())
+            })
+            .await;
+        let error = result.expect_err("it fails");
+        let cause = error
+            .downcast_ref::<BrokenResource>()
+            .and_then(BrokenResource::cause);
+        assert_eq!(cause.expect("it was given").to_string(), "the wire");
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn g7_a_cancellation_is_recognised_on_its_way_back_from_foreign_errors() -> Result<()> {
+    fn foreign(result: Result<()>) -> io::Result<()> {
+        Ok(result?)
+    }
+    fn boxed(result: Result<()>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(result?)
+    }
+    let scope = CancelScope::new();
+    let ended = scope
+        .enter(async {
+            scope.cancel("");
+            assert!(
+                boxed(checkpoint().await).is_err_and(|error| error.is::<Cancelled>()
+                    || error.to_string().starts_with("cancelled due to explicit"))
+            );
+            foreign(checkpoint().await)?;
+            Ok(())
+        })
+        .await?;
+    assert_eq!(ended, None, "through an `io::Error` and back");
+
+    let group = open_nursery(async |_| oops::<()>("x"))
+        .await
+        .expect_err("x");
+    let back = Error::from(io::Error::from(group));
+    assert_eq!(shape(&back), "[x]", "and so is a group");
+    Ok(())
+}
+
+#[trio::test]
+async fn g8_split_subgroup_and_leaves_keep_the_shape() -> Result<()> {
+    let tree = || {
+        let inner = vec![Error::from(TooSlow::new()), Error::msg("b")];
+        Error::group("outer", vec![Error::msg("a"), Error::group("inner", inner)])
+    };
+    let (slow, rest) = tree().split(|leaf| leaf.is::<TooSlow>());
+    assert_eq!(
+        slow.as_ref().map(shape).as_deref(),
+        Some("[[too slow: the deadline has passed]]")
+    );
+    assert_eq!(rest.as_ref().map(shape).as_deref(), Some("[a [b]]"));
+    let (all, none) = tree().split(|_| true);
+    assert_eq!(all.as_ref().map(shape), Some(shape(&tree())));
+    assert!(none.is_none());
+    assert!(tree().subgroup(|_| false).is_none());
+    assert_eq!(tree().leaves().count(), 3);
+    assert!(tree().into_single().is_err(), "there are three");
+    let (lone, none) = Error::msg("a").split(|_| true);
+    assert!(none.is_none());
+    assert_eq!(
+        lone.as_ref().map(shape).as_deref(),
+        Some("a"),
+        "a leaf stays a leaf"
+    );
+    Ok(())
+}
+
+#[trio::test]
+async fn g8_only_cancellations_are_cancelled() -> Result<()> {
+    let one = cancelled("one").await;
+    assert!(one.is_cancelled() && one.as_cancelled().is_some());
+    let group = Error::group("g", vec![cancelled("a").await, cancelled("b").await]);
+    assert!(group.is_cancelled() && group.as_cancelled().is_none());
+    let mixed = Error::group("g", vec![cancelled("a").await, Error::msg("b")]);
+    assert!(!mixed.is_cancelled());
+    let kept = one.downcast::<Cancelled>().expect("it is one").clone();
+    assert_eq!(kept.reason(), Some("one"), "a copy tells the same");
+    Ok(())
+}
+
+#[trio::test]
+async fn g9_errors_read_as_a_line_and_as_a_tree() -> Result<()> {
+    let wire = BrokenResource::because(io::Error::other("connection reset by peer"));
+    let inner = vec![Error::from(wire), Error::msg("two\nlines")];
+    let all = vec![
+        Error::from(io::Error::other("disk full")),
+        Error::group("while serving", inner),
+        Error::from(TooSlow::new()),
+    ];
+    let error = Error::group("errors in a nursery", all);
+    assert_eq!(error.to_string(), "errors in a nursery (3 errors)");
+    assert_eq!(
+        format!("{error:?}"),
+        "errors in a nursery (3 errors)\n\
+         ├─ disk full\n\
+         ├─ while serving (2 errors)\n\
+         │  ├─ the resource was broken from the other side: connection reset by peer\n\
+         │  └─ two\n\
+         │     lines\n\
+         └─ too slow: the deadline has passed"
+    );
+    let lone = open_nursery(async |_| oops::<()>("x"))
+        .await
+        .expect_err("x");
+    assert_eq!(format!("{lone:?}"), "errors in a nursery (1 error)\n└─ x");
+    Ok(())
+}
+
+#[trio::test]
+async fn g9_a_cancellation_tells_who_where_and_why() -> Result<()> {
+    let line = line!() + 1;
+    let error = cancelled("seen enough").await;
+    let cancelled = error.as_cancelled().expect("it is one");
+    let place = cancelled.place().expect("it was called");
+    assert_eq!(place.file(), file!());
+    assert!(place.line() < line);
+    let text =
+        format!("cancelled due to explicit with reason \"seen enough\" from task main at {place}");
+    assert_eq!(error.to_string(), text);
+    assert_eq!(format!("{error:?}"), text);
+    assert_eq!(format!("{cancelled:?}"), format!("Cancelled({text})"));
+    let plain = self::cancelled("").await;
+    assert!(
+        plain
+            .to_string()
+            .starts_with("cancelled due to explicit from task main at ")
+    );
+    Ok(())
+}
+
+#[test]
+fn g9_the_small_errors_say_what_to_do() {
+    let text = format!("{:?}", Error::msg("said by hand"));
+    assert_eq!(text, "said by hand");
+    fn is_error<E: std::error::Error + Send + Sync + 'static>() {}
+    is_error::<NestedTooDeeply>();
+    is_error::<Cancelled>();
+    let boxed = Error::group("g", vec![Error::msg("a")]).into_boxed();
+    assert_eq!(boxed.to_string(), "g (1 error)");
+    assert_eq!(shape(&Error::msg("a")), "a");
+}

@@ -1,0 +1,218 @@
+//! A run from outside: what goes in, what comes out, what is refused (RN, G6).
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use trio::lowlevel::{driver_statistics, in_run, in_task, task_tree};
+use trio::testing::{MockClock, Simulation};
+use trio::{
+    Backend, Builder, CancelScope, Error, Result, Time, backend, checkpoint, current_time,
+    move_on_after, open_nursery, sleep, sleep_forever,
+};
+
+use crate::support::{builders, oops, secs, shape};
+
+#[test]
+fn rn1_a_run_returns_what_its_main_function_returns() {
+    for (name, builder) in builders() {
+        assert_eq!(builder.run(async { 7 }), 7, "{name}");
+    }
+    let value = trio::run(async {
+        checkpoint().await?;
+        Ok::<_, Error>("after a checkpoint")
+    });
+    assert_eq!(value.ok(), Some("after a checkpoint"));
+    let word = "borrowed".to_owned();
+    assert_eq!(trio::run(async { word.as_str() }), "borrowed");
+}
+
+#[test]
+fn g6_the_error_of_the_main_function_leaves_the_run_as_it_is() {
+    let result: Result<()> = trio::run(async { oops("plain") });
+    assert_eq!(
+        result.map_err(|error| shape(&error)),
+        Err("plain".to_owned())
+    );
+    let result: std::result::Result<(), u32> = trio::run(async { Err(7) });
+    assert_eq!(result, Err(7), "whatever its type");
+}
+
+#[trio::test]
+async fn rn2_a_run_inside_a_run_is_refused() {
+    let error = Builder::new()
+        .try_run(async {})
+        .expect_err("this thread is in a run");
+    assert_eq!(
+        error.to_string(),
+        "`run` was called from inside a run: await the future instead, or use a thread"
+    );
+    let panicked = catch_unwind(|| trio::run(async {}));
+    let panic = panicked.expect_err("`run` has no other way to say so");
+    let text = panic.downcast_ref::<String>().expect("a text");
+    assert!(text.starts_with("the run cannot begin: `run` was called from inside a run"));
+    checkpoint()
+        .await
+        .expect("the run around is none the worse");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| trio::run(async { 7 }));
+        assert_eq!(other.join().ok(), Some(7), "on another thread it may");
+    });
+}
+
+#[test]
+fn rn3_outside_of_a_run_the_library_says_so() {
+    #[track_caller]
+    fn check(call: impl FnOnce()) {
+        let panic = catch_unwind(AssertUnwindSafe(call)).expect_err("there is no run");
+        let text = panic.downcast_ref::<&str>().expect("a text");
+        assert!(text.starts_with("this works only inside a run"), "{text}");
+    }
+    check(|| assert!(current_time() > Time::PAST));
+    check(|| drop(task_tree()));
+    check(|| drop(backend()));
+    check(|| drop(futures::executor::block_on(checkpoint())));
+    check(|| drop(futures::executor::block_on(sleep(secs(1)))));
+    check(|| drop(futures::executor::block_on(open_nursery(async |_| Ok(())))));
+    check(|| {
+        drop(futures::executor::block_on(move_on_after(
+            secs(1),
+            checkpoint(),
+        )))
+    });
+}
+
+#[test]
+fn rn4_code_can_ask_where_it_is() {
+    assert!(!in_run() && !in_task());
+    trio::run(async {
+        assert!(in_run() && in_task());
+        std::thread::scope(|threads| {
+            let elsewhere = threads.spawn(|| in_run() || in_task()).join();
+            assert!(!elsewhere.expect("it does not panic"));
+        });
+    });
+    assert!(!in_run() && !in_task());
+    for (name, builder) in builders() {
+        let info = builder.run(async { backend() });
+        assert_eq!(info.fallback(), None, "it was asked for");
+        assert_eq!(info.to_string(), name);
+    }
+    let forced = Builder::new().backend(Backend::Polling);
+    assert_eq!(forced.run(async { backend().backend() }), Backend::Polling);
+    let world = Builder::new().simulation(Simulation::new(0));
+    assert_eq!(
+        world.run(async { backend().backend() }),
+        Backend::Simulation
+    );
+}
+
+#[test]
+fn rn5_a_run_leaves_nothing_behind() {
+    let kept = Rc::new(());
+    for (name, builder) in builders() {
+        let inside = kept.clone();
+        builder.run(async move {
+            let result = open_nursery(async |nursery| {
+                let scope = CancelScope::new();
+                for _ in 0..3 {
+                    let (scope, inside) = (scope.clone(), inside.clone());
+                    nursery.start_soon(async move {
+                        // A handle inside its own scope must not keep either alive.
+                        let own = scope.clone();
+                        let _ = move_on_after(secs(100), async {
+                            let _holds = (own, inside);
+                            sleep_forever().await
+                        })
+                        .await?;
+                        Ok(())
+                    });
+                }
+                let own = scope.clone();
+                let inside = inside.clone();
+                nursery.start_soon(async move {
+                    let within = own.clone();
+                    own.enter(async move {
+                        let _holds = (within, inside);
+                        sleep_forever().await
+                    })
+                    .await?;
+                    Ok(())
+                });
+                checkpoint().await?;
+                checkpoint().await?;
+                oops::<()>("and by an error")
+            })
+            .await;
+            assert_eq!(
+                shape(&result.expect_err("the body fails")),
+                "[and by an error]"
+            );
+        });
+        assert_eq!(Rc::strong_count(&kept), 1, "on {name}");
+    }
+}
+
+#[test]
+fn rn6_a_task_is_named_after_its_future_or_as_it_is_told() {
+    async fn child(names: &RefCell<Vec<String>>) -> Result<()> {
+        let tree = task_tree();
+        names.borrow_mut().push(tree.children[0].name.clone());
+        checkpoint().await
+    }
+    let names = RefCell::new(Vec::new());
+    let result = trio::run(async {
+        open_nursery(async |nursery| {
+            nursery.start_soon(child(&names));
+            Ok(())
+        })
+        .await?;
+        open_nursery(async |nursery| {
+            nursery.start_soon_named("a name of its own", child(&names));
+            Ok(())
+        })
+        .await
+    });
+    assert!(result.is_ok(), "{result:?}");
+    let names = names.take();
+    assert!(names[0].ends_with("::child"), "{names:?}");
+    assert_eq!(names[1], "a name of its own");
+}
+
+#[test]
+fn rn7_the_clock_and_the_statistics_are_those_of_the_run() {
+    let clock = MockClock::new();
+    Builder::new().clock(clock.clone()).run(async {
+        let start = current_time();
+        clock.jump(secs(1));
+        assert_eq!(current_time() - start, secs(1));
+        let before = driver_statistics();
+        checkpoint().await.expect("nobody cancels");
+        let after = driver_statistics();
+        assert_eq!(
+            after.submitted, before.submitted,
+            "a checkpoint submits nothing"
+        );
+    });
+}
+
+#[test]
+fn rn8_the_run_ends_with_its_main_task_and_so_does_what_it_forgot() {
+    let polls = Cell::new(0);
+    let value = trio::run(async {
+        let mut forgotten = Box::pin(open_nursery(async |nursery| {
+            nursery.start_soon(async {
+                loop {
+                    polls.set(polls.get() + 1);
+                    checkpoint().await?;
+                }
+            });
+            sleep_forever().await
+        }));
+        futures::future::poll_immediate(&mut forgotten).await;
+        #[expect(clippy::mem_forget, reason = "that is the subject")]
+        std::mem::forget(forgotten);
+        "ended"
+    });
+    assert_eq!(value, "ended");
+}
