@@ -150,12 +150,7 @@ pub(crate) fn build(
 fn build_server(server: &str) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--manifest-path",
-        ])
+        .args(["build", "--release", "--quiet", "--manifest-path"])
         .arg(folder().join("Cargo.toml"))
         .args(["--package", &format!("server-{server}")])
         .output()
