@@ -1,0 +1,96 @@
+//! The stopwatch of the micro workloads: batches of a size that can be timed, and their median.
+
+use std::time::{Duration, Instant};
+
+use crate::Orders;
+
+/// Times batches of an operation.
+///
+/// ```no_run
+/// use kit::{Meter, Orders};
+///
+/// let mut meter = Meter::new(&Orders::from_arguments(), "none");
+/// while let Some(count) = meter.next_batch() {
+///     for n in 0..count {
+///         std::hint::black_box(n);
+///     }
+/// }
+/// meter.finish();
+/// ```
+#[derive(Debug)]
+pub struct Meter {
+    /// Nanoseconds an operation, one for each batch that counts.
+    batches: Vec<f64>,
+    wanted: usize,
+    count: u64,
+    done: Option<u64>,
+    started: Option<Instant>,
+    calibrated: bool,
+    backend: String,
+}
+
+impl Meter {
+    /// A stopwatch that wants as many batches as `orders` say.
+    pub fn new(orders: &Orders, backend: &str) -> Self {
+        Self {
+            batches: Vec::new(),
+            wanted: orders.number("batches", 50),
+            count: 1,
+            done: None,
+            started: None,
+            calibrated: false,
+            backend: backend.to_owned(),
+        }
+    }
+
+    /// How many operations to do before the next call; `None` when there is enough.
+    pub fn next_batch(&mut self) -> Option<u64> {
+        let took = self.started.map(|started| started.elapsed());
+        match took {
+            None => {}
+            Some(took) if !self.calibrated => {
+                // Doubling warms up as well.
+                if took < BATCH {
+                    self.count *= 2;
+                } else {
+                    self.calibrated = true;
+                }
+            }
+            Some(took) => {
+                let nanoseconds = took.as_nanos() as f64;
+                let count = self.done.unwrap_or(self.count);
+                self.batches.push(nanoseconds / count as f64);
+            }
+        }
+        if self.batches.len() >= self.wanted {
+            return None;
+        }
+        self.started = Some(Instant::now());
+        Some(self.count)
+    }
+
+    /// Says that the batch was of another size than wanted.
+    pub fn did(&mut self, count: u64) {
+        self.done = Some(count);
+    }
+
+    /// Tells the harness.
+    pub fn finish(mut self) {
+        self.batches.sort_by(f64::total_cmp);
+        let median = self.batches[self.batches.len() / 2];
+        let least = self.batches[0];
+        outcome(&self.backend, &[("ns", median), ("least_ns", least)]);
+    }
+}
+
+/// Tells the harness the outcome of a job that is not a server.
+pub fn outcome(backend: &str, values: &[(&str, f64)]) {
+    let mut line = format!("outcome backend={}", backend.replace(' ', "_"));
+    for (name, value) in values {
+        line += &format!(" {name}={value}");
+    }
+    println!("{line}");
+}
+
+/// Long enough for the clock, short enough that a disturbance spoils few.
+const BATCH: Duration = Duration::from_millis(2);

@@ -1,0 +1,90 @@
+//! The micro workloads on compio.
+
+use std::time::Duration;
+
+use compio::runtime::spawn;
+use compio::runtime::time::{sleep, timeout};
+use kit::{Meter, Orders, yield_now};
+
+pub(crate) fn run(orders: &Orders) {
+    let runtime = crate::runtime();
+    runtime.block_on(measure(orders, crate::backend(&runtime)));
+    // The tasks that still sleep are not worth waking.
+    std::process::exit(0);
+}
+
+async fn measure(orders: &Orders, backend: &str) {
+    let mut meter = Meter::new(orders, backend);
+    let tasks = orders.number("tasks", 1) as u64;
+    match orders.text("case") {
+        "spawn" => {
+            let mut started = Vec::new();
+            while let Some(count) = meter.next_batch() {
+                let groups = count.div_ceil(tasks);
+                for _ in 0..groups {
+                    started.extend((0..tasks).map(|n| spawn(async move { n })));
+                    for (n, task) in started.drain(..).enumerate() {
+                        assert_eq!(task.await.expect("it does not panic"), n as u64);
+                    }
+                }
+                meter.did(groups * tasks);
+            }
+        }
+        "cancel" => {
+            let mut started = Vec::new();
+            while let Some(count) = meter.next_batch() {
+                let groups = count.div_ceil(tasks);
+                for _ in 0..groups {
+                    started.extend((0..tasks).map(|_| spawn(std::future::pending::<()>())));
+                    yield_now().await;
+                    for task in started.drain(..) {
+                        assert!(task.cancel().await.is_none());
+                    }
+                }
+                meter.did(groups * tasks);
+            }
+        }
+        "yield" => {
+            while let Some(count) = meter.next_batch() {
+                let yields = count.div_ceil(tasks);
+                let task = || async move {
+                    for _ in 0..yields {
+                        yield_now().await;
+                    }
+                };
+                let handles: Vec<_> = (0..tasks).map(|_| spawn(task())).collect();
+                for handle in handles {
+                    handle.await.expect("it does not panic");
+                }
+                meter.did(yields * tasks);
+            }
+        }
+        "timeout" => {
+            while let Some(count) = meter.next_batch() {
+                for n in 0..count {
+                    assert_eq!(timeout(LIMIT, async { n }).await.ok(), Some(n));
+                }
+            }
+        }
+        "timers" => {
+            for n in 0..tasks {
+                spawn(sleep(FAR + Duration::from_millis(n))).detach();
+            }
+            yield_now().await;
+            while let Some(count) = meter.next_batch() {
+                for n in 0..count {
+                    let later = async {
+                        yield_now().await;
+                        n
+                    };
+                    assert_eq!(timeout(LIMIT, later).await.ok(), Some(n));
+                }
+            }
+        }
+        case => orders.refuse(&format!("which has no case `{case}`")),
+    }
+    meter.finish();
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+const FAR: Duration = Duration::from_secs(3600);

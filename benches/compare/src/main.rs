@@ -1,0 +1,44 @@
+//! Compares runtimes: the same servers on each, one load, rounds interleaved.
+//!
+//! This process pins itself to one core and plays the clients; each server is a process of its own,
+//! pinned to another core, and lives for one measurement. What it prints is in `report/`, what it
+//! measures in `workload/`, and who takes part in `contestant.rs`. How to read the results, and what
+//! they do not show, is in `docs/benchmarks.md`.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod contestant;
+mod load;
+mod machine;
+mod report;
+mod server;
+mod statistics;
+mod tournament;
+mod workload;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Wish};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(Wish::Run(arguments)) => arguments,
+        Ok(Wish::Explain(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    kit::allow_open_files();
+    match tournament::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The memory of a connection that waits: after one message each, nobody says anything.
+
+use super::{Cell, Metric, Sample, Stage, Workload, less};
+use crate::contestant::Contestant;
+use crate::load::idle;
+use crate::server::{Place, Server};
+
+pub(crate) struct Idle;
+
+impl Workload for Idle {
+    fn name(&self) -> &'static str {
+        "idle"
+    }
+
+    fn about(&self) -> &'static str {
+        "memory of the server for each connection that waits"
+    }
+
+    fn cells(&self, quick: bool) -> Vec<Cell> {
+        let connections = if quick { 2000 } else { 10_000 };
+        vec![Cell {
+            label: format!("{connections} connections"),
+            connections,
+            size: 64,
+            options: Vec::new(),
+        }]
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![
+            less("bytes", "anonymous memory a connection", "B").plotted(),
+            less("peak", "peak memory a connection", "B"),
+        ]
+    }
+
+    fn measure(
+        &self,
+        cell: &Cell,
+        contestant: &Contestant,
+        stage: &Stage,
+    ) -> Result<Sample, String> {
+        let job = ["echo".to_owned(), format!("size={}", cell.size)];
+        let mut server = Server::start(contestant, &job, stage.cores, Place::ServerCore)?;
+        let explain = |error: std::io::Error| error.to_string();
+        // What the first connection brings about is not a connection's.
+        let first = idle(server.port, 1, cell.size).map_err(explain)?;
+        let before = server.mark()?;
+        let clients = idle(server.port, cell.connections, cell.size).map_err(explain)?;
+        let after = server.mark()?;
+        let wanted = (cell.connections + first.len()) as u64;
+        if after.accepted != wanted || after.ended != 0 {
+            return Err(format!(
+                "it admitted {} connections of {wanted}",
+                after.accepted
+            ));
+        }
+        let each = |kib: u64| kib as f64 * 1024.0 / cell.connections as f64;
+        let mut sample = Sample {
+            backend: server.seen(),
+            ..Sample::default()
+        };
+        sample.values.extend([
+            (
+                "bytes",
+                each(after.anonymous_kib.saturating_sub(before.anonymous_kib)),
+            ),
+            ("peak", each(after.peak_kib.saturating_sub(before.peak_kib))),
+        ]);
+        drop(clients);
+        Ok(sample)
+    }
+}

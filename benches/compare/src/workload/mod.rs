@@ -1,0 +1,132 @@
+//! What is measured. A workload is a file here, which says what its cells are and how one
+//! contestant is measured in one of them; a new one is added to `all`.
+
+mod connect;
+mod echo;
+mod idle;
+mod micro;
+mod scale;
+mod served;
+mod sink;
+mod storm;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::contestant::Contestant;
+use crate::machine::Cores;
+
+/// Something to measure in several cells.
+pub(crate) trait Workload {
+    /// The name on the command line, and of the files.
+    fn name(&self) -> &'static str;
+
+    /// One line on what it is.
+    fn about(&self) -> &'static str;
+
+    /// The cells, in the order of the table.
+    fn cells(&self, quick: bool) -> Vec<Cell>;
+
+    /// What is measured in each cell; the first is what the ratios are of.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// Measures `contestant` once in `cell`, one of its own.
+    fn measure(
+        &self,
+        cell: &Cell,
+        contestant: &Contestant,
+        stage: &Stage,
+    ) -> Result<Sample, String>;
+}
+
+/// All workloads, in the order in which they run.
+pub(crate) fn all() -> Vec<Box<dyn Workload>> {
+    vec![
+        Box::new(micro::Micro),
+        Box::new(echo::Echo),
+        Box::new(sink::Sink),
+        Box::new(connect::Connect),
+        Box::new(idle::Idle),
+        Box::new(storm::Storm),
+        Box::new(scale::Scale),
+    ]
+}
+
+/// One column of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) label: String,
+    pub(crate) connections: usize,
+    /// Of a message, in bytes.
+    pub(crate) size: usize,
+    /// For the programs, beside the job.
+    pub(crate) options: Vec<String>,
+}
+
+/// One thing that a sample tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Metric {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) less_is_better: bool,
+    /// Whether there is a picture of it.
+    pub(crate) plotted: bool,
+}
+
+impl Metric {
+    /// The same, with a picture.
+    pub(crate) const fn plotted(self) -> Self {
+        Self {
+            plotted: true,
+            ..self
+        }
+    }
+}
+
+/// What one measurement yields.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// By the key of the metric.
+    pub(crate) values: BTreeMap<&'static str, f64>,
+    /// What the program said that it uses, and what the system saw.
+    pub(crate) backend: String,
+    /// The part of the cores that neither server nor load used while measuring.
+    pub(crate) foreign: Option<f64>,
+}
+
+/// Where and how long to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage {
+    pub(crate) cores: Cores,
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Duration,
+    pub(crate) quick: bool,
+}
+
+/// The processor time of a server for one message.
+pub(crate) const CPU: Metric = less("cpu_us", "server CPU a message", "µs").plotted();
+pub(crate) const RATE: Metric = more("rate", "throughput", "messages/s");
+pub(crate) const P50: Metric = less("p50_us", "p50", "µs");
+pub(crate) const P99: Metric = less("p99_us", "p99", "µs").plotted();
+pub(crate) const P999: Metric = less("p999_us", "p99.9", "µs");
+pub(crate) const SWITCHES: Metric = less("switches", "waits a message", "");
+pub(crate) const BUSY: Metric = more("busy", "server busy", "%");
+pub(crate) const PEAK: Metric = less("peak_mib", "peak memory", "MiB");
+
+pub(crate) const fn less(key: &'static str, title: &'static str, unit: &'static str) -> Metric {
+    Metric {
+        key,
+        title,
+        unit,
+        less_is_better: true,
+        plotted: false,
+    }
+}
+
+pub(crate) const fn more(key: &'static str, title: &'static str, unit: &'static str) -> Metric {
+    Metric {
+        less_is_better: false,
+        ..less(key, title, unit)
+    }
+}

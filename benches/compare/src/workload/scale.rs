@@ -1,0 +1,57 @@
+//! Two workers against one. A message costs some computing, as a request does, so that the load,
+//! which has to share the cores where there are only two, is a small part of the whole.
+
+use super::served::{Count, measure};
+use super::{CPU, Cell, Metric, P50, P99, RATE, Sample, Stage, Workload};
+use crate::contestant::Contestant;
+use crate::load::closed_loop;
+use crate::server::Place;
+
+pub(crate) struct Scale;
+
+impl Workload for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn about(&self) -> &'static str {
+        "1 and 2 workers, 64 connections, 100 µs of computing a message"
+    }
+
+    fn cells(&self, _quick: bool) -> Vec<Cell> {
+        let cells = [1, 2].map(|workers| Cell {
+            label: format!("{workers} workers"),
+            connections: 64,
+            size: 64,
+            options: vec![format!("workers={workers}"), "compute=100000".to_owned()],
+        });
+        cells.into()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![RATE.plotted(), CPU, P50, P99]
+    }
+
+    fn measure(
+        &self,
+        cell: &Cell,
+        contestant: &Contestant,
+        stage: &Stage,
+    ) -> Result<Sample, String> {
+        let mut job = vec!["echo".to_owned(), format!("size={}", cell.size)];
+        job.extend(cell.options.iter().cloned());
+        let count = Count {
+            bytes_a_message: cell.size,
+            exact: true,
+        };
+        let (connections, size) = (cell.connections, cell.size);
+        measure(
+            contestant,
+            &job,
+            Place::BothCores,
+            stage,
+            count,
+            |port, phase| closed_loop(port, connections, size, phase),
+        )
+    }
+}

@@ -1,0 +1,65 @@
+//! A cancel storm: receives in flight, each on a socket of its own, cancelled at once; the time from
+//! the cancel to the end of the last. The more of them the better, as far as the limit of open files
+//! allows, for each needs two.
+
+use super::micro::outcome;
+use super::{Cell, Metric, Sample, Stage, Workload, less};
+use crate::contestant::Contestant;
+
+pub(crate) struct Storm;
+
+impl Workload for Storm {
+    fn name(&self) -> &'static str {
+        "storm"
+    }
+
+    fn about(&self) -> &'static str {
+        "receives in flight, cancelled at once: time to the last completion"
+    }
+
+    fn cells(&self, quick: bool) -> Vec<Cell> {
+        let wanted = if quick { 2000 } else { WANTED };
+        let count = wanted.min(allowed());
+        let few = if count < wanted {
+            format!(" (of {wanted}: `ulimit -n`)")
+        } else {
+            String::new()
+        };
+        vec![Cell {
+            label: format!("{count} receives{few}"),
+            connections: count,
+            size: 0,
+            options: vec![format!("receives={count}")],
+        }]
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![
+            less("each_ns", "time a receive", "ns").plotted(),
+            less("total_ms", "time to the last completion", "ms"),
+        ]
+    }
+
+    fn measure(
+        &self,
+        cell: &Cell,
+        contestant: &Contestant,
+        stage: &Stage,
+    ) -> Result<Sample, String> {
+        let mut job = vec!["storm".to_owned()];
+        job.extend(cell.options.iter().cloned());
+        outcome(contestant, &job, stage, &self.metrics())
+    }
+}
+
+/// How many pairs of sockets a process may have.
+fn allowed() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).maximum;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(WANTED, |limit| limit.saturating_sub(SPARE) / 2)
+}
+
+const WANTED: usize = 100_000;
+/// For everything else.
+const SPARE: usize = 200;
