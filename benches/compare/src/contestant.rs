@@ -153,7 +153,6 @@ fn build_server(server: &str) -> Result<(), String> {
         .args([
             "build",
             "--release",
-            "--locked",
             "--quiet",
             "--manifest-path",
         ])
