@@ -25,14 +25,19 @@ use crate::sim;
 #[derive(Clone)]
 pub struct Descriptor(Rc<Inner>);
 
-/// A handle that does not keep its descriptor open.
-#[cfg(target_os = "linux")]
-pub(crate) struct WeakDescriptor(std::rc::Weak<Inner>);
+/// A handle that does not keep its descriptor open: what a future may hold that may be forgotten.
+#[derive(Clone)]
+pub struct WeakDescriptor(std::rc::Weak<Inner>);
 
-#[cfg(target_os = "linux")]
+impl fmt::Debug for WeakDescriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakDescriptor")
+    }
+}
+
 impl WeakDescriptor {
     /// The descriptor, if it is still open.
-    pub(crate) fn upgrade(&self) -> Option<Descriptor> {
+    pub fn upgrade(&self) -> Option<Descriptor> {
         self.0.upgrade().map(Descriptor)
     }
 }
@@ -180,8 +185,7 @@ impl Descriptor {
     }
 
     /// A handle that does not keep the descriptor open.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn downgrade(&self) -> WeakDescriptor {
+    pub fn downgrade(&self) -> WeakDescriptor {
         WeakDescriptor(Rc::downgrade(&self.0))
     }
 

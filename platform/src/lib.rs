@@ -22,7 +22,7 @@ pub use clock::{SystemClock, Time};
 pub use driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Family, Key, Token, Unparker, Wait,
 };
-pub use fd::{Descriptor, Direction};
+pub use fd::{Descriptor, Direction, WeakDescriptor};
 pub use op::{
     Accept, AcceptFailure, Connect, Finished, Interest, Operation, Ready, Receive, Send,
     accept_failure, cancelled, is_cancelled,

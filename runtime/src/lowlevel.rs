@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
     Accept, AcceptFailure, Backend, Connect, Descriptor, Direction, DriverStatistics, Family,
-    Finished, Interest, Key, Operation, Ready, Receive, Send, accept_failure, is_cancelled,
-    is_family_unavailable,
+    Finished, Interest, Key, Operation, Ready, Receive, Send, WeakDescriptor, accept_failure,
+    is_cancelled, is_family_unavailable,
 };
 
 pub use crate::checkpoint::{

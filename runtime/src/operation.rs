@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::{
-    Descriptor, Direction, Finished, Key, Operation, Token, cancelled, is_cancelled,
+    Descriptor, Direction, Finished, Key, Operation, Token, WeakDescriptor, cancelled, is_cancelled,
 };
 
 use crate::checkpoint::enter_operation;
@@ -183,9 +183,9 @@ impl fmt::Debug for Submit<'_> {
 /// # Errors
 ///
 /// `Cancelled` only.
-pub fn orphans_gone(descriptor: &Descriptor, direction: Direction) -> OrphansGone<'_> {
+pub fn orphans_gone(descriptor: &Descriptor, direction: Direction) -> OrphansGone {
     OrphansGone {
-        descriptor,
+        descriptor: descriptor.downgrade(),
         direction,
         parked: None,
     }
@@ -193,18 +193,19 @@ pub fn orphans_gone(descriptor: &Descriptor, direction: Direction) -> OrphansGon
 
 /// The future of [`orphans_gone`].
 #[must_use = "futures do nothing unless polled"]
-pub struct OrphansGone<'a> {
-    descriptor: &'a Descriptor,
+pub struct OrphansGone {
+    descriptor: WeakDescriptor,
     direction: Direction,
     parked: Option<Parked>,
 }
 
-impl Future for OrphansGone<'_> {
+impl Future for OrphansGone {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            if self.descriptor.orphans(self.direction) == 0 {
+            let descriptor = self.descriptor.upgrade();
+            if descriptor.is_none_or(|descriptor| descriptor.orphans(self.direction) == 0) {
                 return Poll::Ready(Ok(()));
             }
             match self.parked.take() {
@@ -232,7 +233,7 @@ impl Future for OrphansGone<'_> {
     }
 }
 
-impl Drop for OrphansGone<'_> {
+impl Drop for OrphansGone {
     fn drop(&mut self) {
         if let Some(parked) = self.parked.take() {
             parked.with(|run| run.unwatch_orphans(parked.wait()));
@@ -240,7 +241,7 @@ impl Drop for OrphansGone<'_> {
     }
 }
 
-impl fmt::Debug for OrphansGone<'_> {
+impl fmt::Debug for OrphansGone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OrphansGone")
     }

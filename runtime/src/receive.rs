@@ -19,7 +19,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::buf::Lease;
-use trio_platform::{Descriptor, Direction, Driver, Finished, Receive, Token, cancelled};
+use trio_platform::{
+    Descriptor, Direction, Driver, Finished, Receive, Token, WeakDescriptor, cancelled,
+};
 
 use crate::checkpoint::enter_operation;
 use crate::context;
@@ -41,7 +43,7 @@ use crate::wait::Parked;
 ///
 /// `Cancelled` outside; inside what the system said, or an error for which
 /// [`is_cancelled`](trio_platform::is_cancelled) says yes if `gate` was closed.
-pub fn receive<'a>(from: &'a Descriptor, gate: &'a Gate) -> ReceiveBlock<'a> {
+pub fn receive<'a>(from: &Descriptor, gate: &'a Gate) -> ReceiveBlock<'a> {
     ReceiveBlock(Receiving::new(from, gate))
 }
 
@@ -56,7 +58,7 @@ pub fn receive<'a>(from: &'a Descriptor, gate: &'a Gate) -> ReceiveBlock<'a> {
 ///
 /// As for [`receive`].
 pub fn receive_into<'a>(
-    from: &'a Descriptor,
+    from: &Descriptor,
     gate: &'a Gate,
     buffer: &'a mut [u8],
 ) -> ReceiveInto<'a> {
@@ -104,7 +106,10 @@ impl Future for ReceiveInto<'_> {
                 buffer[..count].copy_from_slice(&lease[..count]);
                 if count < lease.len() {
                     lease.advance(count);
-                    receiving.from.unreceive(lease);
+                    // Nobody receives the rest of a stream that has been closed meanwhile.
+                    if let Some(from) = receiving.from.upgrade() {
+                        from.unreceive(lease);
+                    }
                 }
                 count
             }
@@ -120,7 +125,8 @@ enum Received<T> {
 }
 
 struct Receiving<'a> {
-    from: &'a Descriptor,
+    /// Weakly: a future that is forgotten must not keep the descriptor open.
+    from: WeakDescriptor,
     gate: &'a Gate,
     state: State<'a>,
 }
@@ -133,12 +139,13 @@ enum State<'a> {
     /// Waits for an operation.
     Running(Submit<'a>),
     /// Waits for operations that others have left behind.
-    Settling(OrphansGone<'a>),
+    Settling(OrphansGone),
     Ended,
 }
 
 impl<'a> Receiving<'a> {
-    fn new(from: &'a Descriptor, gate: &'a Gate) -> Self {
+    fn new(from: &Descriptor, gate: &'a Gate) -> Self {
+        let from = from.downgrade();
         let state = State::New;
         Self { from, gate, state }
     }
@@ -178,11 +185,11 @@ impl<'a> Receiving<'a> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> io::Result<T>,
     ) -> Poll<Result<io::Result<Received<T>>>> {
-        let from = self.from;
         self.state = State::Ended;
-        if self.gate.is_closed() {
+        let open = self.from.upgrade().filter(|_| !self.gate.is_closed());
+        let Some(from) = &open else {
             return Poll::Ready(Ok(Err(cancelled())));
-        }
+        };
         if let Some(stashed) = from.stashed_receive() {
             return Poll::Ready(Ok(stashed.map(Received::Waited)));
         }
@@ -231,7 +238,7 @@ impl<'a> Receiving<'a> {
     /// Takes the watch back; after this no token of it comes.
     fn end_watch(&mut self) {
         if let State::Watching(parked) = std::mem::replace(&mut self.state, State::New) {
-            parked.with(|run| run.driver().unwatch(self.from));
+            parked.end_watch();
             self.gate.set_waiting(None);
         }
     }

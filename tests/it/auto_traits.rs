@@ -69,7 +69,11 @@ table! {
     trio::Sleep: '-' '-' 'U';
     trio::SleepForever: '-' '-' 'U';
     trio::lowlevel::Submit<'static>: '-' '-' 'U';
-    trio::lowlevel::OrphansGone<'static>: '-' '-' 'U';
+    trio::lowlevel::OrphansGone: '-' '-' 'U';
+    trio::lowlevel::ReceiveBlock<'static>: '-' '-' 'U';
+    trio::lowlevel::ReceiveInto<'static>: '-' '-' 'U';
+    trio::lowlevel::Gate: 'S' '-' 'U';
+    trio::lowlevel::WeakDescriptor: '-' '-' 'U';
     trio::testing::WaitAllTasksBlocked: '-' '-' 'U';
     // A checkpoint is a flag, and looks at whatever run it is polled in.
     trio::Checkpoint: 'S' 'Y' 'U';

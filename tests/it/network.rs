@@ -123,18 +123,28 @@ pub(crate) async fn dropped_after<T>(turns: usize, future: impl Future<Output = 
 }
 
 /// Sends until the connection takes no more, and returns how many bytes it took.
+///
+/// A busy kernel acknowledges late, and then there is room again: the connection is full when it has
+/// been so for several looks in a row.
 pub(crate) async fn clog(stream: &TcpStream) -> Result<usize> {
+    const LOOKS: u32 = 5;
     let taken = Cell::new(0);
     let sent = &taken;
-    cancelled_when_blocked(async move {
-        loop {
-            stream.send_all(&[0; 1024]).await?;
-            sent.set(sent.get() + 1024);
-        }
-        #[allow(unreachable_code)]
-        Ok(())
-    })
-    .await?;
+    let mut full = 0;
+    while full < LOOKS {
+        let before = taken.get();
+        cancelled_when_blocked(async move {
+            loop {
+                stream.send_all(&[0; 1024]).await?;
+                sent.set(sent.get() + 1024);
+            }
+            #[allow(unreachable_code)]
+            Ok(())
+        })
+        .await?;
+        full = if taken.get() == before { full + 1 } else { 0 };
+        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
+    }
     Ok(taken.get())
 }
 

@@ -87,8 +87,9 @@ impl TcpStream {
     /// `BrokenResource` if the other side has broken it.
     pub async fn receive(&self) -> Result<Option<Lease>> {
         let _claim = self.receiving.claim()?;
-        let descriptor = self.socket.open()?;
-        let received = lowlevel::receive(&descriptor, &self.receiving.gate).await?;
+        // The borrow ends before the wait: the stream may be closed meanwhile.
+        let receive = lowlevel::receive(&*self.socket.get()?, &self.receiving.gate);
+        let received = receive.await?;
         let lease = received.map_err(|error| self.socket.error(error))?;
         Ok(Some(lease).filter(|lease| !lease.is_empty()))
     }
@@ -109,8 +110,9 @@ impl TcpStream {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
         }
         let _claim = self.receiving.claim()?;
-        let descriptor = self.socket.open()?;
-        let received = lowlevel::receive_into(&descriptor, &self.receiving.gate, buffer).await?;
+        let gate = &self.receiving.gate;
+        let receive = lowlevel::receive_into(&*self.socket.get()?, gate, buffer);
+        let received = receive.await?;
         received.map_err(|error| self.socket.error(error))
     }
 
@@ -141,6 +143,8 @@ impl TcpStream {
             match socket::try_send(&descriptor, rest) {
                 Ok(count) => {
                     sent += count;
+                    // A future that is forgotten must not keep the descriptor open.
+                    drop(descriptor);
                     if sent < data.bytes().len() {
                         lowlevel::enter_operation().await?;
                     }

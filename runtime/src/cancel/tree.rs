@@ -499,6 +499,10 @@ impl Tree {
         self.waits[wait as usize].watched = Some(stream);
     }
 
+    pub(crate) fn take_watched(&mut self, wait: u32) -> Option<Descriptor> {
+        self.waits[wait as usize].watched.take()
+    }
+
     /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
     /// polls such a wait again, elsewhere, begins anew.
     pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
