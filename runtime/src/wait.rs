@@ -59,36 +59,40 @@ impl Parked {
 
     /// Ready when the wait is over: with the cancellation if that is what ended it.
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
-        self.refresh(context);
-        let state = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
+        let state = self.with(|run| self.poll_woken_in(run, context));
         state.unwrap_or(Poll::Pending)
+    }
+
+    /// The same for one who knows the run; pending for ever in another than that of the wait.
+    pub(crate) fn poll_woken_in(
+        &self,
+        run: &Run,
+        context: &Context<'_>,
+    ) -> Poll<Option<Cancelled>> {
+        if run.id != self.run {
+            return Poll::Pending;
+        }
+        self.refresh_in(run, context);
+        run.tree.borrow_mut().outcome(self.wait)
     }
 
     /// Follows the future to wherever it is polled now.
     pub(crate) fn refresh(&self, context: &Context<'_>) {
-        self.with(|run| {
-            let waker = foreign(run, context);
-            let scope = run.scope();
-            if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
-                return;
-            }
-            let task = run.node_or_main();
-            let mut effects = Effects::default();
-            run.tree
-                .borrow_mut()
-                .repoll(self.wait, &task, waker, scope, &mut effects);
-            run.apply(effects);
-        });
+        self.with(|run| self.refresh_in(run, context));
     }
 
-    /// Has the driver forget the stream that it watches for this wait, if it does.
-    pub(crate) fn end_watch(&self) {
-        self.with(|run| {
-            let stream = run.tree.borrow_mut().take_watched(self.wait);
-            if let Some(stream) = stream {
-                run.driver().unwatch(&stream);
-            }
-        });
+    fn refresh_in(&self, run: &Run, context: &Context<'_>) {
+        let waker = foreign(run, context);
+        let scope = run.scope();
+        if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
+            return;
+        }
+        let task = run.node_or_main();
+        let mut effects = Effects::default();
+        run.tree
+            .borrow_mut()
+            .repoll(self.wait, &task, waker, scope, &mut effects);
+        run.apply(effects);
     }
 
     /// The cancellation with which an operation has been asked to end, if it has.

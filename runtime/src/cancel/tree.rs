@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
-use trio_platform::{Descriptor, Key, Time};
+use trio_platform::{Key, Time};
 
 use super::scope::Handle;
 use super::{CancelSource, Cancelled};
@@ -67,8 +67,6 @@ struct Wait {
     next: u32,
     timer: Option<TimerKey>,
     operation: Option<Key>,
-    /// The stream that the driver watches for this wait.
-    watched: Option<Descriptor>,
     state: WaitState,
     /// The nursery that must not end before the operation has.
     counted: Option<NurseryRef>,
@@ -482,7 +480,6 @@ impl Tree {
             next: NONE,
             timer: None,
             operation: None,
-            watched: None,
             state: WaitState::Waiting,
             counted: None,
             what,
@@ -495,23 +492,20 @@ impl Tree {
         self.waits[wait as usize].operation = Some(key);
     }
 
-    pub(crate) fn set_watched(&mut self, wait: u32, stream: Descriptor) {
-        self.waits[wait as usize].watched = Some(stream);
+    pub(crate) fn operation(&self, wait: u32) -> Option<Key> {
+        self.waits[wait as usize].operation
     }
 
-    pub(crate) fn take_watched(&mut self, wait: u32) -> Option<Descriptor> {
-        self.waits[wait as usize].watched.take()
-    }
-
-    /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
-    /// polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
-        let waits = self.waits.iter_mut().map(|(_, entry)| entry);
-        let own = waits.filter(|entry| entry.task == *task && entry.watched.is_some());
-        let left = own.filter(|entry| matches!(entry.state, WaitState::Waiting));
-        left.filter_map(|entry| {
+    /// The waits without an operation that a task has left behind when it ended: nobody is going to
+    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
+    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.iter_mut().filter(|(_, entry)| {
+            let waiting = matches!(entry.state, WaitState::Waiting);
+            waiting && entry.operation.is_none() && entry.task == *task
+        });
+        left.map(|(index, entry)| {
             entry.state = WaitState::Woken;
-            entry.watched.take()
+            id(index)
         })
         .collect()
     }
