@@ -17,7 +17,15 @@ use crate::error::{Error, Result};
 pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
+#[inline]
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
+    if context::with(|run| run.passes()) {
+        return Poll::Ready(Ok(()));
+    }
+    stop_at_operation(context)
+}
+
+fn stop_at_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
     let (cancelled, budget) = context::with(|run| {
         let budget = run.budget.get();
         run.budget.set(budget.saturating_sub(1));
