@@ -18,12 +18,21 @@ use crate::run::Run;
 pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
+#[inline]
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
     context::with(|run| enter_operation_in(run, context))
 }
 
 #[inline]
 pub(crate) fn enter_operation_in(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
+    if run.passes() {
+        return Poll::Ready(Ok(()));
+    }
+    stop_at_operation(run, context)
+}
+
+#[cold]
+fn stop_at_operation(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
     let budget = run.budget.get();
     run.budget.set(budget.saturating_sub(1));
     if let Some(cancelled) = run.cancelled() {

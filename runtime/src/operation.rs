@@ -12,6 +12,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::{
@@ -73,7 +74,7 @@ pub(crate) struct Running {
 impl Running {
     /// Submits `operation`, whose future has passed its checkpoint.
     pub(crate) fn begin(
-        run: &Run,
+        run: &Rc<Run>,
         context: &Context<'_>,
         operation: Operation,
         gate: Option<&Gate>,

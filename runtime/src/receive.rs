@@ -17,6 +17,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::buf::Lease;
@@ -162,7 +163,7 @@ impl<'a> Receiving<'a> {
 
     fn poll_in<T>(
         &mut self,
-        run: &Run,
+        run: &Rc<Run>,
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Received<T>>> {
@@ -175,7 +176,7 @@ impl<'a> Receiving<'a> {
                 ready!(enter_operation_in(run, context))?;
             }
             State::Watching(parked) => {
-                let cancelled = ready!(parked.poll_woken_in(run, context));
+                let cancelled = ready!(parked.poll_woken(context));
                 if cancelled.is_none() {
                     // By its token, or by closing: the watch is over.
                     self.state = State::Ended;
@@ -201,7 +202,7 @@ impl<'a> Receiving<'a> {
     /// Looks and tries, and waits if that gave nothing.
     fn begin<T>(
         &mut self,
-        run: &Run,
+        run: &Rc<Run>,
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Received<T>>> {
