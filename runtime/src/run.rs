@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -723,14 +723,9 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
+    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(
-        &self,
-        node: &NodeRef,
-        scope: u32,
-        poll: impl FnOnce() -> R,
-    ) -> std::thread::Result<R> {
+    pub(crate) fn step<R>(&self, node: &NodeRef, scope: u32, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
             self.instrument_step(node, true);
@@ -739,9 +734,7 @@ impl Run {
             self.position.replace(Here::at(scope)),
             self.budget.replace(BUDGET),
         );
-        let result = self
-            .current
-            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {
