@@ -28,7 +28,7 @@ const BODY: u8 = 4;
 const WANTED: u8 = 8;
 /// The node stands among siblings.
 const LISTED: u8 = 16;
-/// Of a task: its future is in its stage.
+/// Of a task: its future is in its stage, and has something to drop.
 const RUNNING: u8 = 32;
 /// Of a task: its output is in its stage.
 const FINISHED: u8 = 64;
@@ -97,8 +97,8 @@ struct TaskCell<F, T> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
-/// What there is of a task besides its node, as the flags of the node say: its future while
-/// `RUNNING`, its output while `FINISHED`, nothing else.
+/// What there is of a task besides its node: its future until it is `DONE`, to be dropped while
+/// `RUNNING`; its output while `FINISHED`.
 #[repr(C)]
 union Stage<F, T> {
     future: ManuallyDrop<F>,
@@ -280,10 +280,10 @@ impl NodeRef {
         let polled = self.with_context(|context| {
             // Nothing else in here, so that the frame of the catching is inlined.
             current.during(self, || {
-                // SAFETY: the future is at the head of its stage: a task that has not ended is
-                // `RUNNING`. Nobody else is inside the stage: nurseries poll and drop from the one
-                // thread of the run, a nursery never while it polls the same node, and polling is
-                // refused after the end.
+                // SAFETY: the future is at the head of its stage, since the task has not ended.
+                // Nobody else is inside the stage: nurseries poll and drop from the one thread of
+                // the run, a nursery never while it polls the same node, and polling is refused
+                // after the end.
                 unsafe { poll(stage, context) }
             })
         });
@@ -293,10 +293,13 @@ impl NodeRef {
         }
     }
 
-    /// Drops the future of a task that has returned `result`.
+    /// Drops the future of a task that has returned `result`, as the current node.
     #[inline(never)]
     fn end(&self, current: &Current, result: Result<()>) -> std::thread::Result<Poll<Result<()>>> {
-        current.during(self, || self.drop_future())?;
+        self.set_done();
+        if self.has(RUNNING) {
+            current.during(self, || self.drop_future())?;
+        }
         Ok(Poll::Ready(result))
     }
 
@@ -513,7 +516,12 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(&Typed::<F, T>::KEEPING, shared, WANTED | RUNNING, info);
+    let head = Node::new(
+        &Typed::<F, T>::KEEPING,
+        shared,
+        WANTED | Typed::<F, T>::RUNNING,
+        info,
+    );
     Output {
         node: NodeRef(Typed::place(head, future)),
         output: std::marker::PhantomData,
@@ -535,7 +543,12 @@ where
     F: Future<Output = Result<()>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(&Typed::<F, ()>::SILENT, shared, RUNNING, info);
+    let head = Node::new(
+        &Typed::<F, ()>::SILENT,
+        shared,
+        Typed::<F, ()>::RUNNING,
+        info,
+    );
     NodeRef(Typed::place(head, future))
 }
 
@@ -567,6 +580,13 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         drop_future: Self::drop_future,
         take_output: Self::take_output,
         free: Self::free,
+    };
+
+    /// The flag of a task whose future has something to drop.
+    const RUNNING: u8 = if std::mem::needs_drop::<F>() {
+        RUNNING
+    } else {
+        0
     };
 
     /// Of what size the block of a cell is, if it is one of those that are kept.
@@ -611,7 +631,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
 
     /// # Safety
     ///
-    /// `stage` is that of a cell whose node is `RUNNING`, and nobody else is inside it.
+    /// `stage` is that of a cell whose task has not ended, and nobody else is inside it.
     unsafe fn poll_and_keep(stage: *mut (), context: &mut Context<'_>) -> Poll<Result<()>> {
         // SAFETY: the future is at the head of the stage, and nobody else is inside it.
         let future = unsafe { &mut *stage.cast::<F>() };
