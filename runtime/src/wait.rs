@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use trio_platform::{Key, Time};
 
@@ -47,6 +48,11 @@ impl Parked {
     /// Lets the wait end at `deadline`.
     pub(crate) fn until(&self, deadline: Time) {
         self.with(|run| run.tree.borrow_mut().set_wait_timer(self.wait, deadline));
+    }
+
+    /// Lets the wait end so long after this turn.
+    pub(crate) fn after(&self, after: Duration) {
+        self.with(|run| run.tree.borrow_mut().set_wait_timer_after(self.wait, after));
     }
 
     /// Ties the wait to an operation of the driver: cancelling asks that to end.

@@ -368,10 +368,25 @@ impl Tree {
     /// Starts watching the deadline of a scope in which something waits.
     pub(crate) fn arm(&mut self, scope: u32) {
         if self.needs_arming(scope) {
-            let deadline = self.slot(scope).deadline;
-            let timer = self.timers.set(deadline, Target::Scope(scope));
+            let slot = self.slot(scope);
+            let timer = match slot.relative {
+                Some(after) => self.timers.set_after(after, Target::Scope(scope)),
+                None => self.timers.set(slot.deadline, Target::Scope(scope)),
+            };
             self.slot_mut(scope).timer = Some(timer);
         }
+    }
+
+    /// Counts deadlines that were armed without one from `now`.
+    pub(crate) fn settle(&mut self, now: Time) {
+        let scopes = &mut self.scopes;
+        self.timers.settle(now, |target, deadline| {
+            if let Target::Scope(scope) = target {
+                let slot = &mut scopes[scope as usize];
+                slot.deadline = deadline;
+                slot.relative = None;
+            }
+        });
     }
 
     /// The earliest deadline that a task under `scope` feels; past if it is cancelled (H3).
@@ -403,6 +418,7 @@ impl Tree {
 
     /// Lets every deadline that is due take effect.
     pub(crate) fn expire(&mut self, now: Time, effects: &mut Effects) -> bool {
+        self.settle(now);
         let mut any = false;
         while let Some(target) = self.timers.expire(now) {
             any = true;
@@ -472,6 +488,12 @@ impl Tree {
             let timer = self.timers.set(deadline, Target::Wait(wait));
             self.waits[wait].timer = Some(timer);
         }
+    }
+
+    /// The same, so long after the next reading of the clock.
+    pub(crate) fn set_wait_timer_after(&mut self, wait: u32, after: Duration) {
+        let timer = self.timers.set_after(after, Target::Wait(wait));
+        self.waits[wait].timer = Some(timer);
     }
 
     pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
