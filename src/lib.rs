@@ -53,6 +53,11 @@ pub mod net {
     pub use trio_net::*;
 }
 
+/// Events, locks, semaphores, limiters, conditions: how tasks wait for each other.
+pub mod sync {
+    pub use trio_runtime::sync::*;
+}
+
 /// What the library itself is built on.
 pub mod lowlevel {
     pub use trio_runtime::lowlevel::*;

@@ -21,6 +21,7 @@ mod nursery;
 mod operation;
 mod receive;
 mod run;
+pub mod sync;
 mod task;
 pub mod testing;
 mod time;

@@ -11,6 +11,7 @@ mod echo;
 mod error_groups;
 mod faults;
 mod limits;
+mod lock;
 mod network;
 mod nursery;
 mod panic;

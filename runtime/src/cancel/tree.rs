@@ -70,6 +70,8 @@ struct Wait {
     /// The stream that the driver watches for this wait.
     watched: Option<Descriptor>,
     state: WaitState,
+    /// Whether cancellations pass it by.
+    shielded: bool,
     /// The nursery that must not end before the operation has.
     counted: Option<NurseryRef>,
     /// What the task waits in, for the task tree.
@@ -353,7 +355,7 @@ impl Tree {
             return;
         };
         let entry = &mut self.waits[wait as usize];
-        if !matches!(entry.state, WaitState::Waiting) {
+        if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
             return;
         }
         match entry.operation {
@@ -484,6 +486,7 @@ impl Tree {
             operation: None,
             watched: None,
             state: WaitState::Waiting,
+            shielded: false,
             counted: None,
             what,
         }));
@@ -594,6 +597,30 @@ impl Tree {
             self.end_timer(wait);
             self.wake(wait, effects);
         }
+    }
+
+    /// Whether a wait that is no operation's has not been ended, and its future may still be polled.
+    pub(crate) fn is_waiting(&self, wait: u32) -> bool {
+        let entry = &self.waits[wait as usize];
+        let forgotten = entry.waker.is_none() && entry.task.is_done();
+        matches!(entry.state, WaitState::Waiting) && !forgotten
+    }
+
+    /// Ends a wait with success, if it [is waiting](Self::is_waiting).
+    #[inline]
+    pub(crate) fn claim_wait(&mut self, wait: u32, effects: &mut Effects) -> bool {
+        let claimed = self.is_waiting(wait);
+        if claimed {
+            self.waits[wait as usize].state = WaitState::Woken;
+            self.end_timer(wait);
+            self.wake(wait, effects);
+        }
+        claimed
+    }
+
+    /// Keeps cancellations from a wait.
+    pub(crate) fn shield_wait(&mut self, wait: u32) {
+        self.waits[wait as usize].shielded = true;
     }
 
     /// Nobody waits any more: from now on the operation counts against `nursery`.
