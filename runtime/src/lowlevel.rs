@@ -21,6 +21,8 @@ pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{Gate, OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
+pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
+pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 
 /// Which backend runs, and why it is not `io_uring` if nobody asked for another.
 #[derive(Clone, Debug, PartialEq, Eq)]

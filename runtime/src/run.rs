@@ -530,7 +530,11 @@ impl Run {
     /// Does what a change of the tree has left to do.
     #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
-        let Effects { cancels, wakers } = effects;
+        let Effects {
+            cancels,
+            wakers,
+            aborts,
+        } = effects;
         if !cancels.is_empty() {
             let mut driver = self.driver();
             for key in cancels {
@@ -539,6 +543,9 @@ impl Run {
         }
         if !wakers.is_empty() {
             self.deferred.borrow_mut().extend(wakers);
+        }
+        for (aborter, cancelled) in aborts {
+            aborter.abort(cancelled);
         }
     }
 

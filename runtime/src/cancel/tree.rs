@@ -21,6 +21,7 @@ use trio_platform::{Descriptor, Key, Time};
 
 use super::scope::Handle;
 use super::{CancelSource, Cancelled};
+use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
 
@@ -72,6 +73,8 @@ struct Wait {
     state: WaitState,
     /// Whether cancellations pass it by.
     shielded: bool,
+    /// Who is asked to end it, and then does, or not. The future holds another handle.
+    aborter: Option<Rc<dyn Aborter>>,
     /// The nursery that must not end before the operation has.
     counted: Option<NurseryRef>,
     /// What the task waits in, for the task tree.
@@ -98,6 +101,8 @@ pub(crate) struct Effects {
     pub(crate) cancels: Vec<Key>,
     /// Wakers of others to call.
     pub(crate) wakers: Vec<Waker>,
+    /// Those who decide how a wait ends, to be asked.
+    pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
 }
 
 /// What a new scope starts with.
@@ -358,12 +363,16 @@ impl Tree {
         if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
             return;
         }
-        match entry.operation {
-            Some(key) => {
+        match (entry.operation, &entry.aborter) {
+            (Some(key), _) => {
                 entry.state = WaitState::Asked(record);
                 effects.cancels.push(key);
             }
-            None => {
+            (None, Some(aborter)) => {
+                effects.aborts.push((aborter.clone(), record.clone()));
+                entry.state = WaitState::Asked(record);
+            }
+            (None, None) => {
                 entry.state = WaitState::Aborted(record);
                 self.end_timer(wait);
                 self.wake(wait, effects);
@@ -487,6 +496,7 @@ impl Tree {
             watched: None,
             state: WaitState::Waiting,
             shielded: false,
+            aborter: None,
             counted: None,
             what,
         }));
@@ -616,6 +626,24 @@ impl Tree {
             self.wake(wait, effects);
         }
         claimed
+    }
+
+    /// Has a cancel ask `aborter` to end the wait.
+    pub(crate) fn set_aborter(&mut self, wait: u32, aborter: Rc<dyn Aborter>) {
+        self.waits[wait as usize].aborter = Some(aborter);
+    }
+
+    /// Ends a wait whose end somebody else decides, if its future may still be polled.
+    pub(crate) fn report_wait(&mut self, wait: u32, effects: &mut Effects) -> bool {
+        let entry = &self.waits[wait as usize];
+        let asked = entry.aborter.is_some() && matches!(entry.state, WaitState::Asked(_));
+        let forgotten = entry.waker.is_none() && entry.task.is_done();
+        if asked && !forgotten {
+            self.waits[wait as usize].state = WaitState::Woken;
+            self.wake(wait, effects);
+            return true;
+        }
+        self.claim_wait(wait, effects)
     }
 
     /// Keeps cancellations from a wait.
