@@ -3,20 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use futures::FutureExt;
 use trio::sync::{Event, Lock, StrictFifoLock};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{CancelScope, Result, checkpoint, open_nursery, sleep_forever};
 
-use crate::support::{failure, oops, secs};
-
-/// Polls `future` once, which must not be ready: from then on it waits.
-async fn begin<F: Future + Unpin>(future: &mut F) {
-    let ready = futures::future::poll_fn(|context| Poll::Ready(future.poll_unpin(context))).await;
-    assert!(ready.is_pending());
-}
+use crate::support::{begin, failure, oops, secs};
 
 #[trio::test]
 async fn f1_whoever_has_waited_longest_has_the_lock_before_the_release_returns() -> Result<()> {
