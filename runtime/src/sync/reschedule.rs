@@ -121,10 +121,6 @@ impl<T> Reschedule<T> {
     ///
     /// `outcome`, if nobody waits for it any more: the task has been cancelled, or the future
     /// dropped.
-    #[expect(
-        clippy::result_large_err,
-        reason = "what comes back is what was passed in"
-    )]
     pub fn reschedule(self, outcome: Result<T>) -> Result<(), Result<T>> {
         self.shared.report(outcome)
     }
@@ -168,10 +164,6 @@ struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    #[expect(
-        clippy::result_large_err,
-        reason = "what comes back is what was passed in"
-    )]
     fn report(&self, outcome: Result<T>) -> Result<(), Result<T>> {
         // Ended in any case: the tree knows whether the task can still be woken.
         if self.state.get() == State::Ended || !self.wait.report() {
