@@ -168,9 +168,8 @@ async fn k9_a_future_that_was_forgotten_is_passed_over_once_its_task_has_ended()
     open_nursery(async |nursery| {
         nursery.start_soon(async {
             let lock = lock.clone();
-            let forgotten = Box::pin(async move { lock.acquire().await.map(drop) });
-            let mut forgotten = std::mem::ManuallyDrop::new(forgotten);
-            begin(&mut *forgotten).await;
+            let mut forgotten = Box::pin(async move { lock.acquire().await.map(drop) });
+            begin(&mut forgotten).await;
             std::mem::forget(forgotten);
             Ok(())
         });

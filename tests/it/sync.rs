@@ -157,8 +157,7 @@ async fn c1_taking_what_is_free_is_a_checkpoint_too() -> Result<()> {
 
 #[test]
 fn k10_what_does_not_wait_works_outside_of_a_run() {
-    const EVENT: Event = Event::new();
-    let event = EVENT;
+    let event = const { Event::new() };
     event.set();
     assert!(event.is_set());
 
