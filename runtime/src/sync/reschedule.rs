@@ -324,7 +324,7 @@ where
     let parked = Parked::new(context, "wait_task_rescheduled");
     let wait = WaitId::of(&parked);
     let shared = Rc::new(Shared {
-        wait,
+        wait: wait.clone(),
         state: Cell::new(State::Waiting),
         outcome: Cell::new(None),
         panic: Cell::new(None),

@@ -28,16 +28,16 @@
 //!    not.
 //! 4. No code of a user runs while the list is borrowed, but for what `give` does.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use super::reschedule::Aborter;
-use crate::cancel::{Cancelled, Effects};
-use crate::context;
+use crate::cancel::{Cancelled, Tree};
+use crate::run::Run;
 use crate::wait::Parked;
 
 const NONE: u32 = u32::MAX;
@@ -71,72 +71,68 @@ pub(crate) enum Place {
 }
 
 /// A wait as those know it who may end it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct WaitId {
-    run: u64,
+    run: Rc<Run>,
     wait: u32,
 }
 
 impl WaitId {
+    #[inline]
     pub(crate) fn of(parked: &Parked) -> Self {
         Self {
-            run: parked.run(),
+            run: parked.run().clone(),
             wait: parked.wait(),
         }
     }
 
     /// Ends the wait and wakes its future, if nothing has ended it before.
     #[inline]
-    pub(crate) fn claim(self) -> bool {
-        context::try_with(|run| {
-            let Some(run) = run.filter(|run| run.id == self.run) else {
-                return false;
-            };
-            let mut effects = Effects::default();
-            let claimed = run.tree.borrow_mut().claim_wait(self.wait, &mut effects);
-            run.apply(effects);
-            claimed
-        })
+    pub(crate) fn claim(&self) -> bool {
+        let claimed = self.tree().and_then(|mut tree| tree.claim_wait(self.wait));
+        self.wake(claimed)
     }
 
     /// Whether a claim would succeed.
     #[inline]
-    pub(crate) fn is_waiting(self) -> bool {
-        context::try_with(|run| {
-            let run = run.filter(|run| run.id == self.run);
-            run.is_some_and(|run| run.tree.borrow().is_waiting(self.wait))
-        })
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.tree().is_some_and(|tree| tree.is_waiting(self.wait))
     }
 
     /// Ends the wait and wakes its future, if that still waits, asked to end or not.
-    pub(super) fn report(self) -> bool {
-        context::try_with(|run| {
-            let Some(run) = run.filter(|run| run.id == self.run) else {
-                return false;
-            };
-            let mut effects = Effects::default();
-            let reported = run.tree.borrow_mut().report_wait(self.wait, &mut effects);
-            run.apply(effects);
-            reported
-        })
+    pub(super) fn report(&self) -> bool {
+        let reported = self.tree().and_then(|mut tree| tree.report_wait(self.wait));
+        self.wake(reported)
     }
 
     /// Has a cancel ask `aborter` instead of ending the wait.
-    pub(super) fn abort_with(self, aborter: Rc<dyn Aborter>) {
-        context::try_with(|run| {
-            if let Some(run) = run.filter(|run| run.id == self.run) {
-                run.tree.borrow_mut().set_aborter(self.wait, aborter);
-            }
-        });
+    pub(super) fn abort_with(&self, aborter: Rc<dyn Aborter>) {
+        if let Some(mut tree) = self.tree() {
+            tree.set_aborter(self.wait, aborter);
+        }
     }
 
     /// Keeps cancellations from a wait that has not been ended yet.
-    pub(crate) fn shield(self) {
-        context::try_with(|run| {
-            if let Some(run) = run.filter(|run| run.id == self.run) {
-                run.tree.borrow_mut().shield_wait(self.wait);
-            }
-        });
+    pub(crate) fn shield(&self) {
+        if let Some(mut tree) = self.tree() {
+            tree.shield_wait(self.wait);
+        }
+    }
+
+    /// The tree in which the wait is, unless its run has ended.
+    #[inline]
+    fn tree(&self) -> Option<RefMut<'_, Tree>> {
+        (!self.run.has_ended()).then(|| self.run.tree.borrow_mut())
+    }
+
+    /// The waker of others is called between turns, when nothing is borrowed.
+    #[inline]
+    fn wake(&self, ended: Option<Option<Waker>>) -> bool {
+        let succeeded = ended.is_some();
+        if let Some(waker) = ended.flatten() {
+            self.run.defer_wake(waker);
+        }
+        succeeded
     }
 }
 
@@ -246,7 +242,7 @@ impl<T> WaitList<T> {
         let key = self.first_waiting(&mut entries)?;
         self.unlink(&mut entries, key, Place::Moved);
         let entry = &mut entries[key as usize];
-        Some(keep(entry.wait, &mut entry.value))
+        Some(keep(entry.wait.clone(), &mut entry.value))
     }
 
     /// The first who could be claimed; passes over those before.
@@ -309,9 +305,16 @@ impl<T> WaitList<T> {
         (place, entries.remove(key as usize).value)
     }
 
+    /// Removes an entry that has been claimed or moved; gives where it stands, if not.
     #[inline]
-    pub(crate) fn place(&self, key: u32) -> Place {
-        self.entries.borrow()[key as usize].place
+    pub(crate) fn take(&self, key: u32) -> Result<(Place, T), Place> {
+        let mut entries = self.entries.borrow_mut();
+        match entries[key as usize].place {
+            place @ (Place::Claimed | Place::Moved) => {
+                Ok((place, entries.remove(key as usize).value))
+            }
+            place @ (Place::Linked | Place::Passed) => Err(place),
+        }
     }
 }
 
@@ -379,18 +382,18 @@ impl Waiter {
         context: &Context<'_>,
     ) -> Poll<Outcome<T>> {
         let waiter = slot.as_ref().expect("a wait is polled until it is over");
-        let place = list.place(waiter.key);
         // What was given is given: nothing looks for a cancel after that (R3).
-        if place == Place::Claimed {
-            let (_, value) = waiter.remove(list);
-            *slot = None;
-            return Poll::Ready(Outcome::Claimed(value));
-        }
-        if place == Place::Moved {
-            let (_, value) = waiter.remove(list);
-            let waiter = slot.take().expect("it was just looked at");
-            return Poll::Ready(Outcome::Moved(waiter, value));
-        }
+        let place = match list.take(waiter.key) {
+            Ok((Place::Claimed, value)) => {
+                *slot = None;
+                return Poll::Ready(Outcome::Claimed(value));
+            }
+            Ok((_, value)) => {
+                let waiter = slot.take().expect("it was just looked at");
+                return Poll::Ready(Outcome::Moved(waiter, value));
+            }
+            Err(place) => place,
+        };
         let ended_run = waiter.parked.with(|_| ()).is_none();
         let outcome = match waiter.parked.poll_woken(context) {
             Poll::Pending if place == Place::Linked && !ended_run => return Poll::Pending,
