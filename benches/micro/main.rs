@@ -11,6 +11,7 @@ mod cancel;
 mod nesting;
 mod scope;
 mod spawn;
+mod sync;
 mod timers;
 mod waiting;
 mod yielding;
@@ -24,6 +25,7 @@ fn main() {
         scope::rows(),
         cancel::rows(),
         timers::rows(),
+        sync::rows(),
         waiting::rows(),
     ]
     .into_iter()

@@ -21,6 +21,7 @@ pub mod lowlevel;
 mod nursery;
 mod operation;
 mod run;
+pub mod sync;
 mod taking;
 mod task;
 pub mod testing;
@@ -35,8 +36,8 @@ pub use cancel::{
 };
 pub use checkpoint::{Checkpoint, checkpoint};
 pub use error::{
-    BrokenResource, BusyResource, ClosedResource, Error, Leaves, NestedTooDeeply, Result,
-    RunFinished, TooSlow, Usage,
+    BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
+    Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
 pub use instrument::{Instrument, Task};
 pub use lowlevel::{BackendInfo, backend};

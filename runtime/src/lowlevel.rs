@@ -22,6 +22,8 @@ pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
+pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
+pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 pub use crate::taking::{
     AcceptConnection, ReceiveBlock, ReceiveInto, accept, receive, receive_into,
 };

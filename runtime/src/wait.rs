@@ -65,6 +65,11 @@ impl Parked {
         self.wait
     }
 
+    /// The run in which the wait is registered.
+    pub(crate) fn run(&self) -> &Rc<Run> {
+        &self.run
+    }
+
     /// Lets the wait end at `deadline`.
     pub(crate) fn until(&self, deadline: Time) {
         self.with(|run| run.tree.borrow_mut().set_wait_timer(self.wait, deadline));
