@@ -18,13 +18,18 @@ pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
+    pass(context).map_err(Error::cancelled)
+}
+
+/// The same, with nothing around the cancellation.
+pub(crate) fn pass(context: &mut Context<'_>) -> Poll<Result<(), Cancelled>> {
     let (cancelled, budget) = context::with(|run| {
         let budget = run.budget.get();
         run.budget.set(budget.saturating_sub(1));
         (run.cancelled(), budget)
     });
     match (cancelled, budget) {
-        (Some(cancelled), _) => Poll::Ready(Err(Error::cancelled(cancelled))),
+        (Some(cancelled), _) => Poll::Ready(Err(cancelled)),
         (None, 0) => {
             context.waker().wake_by_ref();
             Poll::Pending
