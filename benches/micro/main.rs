@@ -8,6 +8,7 @@
 mod support;
 
 mod cancel;
+mod channel;
 mod nesting;
 mod scope;
 mod spawn;
@@ -22,6 +23,7 @@ fn main() {
         nesting::rows(),
         scope::rows(),
         cancel::rows(),
+        channel::rows(),
         timers::rows(),
     ]
     .into_iter()
