@@ -13,6 +13,7 @@ mod nesting;
 mod scope;
 mod spawn;
 mod timers;
+mod waiting;
 mod yielding;
 
 fn main() {
@@ -25,6 +26,7 @@ fn main() {
         cancel::rows(),
         channel::rows(),
         timers::rows(),
+        waiting::rows(),
     ]
     .into_iter()
     .flatten()

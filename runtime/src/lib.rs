@@ -15,6 +15,7 @@ pub mod channel;
 mod checkpoint;
 mod context;
 mod error;
+mod handle;
 mod instrument;
 mod introspect;
 pub mod lowlevel;

@@ -18,6 +18,7 @@ mod error_groups;
 mod faults;
 mod limits;
 mod lock;
+mod model;
 mod network;
 mod nursery;
 mod panic;

@@ -234,6 +234,25 @@ impl<'a, T: ?Sized> LockGuard<'a, T> {
             value: Some(lock.value.borrow_mut()),
         }
     }
+
+    /// The lock, which the guard must have.
+    pub(super) fn held(&self) -> &'a RawLock {
+        if self.value.is_none() {
+            put_aside();
+        }
+        &self.lock.raw
+    }
+
+    /// Releases the lock for the time being.
+    pub(super) fn put_aside(&mut self) {
+        self.value = None;
+        self.lock.raw.release();
+    }
+
+    /// The lock has been acquired again.
+    pub(super) fn take_back(&mut self) {
+        self.value = Some(self.lock.value.borrow_mut());
+    }
 }
 
 impl<T: ?Sized> Deref for LockGuard<'_, T> {
@@ -334,6 +353,31 @@ impl RawLock {
         Poll::Pending
     }
 
+    /// Acquires the lock, whatever is cancelled. The waiter may have come from another list.
+    pub(super) fn poll_acquire_shielded(
+        &self,
+        waiter: &mut Option<Waiter>,
+        context: &mut Context<'_>,
+        place: Place,
+    ) -> Poll<()> {
+        loop {
+            if waiter.is_some() {
+                match ready!(Waiter::poll(waiter, &self.queue, context)) {
+                    Outcome::Claimed(_) => return Poll::Ready(()),
+                    Outcome::Lapsed(_) => {}
+                    Outcome::Cancelled(..) => unreachable!("the wait is shielded"),
+                    Outcome::Moved(..) => unreachable!("nobody moves who waits for a lock"),
+                }
+            }
+            if self.try_acquire(place) {
+                return Poll::Ready(());
+            }
+            let joined = Waiter::join(&self.queue, context, "Lock::acquire", place);
+            joined.shield();
+            *waiter = Some(joined);
+        }
+    }
+
     /// Hands the lock to whoever has waited longest, or frees it.
     #[inline]
     pub(super) fn release(&self) {
@@ -342,7 +386,7 @@ impl RawLock {
     }
 
     /// The future that waited has been dropped.
-    fn give_up(&self, waiter: Waiter) {
+    pub(super) fn give_up(&self, waiter: Waiter) {
         if let Leaving::Claimed(_) = waiter.leave(&self.queue) {
             self.release();
         }

@@ -4,6 +4,15 @@
 //! |-------------------------------------------------|----------------------|
 //! | something that happens once                     | [`Event`]            |
 //! | a value that one task at a time may work on     | [`Lock`]             |
+//! | a value that many read and few change           | [`RwLock`]           |
+//! | a change of what a lock guards                  | [`Condition`]        |
+//! | so many at a time, each with its token          | [`CapacityLimiter`]  |
+//! | a number that is counted up and down            | [`Semaphore`]        |
+//! | so many that go on together                     | [`Barrier`]          |
+//!
+//! To hand values on there are channels, and for primitives of your own
+//! [`ParkingLot`](crate::lowlevel::ParkingLot) and
+//! [`wait_task_rescheduled`](crate::lowlevel::wait_task_rescheduled).
 //!
 //! All of them keep the same promises:
 //!
@@ -40,9 +49,23 @@
 //! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 //! ```
 
+mod barrier;
+mod capacity;
+mod condition;
 mod event;
 mod lock;
+pub(crate) mod parking_lot;
+pub(crate) mod reschedule;
+mod rw_lock;
+mod semaphore;
 pub(crate) mod wait_list;
 
+pub use barrier::{Barrier, BarrierPassed, BarrierStatistics, BarrierWait};
+pub use capacity::{
+    Borrower, CapacityAcquire, CapacityLimiter, CapacityLimiterStatistics, CapacityToken,
+};
+pub use condition::{Condition, ConditionStatistics, ConditionWait};
 pub use event::{Event, EventStatistics, EventWait};
 pub use lock::{Acquire, Lock, LockGuard, LockStatistics, StrictFifoLock};
+pub use rw_lock::{Read, RwLock, RwLockReadGuard, RwLockStatistics, RwLockWriteGuard, Write};
+pub use semaphore::{Semaphore, SemaphoreAcquire, SemaphorePermit, SemaphoreStatistics};

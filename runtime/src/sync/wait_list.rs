@@ -30,10 +30,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use slab::Slab;
 
+use super::reschedule::Aborter;
 use crate::cancel::{Cancelled, Effects};
 use crate::context;
 use crate::wait::Parked;
@@ -104,6 +106,28 @@ impl WaitId {
             let run = run.filter(|run| run.id == self.run);
             run.is_some_and(|run| run.tree.borrow().is_waiting(self.wait))
         })
+    }
+
+    /// Ends the wait and wakes its future, if that still waits, asked to end or not.
+    pub(super) fn report(self) -> bool {
+        context::try_with(|run| {
+            let Some(run) = run.filter(|run| run.id == self.run) else {
+                return false;
+            };
+            let mut effects = Effects::default();
+            let reported = run.tree.borrow_mut().report_wait(self.wait, &mut effects);
+            run.apply(effects);
+            reported
+        })
+    }
+
+    /// Has a cancel ask `aborter` instead of ending the wait.
+    pub(super) fn abort_with(self, aborter: Rc<dyn Aborter>) {
+        context::try_with(|run| {
+            if let Some(run) = run.filter(|run| run.id == self.run) {
+                run.tree.borrow_mut().set_aborter(self.wait, aborter);
+            }
+        });
     }
 
     /// Keeps cancellations from a wait that has not been ended yet.
