@@ -11,6 +11,7 @@ use trio::channel::{
     MemoryReceiveChannel, MemorySendChannel, ReceiveError, SendError, TryReceiveError,
     TrySendError, UNBOUNDED,
 };
+use trio::io::{ReceiveChannel, SendChannel};
 use trio::lowlevel::cancel_shielded_checkpoint;
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
@@ -783,4 +784,41 @@ fn m9_values_that_stay_behind_are_dropped_with_the_run() {
     });
     run.unwrap();
     assert_eq!(Rc::strong_count(&value), 1);
+}
+
+/// What holds of every channel, by the traits alone.
+async fn by_traits(
+    mut send: impl SendChannel<u32>,
+    mut receive: impl ReceiveChannel<u32>,
+) -> Result<()> {
+    for n in 0..3 {
+        send.send(n).await?;
+    }
+    assert_eq!(receive.receive().await?, 0);
+    let cancelled = move_on_after(secs(0), receive.receive()).await?;
+    assert_eq!(cancelled, None);
+    let cancelled = move_on_after(secs(0), send.send(9)).await?;
+    assert_eq!(cancelled, None);
+    send.aclose().await?;
+    assert_eq!(refusal(send.send(3).await), CLOSED);
+    assert_eq!(receive.next().await?, Some(1));
+    assert_eq!(receive.next().await?, Some(2));
+    assert_eq!(receive.next().await?, None);
+    assert!(receive.receive().await.unwrap_err().is::<EndOfChannel>());
+    receive.aclose().await?;
+    receive.aclose().await?;
+    assert_eq!(refusal(receive.next().await), CLOSED);
+    Ok(())
+}
+
+#[trio::test]
+async fn m10_every_channel_is_one_by_its_traits() -> Result<()> {
+    let (send, receive) = open_memory_channel(4);
+    by_traits(send, receive).await?;
+    let (send, receive) = trio::open_thread_channel(4);
+    by_traits(send, receive).await?;
+    let (send, receive) = trio::open_broadcast_channel(4);
+    by_traits(send, receive).await?;
+    let (send, receive) = trio::open_lagging_broadcast_channel(4);
+    by_traits(send, receive).await
 }

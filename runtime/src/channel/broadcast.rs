@@ -14,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -22,6 +23,7 @@ use super::error::SendError;
 use super::operation::{Operation, future};
 use super::waiters::{Claim, Place, Ticket, Waiters};
 use crate::cancel::Cancelled;
+use crate::checkpoint::enter_operation;
 use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 
 /// Opens a channel in which every receiver gets every value, and none is missed: a send waits until
@@ -538,6 +540,20 @@ impl<T> BroadcastReceiveChannel<T> {
         unwanted.extend(state.fill());
         drop(state);
         drop(unwanted);
+    }
+
+    /// Closes this receiver, as [`close`](Self::close), and passes a checkpoint.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint; it is closed in any case.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    pub async fn aclose(&mut self) -> Result<()> {
+        self.close();
+        poll_fn(enter_operation).await
     }
 
     /// How many values this receiver has not read, without those that it has missed.
