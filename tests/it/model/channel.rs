@@ -5,7 +5,7 @@
 //! waiter that was woken by a close finds is asked of the model when the waiter runs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -195,6 +195,8 @@ struct Plain {
     /// Whether a cancelled call stands in line until its task runs, and may be given something till
     /// then, because those who give do not ask its run.
     remote: bool,
+    /// Those that have been cancelled: if they are given nothing, that is what they say.
+    cancelled: HashSet<u64>,
 }
 
 impl Plain {
@@ -275,8 +277,8 @@ impl Plain {
     fn learn(&mut self, id: u64, look: impl FnOnce(&mut Self) -> Said) -> Said {
         match self.decided.remove(&id) {
             Some(Some(said)) => said,
-            Some(None) => look(self),
-            None => {
+            Some(None) if !self.cancelled.contains(&id) => look(self),
+            _ => {
                 self.leave(id, None);
                 self.decided.remove(&id);
                 Said::Cancelled
@@ -285,8 +287,9 @@ impl Plain {
     }
 
     fn cancel(&mut self, id: u64) {
-        if !self.remote {
-            self.leave(id, Some(Said::Cancelled));
+        match self.remote {
+            true => drop(self.cancelled.insert(id)),
+            false => self.leave(id, Some(Said::Cancelled)),
         }
     }
 
