@@ -29,6 +29,7 @@
 pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
+pub use trio_runtime::sync::{CapacityLimiter, Condition, Event, Lock, Semaphore, StrictFifoLock};
 pub use trio_runtime::{
     Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
     Cancelled, Checkpoint, ClosedResource, EndOfChannel, Enter, Error, FailAfter, Join, JoinHandle,

@@ -12,6 +12,7 @@ mod channel;
 mod nesting;
 mod scope;
 mod spawn;
+mod sync;
 mod timers;
 mod waiting;
 mod yielding;
@@ -26,6 +27,7 @@ fn main() {
         cancel::rows(),
         channel::rows(),
         timers::rows(),
+        sync::rows(),
         waiting::rows(),
     ]
     .into_iter()

@@ -655,8 +655,13 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for wait in self.tree.borrow_mut().end_left_waiting(task) {
-            self.driver().unwatch_token(Token(u64::from(wait)));
+        let waiting = self.tree.borrow().left_waiting(task);
+        for wait in waiting {
+            // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
+            // begins anew; other waits go on there.
+            if self.driver().unwatch_token(Token(u64::from(wait))) {
+                self.finish_wait(wait);
+            }
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {

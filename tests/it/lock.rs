@@ -3,20 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use futures::FutureExt;
 use trio::sync::{Event, Lock, StrictFifoLock};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{CancelScope, Result, checkpoint, open_nursery, sleep_forever};
 
-use crate::support::{failure, oops, secs};
-
-/// Polls `future` once, which must not be ready: from then on it waits.
-async fn begin<F: Future + Unpin>(future: &mut F) {
-    let ready = futures::future::poll_fn(|context| Poll::Ready(future.poll_unpin(context))).await;
-    assert!(ready.is_pending());
-}
+use crate::support::{begin, failure, oops, secs};
 
 #[trio::test]
 async fn f1_whoever_has_waited_longest_has_the_lock_before_the_release_returns() -> Result<()> {
@@ -175,9 +168,8 @@ async fn k9_a_future_that_was_forgotten_is_passed_over_once_its_task_has_ended()
     open_nursery(async |nursery| {
         nursery.start_soon(async {
             let lock = lock.clone();
-            let forgotten = Box::pin(async move { lock.acquire().await.map(drop) });
-            let mut forgotten = std::mem::ManuallyDrop::new(forgotten);
-            begin(&mut *forgotten).await;
+            let mut forgotten = Box::pin(async move { lock.acquire().await.map(drop) });
+            begin(&mut forgotten).await;
             std::mem::forget(forgotten);
             Ok(())
         });

@@ -461,17 +461,12 @@ impl Tree {
         self.waits[wait].operation
     }
 
-    /// The waits without an operation that a task has left behind when it ended: nobody is going to
-    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
-        let left = self.waits.of_mut(task).filter(|(_, entry)| {
+    /// The waits without an operation that a task has left behind when it ended.
+    pub(crate) fn left_waiting(&self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.of(task).filter(|(_, entry)| {
             matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
         });
-        left.map(|(wait, entry)| {
-            entry.state = WaitState::Woken;
-            wait
-        })
-        .collect()
+        left.map(|(wait, _)| wait).collect()
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
@@ -558,10 +553,13 @@ impl Tree {
         }
     }
 
-    /// Whether a wait that is no operation's has not been ended.
+    /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:
+    /// its task lives, or a waker of others calls whoever has the future now.
     #[inline]
     pub(crate) fn is_waiting(&self, wait: u32) -> bool {
-        matches!(self.waits[wait].state, WaitState::Waiting)
+        let entry = &self.waits[wait];
+        let left_behind = entry.waker.is_none() && entry.task().is_done();
+        matches!(entry.state, WaitState::Waiting) && !left_behind
     }
 
     /// Ends a wait with success, if nothing has ended it before.

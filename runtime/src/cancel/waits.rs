@@ -206,16 +206,6 @@ impl Waits {
         all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
             .map(|(index, entry)| (id(index), entry))
     }
-
-    /// The same, to be changed.
-    pub(super) fn of_mut<'a>(
-        &'a mut self,
-        task: &'a NodeRef,
-    ) -> impl Iterator<Item = (u32, &'a mut Wait)> {
-        let all = self.places.iter_mut().enumerate();
-        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
-            .map(|(index, entry)| (id(index), entry))
-    }
 }
 
 impl Index<u32> for Waits {

@@ -13,12 +13,15 @@
 //!
 //! 1. The abort function is called at most once (semantics L5): by the cancel, before that returns
 //!    (L2), or by the drop of the future.
-//! 2. A report that comes before `Succeeded` was answered is what the task gets (R1).
-//! 3. No code of a user is called while the tree of waits is borrowed.
+//! 2. A panic in it goes on in the task that waits.
+//! 3. A report that comes before `Succeeded` was answered is what the task gets (R1).
+//! 4. No code of a user is called while the tree of waits is borrowed.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -61,7 +64,7 @@ pub enum Abort {
 ///
 /// # Panics
 ///
-/// When it is polled outside of a run.
+/// When it is polled outside of a run. With the panic of the abort function, if that has panicked.
 ///
 /// # Examples
 ///
@@ -118,10 +121,6 @@ impl<T> Reschedule<T> {
     ///
     /// `outcome`, if nobody waits for it any more: the task has been cancelled, or the future
     /// dropped.
-    #[expect(
-        clippy::result_large_err,
-        reason = "what comes back is what was passed in"
-    )]
     pub fn reschedule(self, outcome: Result<T>) -> Result<(), Result<T>> {
         self.shared.report(outcome)
     }
@@ -158,16 +157,13 @@ struct Shared<T> {
     wait: WaitId,
     state: Cell<State>,
     outcome: Cell<Option<Result<T>>>,
+    panic: Cell<Option<Box<dyn Any + Send>>>,
     /// That which an abort could not deliver yet.
     cancelled: RefCell<Option<Cancelled>>,
     handle_lost: Cell<bool>,
 }
 
 impl<T> Shared<T> {
-    #[expect(
-        clippy::result_large_err,
-        reason = "what comes back is what was passed in"
-    )]
     fn report(&self, outcome: Result<T>) -> Result<(), Result<T>> {
         // Ended in any case: the tree knows whether the task can still be woken.
         if self.state.get() == State::Ended || !self.wait.report() {
@@ -192,6 +188,14 @@ impl<T> Shared<T> {
             State::Asked => self.cancel(),
             State::Aborting | State::Ended => {}
         }
+    }
+
+    /// The abort function has panicked: that is the task's, whose function it is, and not that of
+    /// whoever cancels, who has others to ask as well.
+    fn panic(&self, panic: Box<dyn Any + Send>) {
+        self.panic.set(Some(panic));
+        self.wait.report();
+        self.state.set(State::Ended);
     }
 
     /// The cancellation is what the task gets.
@@ -229,7 +233,10 @@ impl<T, A: FnOnce(Option<Cancelled>) -> Abort> Aborter for Abortable<T, A> {
             return;
         };
         shared.state.set(State::Aborting);
-        let answer = abort(Some(cancelled));
+        let answer = match catch_unwind(AssertUnwindSafe(|| abort(Some(cancelled)))) {
+            Ok(answer) => answer,
+            Err(panic) => return shared.panic(panic),
+        };
         if shared.state.get() != State::Aborting {
             return;
         }
@@ -296,6 +303,10 @@ where
         if let Some(parked) = &waiting.parked {
             parked.refresh(context);
         }
+        if let Some(panic) = waiting.shared.panic.take() {
+            this.waiting = None;
+            resume_unwind(panic);
+        }
         let Some(outcome) = waiting.shared.outcome.take() else {
             return Poll::Pending;
         };
@@ -316,6 +327,7 @@ where
         wait,
         state: Cell::new(State::Waiting),
         outcome: Cell::new(None),
+        panic: Cell::new(None),
         cancelled: RefCell::new(None),
         handle_lost: Cell::new(false),
     });
