@@ -362,7 +362,7 @@ async fn m4_after_the_last_receiving_end_senders_are_refused_and_the_buffer_goes
 }
 
 /// A value that closes the channel it is in, when it is dropped.
-struct Meddler(Cell<Option<MemorySendChannel<Meddler>>>);
+struct Meddler(Cell<Option<MemorySendChannel<Self>>>);
 
 impl Drop for Meddler {
     fn drop(&mut self) {
