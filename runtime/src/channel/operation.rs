@@ -53,7 +53,7 @@ pub(super) trait Operation {
 }
 
 /// One poll of the future of `operation`, which waits in `parked`.
-#[inline]
+#[inline(always)]
 pub(super) fn poll<O: Operation>(
     operation: &mut O,
     parked: &mut Option<Parked>,

@@ -1,6 +1,9 @@
 //! What the channel of a run and the channel between threads have in common: a buffer, a line of
 //! senders, a line of receivers, and the rules by which values go from the ones to the others.
 //!
+//! What every value goes through is inlined whatever its size: a result that is handed back through
+//! memory, written word by word and read as a whole, costs more than the rest of a send.
+//!
 //! The state is behind a [`Home`]: a cell, or a lock. Nothing that belongs to a user runs while it is
 //! open: values are dropped, and wakers called, when it is closed again.
 //!
@@ -76,7 +79,7 @@ impl<T, C: Claim> State<T, C> {
 
     /// Sends the value in `slot`, if that can be done without waiting: then the slot is empty.
     /// Otherwise the value is still there.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, closed: bool, slot: &mut Option<T>) -> Sent<C> {
         if closed {
             return Sent::Not(Refusal::Closed);
@@ -96,7 +99,7 @@ impl<T, C: Claim> State<T, C> {
         Sent::Buffered
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, value: T) {
         self.buffer.push_back(value);
         self.peak = self.peak.max(self.buffer.len());
@@ -104,7 +107,7 @@ impl<T, C: Claim> State<T, C> {
 
     /// The oldest value. The room that it leaves belongs to the sender that has waited longest, who
     /// is to be woken.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Option<(T, Option<C::Wake>)> {
         let Some(value) = self.buffer.pop_front() else {
             let (value, wake) = self.take_from_sender()?;
@@ -168,7 +171,7 @@ impl<T> Home for Local<T> {
     const SEND: &'static str = "MemorySendChannel::send";
     const RECEIVE: &'static str = "MemoryReceiveChannel::receive";
 
-    #[inline]
+    #[inline(always)]
     fn with<R>(&self, f: impl FnOnce(&mut State<T, Ticket>) -> R) -> R {
         f(&mut self.borrow_mut())
     }
@@ -318,7 +321,7 @@ impl<H: Home> Endpoint<H> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_receive(&self) -> Result<H::Item, TryReceiveError> {
         let taken = self.home.with(|state| {
             if self.is_closed() {
@@ -384,13 +387,13 @@ impl<H: Home> Operation for SendOperation<'_, H> {
     const WHAT: &'static str = H::SEND;
     const REMOTE: bool = H::REMOTE;
 
-    #[inline]
+    #[inline(always)]
     fn attempt(&mut self) -> Option<Self::Output> {
-        if self.key.is_some() {
+        if self.key.is_some() || self.sent {
             self.abandon();
-        }
-        if self.sent {
-            return Some(Ok(()));
+            if self.sent {
+                return Some(Ok(()));
+            }
         }
         let Self {
             endpoint, value, ..
@@ -503,7 +506,7 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
     const WHAT: &'static str = H::RECEIVE;
     const REMOTE: bool = H::REMOTE;
 
-    #[inline]
+    #[inline(always)]
     fn attempt(&mut self) -> Option<Self::Output> {
         if self.key.is_some() {
             if let Some(output) = self.withdraw() {
