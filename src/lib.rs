@@ -33,11 +33,18 @@ pub use trio_runtime::sync::{CapacityLimiter, Condition, Event, Lock, Semaphore,
 pub use trio_runtime::{
     Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
     Cancelled, Checkpoint, ClosedResource, EndOfChannel, Enter, Error, FailAfter, Join, JoinHandle,
-    Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever, TaskStatus,
-    Time, TooSlow, Usage, WouldBlock, backend, checkpoint, current_effective_deadline,
-    current_time, fail_after, fail_at, move_on_after, move_on_at, open_nursery, run, sleep,
+    Leaves, MemoryReceiveChannel, MemorySendChannel, MoveOn, NestedTooDeeply, Nursery, Result,
+    RunFinished, Sleep, SleepForever, TaskStatus, Time, TooSlow, Usage, WouldBlock, backend,
+    checkpoint, current_effective_deadline, current_time, fail_after, fail_at, move_on_after,
+    move_on_at, open_broadcast_channel, open_lagging_broadcast_channel, open_memory_channel,
+    open_nursery, open_thread_channel, open_watch_channel, run, safe_channel, select, sleep,
     sleep_forever, sleep_until,
 };
+
+/// Channels: values between tasks, between threads, to one or to all.
+pub mod channel {
+    pub use trio_runtime::channel::*;
+}
 
 /// Observers of a run.
 pub mod instrument {

@@ -8,6 +8,7 @@
 mod support;
 
 mod cancel;
+mod channel;
 mod nesting;
 mod scope;
 mod spawn;
@@ -24,6 +25,7 @@ fn main() {
         nesting::rows(),
         scope::rows(),
         cancel::rows(),
+        channel::rows(),
         timers::rows(),
         sync::rows(),
         waiting::rows(),

@@ -11,6 +11,7 @@
 
 mod builder;
 mod cancel;
+pub mod channel;
 mod checkpoint;
 mod context;
 mod error;
@@ -33,6 +34,11 @@ pub use builder::{Builder, run};
 pub use cancel::{
     CancelScope, CancelSource, Cancelled, Enter, FailAfter, MoveOn, fail_after, fail_at,
     move_on_after, move_on_at,
+};
+pub use channel::{
+    MemoryReceiveChannel, MemorySendChannel, open_broadcast_channel,
+    open_lagging_broadcast_channel, open_memory_channel, open_thread_channel, open_watch_channel,
+    safe_channel, select,
 };
 pub use checkpoint::{Checkpoint, checkpoint};
 pub use error::{

@@ -81,6 +81,8 @@ pub(crate) struct Run {
     pub(crate) nurseries: Siblings,
     /// Decides the order of tasks, if a seed was given.
     random: Cell<Option<u64>>,
+    /// Where the next choice among several that are ready begins.
+    choices: Cell<u64>,
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
     instruments: RefCell<Instruments>,
@@ -199,6 +201,7 @@ impl Run {
             idle_waiters: RefCell::default(),
             nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
+            choices: Cell::new(seed.unwrap_or_default()),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
             instruments: RefCell::new(instruments),
@@ -754,6 +757,16 @@ impl Run {
             batch.swap(last, other);
         }
         self.random.set(Some(state));
+    }
+
+    /// A number below `below`, from a sequence that is the same in each run of the same seed: where
+    /// a choice is to favour nobody.
+    pub(crate) fn choose(&self, below: usize) -> usize {
+        // Weyl's sequence with the golden ratio, as in `shuffle`; its upper half is the better one.
+        let state = self.choices.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.choices.set(state);
+        let hash = (state ^ (state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        usize::try_from(hash).expect("half of 64 bits") % below
     }
 
     pub(crate) fn is_seeded(&self) -> bool {

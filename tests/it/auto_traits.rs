@@ -79,6 +79,37 @@ table! {
     trio::Checkpoint: 'S' 'Y' 'U';
     trio::lowlevel::CheckpointIfCancelled: 'S' 'Y' 'U';
     trio::lowlevel::ShieldedCheckpoint: 'S' 'Y' 'U';
+    // A channel of a run stays there; one between threads goes where its values may go.
+    trio::MemorySendChannel<Free>: '-' '-' 'U';
+    trio::MemoryReceiveChannel<Free>: '-' '-' 'U';
+    trio::channel::Sending<'static, Fixed>: '-' '-' 'U';
+    trio::channel::Receiving<'static, Free>: '-' '-' 'U';
+    trio::channel::Next<'static, Free>: '-' '-' 'U';
+    trio::channel::Aclose<'static>: '-' '-' 'U';
+    trio::channel::Select<Vec<trio::channel::Receiving<'static, Free>>>: '-' '-' 'U';
+    trio::channel::BroadcastSendChannel<Free>: '-' '-' 'U';
+    trio::channel::BroadcastReceiveChannel<Free>: '-' '-' 'U';
+    trio::channel::BroadcastSending<'static, Free>: '-' '-' 'U';
+    trio::channel::BroadcastReceiving<'static, Free>: '-' '-' 'U';
+    trio::channel::WatchSender<Free>: '-' '-' 'U';
+    trio::channel::WatchReceiver<Free>: '-' '-' 'U';
+    trio::channel::Changed<'static, Free>: '-' '-' 'U';
+    trio::channel::WaitFor<'static, Free, fn(&Free) -> bool>: '-' '-' 'U';
+    trio::channel::Yielder<Free>: '-' '-' 'U';
+    trio::channel::ThreadSendChannel<Free>: 'S' 'Y' 'U';
+    trio::channel::ThreadReceiveChannel<Free>: 'S' 'Y' 'U';
+    trio::channel::ThreadSendChannel<Pinned>: '-' '-' 'U';
+    trio::channel::ThreadReceiveChannel<Pinned>: '-' '-' 'U';
+    trio::channel::ThreadSending<'static, Free>: '-' '-' 'U';
+    trio::channel::ThreadReceiving<'static, Free>: '-' '-' 'U';
+    trio::channel::ThreadNext<'static, Free>: '-' '-' 'U';
+    trio::channel::SendError<Free>: 'S' 'Y' 'U';
+    trio::channel::TrySendError<Free>: 'S' 'Y' 'U';
+    trio::channel::ReceiveError: 'S' 'Y' 'U';
+    trio::channel::TryReceiveError: 'S' 'Y' 'U';
+    trio::channel::BroadcastError: 'S' 'Y' 'U';
+    trio::channel::TryBroadcastError: 'S' 'Y' 'U';
+    trio::channel::Lagged: 'S' 'Y' 'U';
     // Errors and other values go anywhere.
     trio::Error: 'S' 'Y' 'U';
     trio::Cancelled: 'S' 'Y' 'U';

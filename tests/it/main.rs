@@ -5,6 +5,12 @@
 mod auto_traits;
 mod cancel;
 mod cancel_io;
+mod channel;
+mod channel_broadcast;
+
+mod channel_safe;
+mod channel_select;
+mod channel_thread;
 mod checkpoint;
 mod deadline;
 mod echo;

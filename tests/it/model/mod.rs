@@ -10,6 +10,7 @@
 //!
 //! `cargo xtask soak` runs all models with many more schedules, from a seed of its own.
 
+mod channel;
 mod condition;
 mod fifo;
 
