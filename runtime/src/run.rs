@@ -431,13 +431,24 @@ impl Run {
         if self.position.is_linked() {
             return self.position.linked();
         }
-        self.position.link(|parent, timeout| {
+        self.position.link(|parent, relative| {
             let entry = Entry {
-                relative: Some(timeout),
+                relative,
                 ..Entry::default()
             };
-            self.tree.borrow_mut().enter(parent, &entry)
+            let scope = self.enter_under(parent, &entry);
+            if relative.is_none() {
+                // Nothing is pushed outside of what the current task is polled in.
+                let task = self.current.get().expect("only a task is apart");
+                task.set_own_scope(scope);
+            }
+            scope
         })
+    }
+
+    /// Enters a scope inside another, which need not be that of the code.
+    pub(crate) fn enter_under(&self, parent: u32, entry: &Entry) -> u32 {
+        self.tree.borrow_mut().enter(parent, entry)
     }
 
     /// The cancellation that a checkpoint has to report.

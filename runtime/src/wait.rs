@@ -31,9 +31,14 @@ impl Parked {
     }
 
     pub(crate) fn in_run(run: &Run, context: &Context<'_>, what: &'static str) -> Self {
+        Self::under(run, context, run.scope(), what)
+    }
+
+    /// Registers the current task as waiting under a scope that need not be around it, and is not
+    /// cancelled: to learn of its cancellation.
+    pub(crate) fn under(run: &Run, context: &Context<'_>, scope: u32, what: &'static str) -> Self {
         let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
-        let scope = run.scope();
         let mut tree = run.tree.borrow_mut();
         let wait = tree.insert_wait(task, waker, scope, what);
         Self {
@@ -64,11 +69,23 @@ impl Parked {
         state.unwrap_or(Poll::Pending)
     }
 
+    /// The same for a wait [under](Self::under) a scope of its own, which has not been left.
+    pub(crate) fn poll_under(&self, context: &Context<'_>, scope: u32) -> Poll<Option<Cancelled>> {
+        self.refresh_in(context, |_| scope);
+        let state = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
+        state.unwrap_or(Poll::Pending)
+    }
+
     /// Follows the future to wherever it is polled now.
     pub(crate) fn refresh(&self, context: &Context<'_>) {
+        self.refresh_in(context, Run::scope);
+    }
+
+    #[inline]
+    fn refresh_in(&self, context: &Context<'_>, scope: impl FnOnce(&Run) -> u32) {
         self.with(|run| {
             let waker = foreign(run, context);
-            let scope = run.scope();
+            let scope = scope(run);
             if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
                 return;
             }

@@ -7,7 +7,9 @@
 //!    without an output. Of several that are pushed one in the other the outer is linked first.
 //! 2. A scope that is not linked has not been cancelled and has no shield: whether the code has been
 //!    cancelled can be seen at the innermost scope that is linked.
-//! 3. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
+//! 3. A task that may be cancelled by itself, through its handle, has a scope without a timeout pushed
+//!    around each of its polls until it is linked.
+//! 4. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
@@ -30,7 +32,8 @@ pub(crate) struct Here {
 
 #[derive(Debug)]
 struct Timeout {
-    after: Duration,
+    /// `None` for the scope of a task.
+    after: Option<Duration>,
     /// Its number, once it is linked.
     scope: Option<u32>,
 }
@@ -61,9 +64,9 @@ impl Position {
         self.here.replace(here)
     }
 
-    /// Enters a scope with a timeout; gives the position before, for [`Position::pop`].
+    /// Enters a scope with a timeout, or that of a task; gives the position before, for [`Position::pop`].
     #[inline]
-    pub(super) fn push(&self, after: Duration) -> Here {
+    pub(crate) fn push(&self, after: Option<Duration>) -> Here {
         let timeout = Timeout { after, scope: None };
         self.timeouts.borrow_mut().push(timeout);
         let before = self.here.get();
@@ -76,7 +79,7 @@ impl Position {
 
     /// Leaves the scope that was pushed last; gives its number if it has been linked.
     #[inline]
-    pub(super) fn pop(&self, before: Here) -> Option<u32> {
+    pub(crate) fn pop(&self, before: Here) -> Option<u32> {
         let mut timeouts = self.timeouts.borrow_mut();
         let left = timeouts.pop().expect("a scope that is left was entered");
         let around = timeouts.last().and_then(|timeout| timeout.scope);
@@ -90,7 +93,7 @@ impl Position {
 
     /// Links what is pushed, by `enter`, which is given the scope around and the timeout. Gives the
     /// innermost.
-    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Duration) -> u32) -> u32 {
+    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<Duration>) -> u32) -> u32 {
         let here = self.here.get();
         let mut timeouts = self.timeouts.borrow_mut();
         let first = timeouts.len() - here.pushed as usize;

@@ -410,7 +410,7 @@ struct Pushed<'a> {
 impl<'a> Pushed<'a> {
     #[inline]
     fn new(run: &'a Run, after: Duration, place: &'a mut Place) -> Self {
-        let before = run.position.push(after);
+        let before = run.position.push(Some(after));
         Self { run, before, place }
     }
 }

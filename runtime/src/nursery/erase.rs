@@ -40,7 +40,7 @@ where
 {
     let output = cell(nursery, task, name, place);
     let node = output.node();
-    node.scope.set(nursery.scope.get());
+    node.scope.set(nursery.children_scope.get());
     nursery.adopt(node);
     if nursery.run.instrumented.get() {
         nursery.run.instrument_spawned(node);

@@ -29,6 +29,13 @@ const WANTED: u8 = 8;
 /// The node stands among siblings.
 const LISTED: u8 = 16;
 
+/// The task has ended with an error or a panic that went to its nursery.
+const FAILED: u8 = 32;
+/// The task has ended with nothing but a cancellation of its own.
+const CANCELLED: u8 = 64;
+/// The task is to have a scope of its own as soon as something in it asks for its scope.
+const APART: u8 = 128;
+
 /// No wait.
 const NONE: u32 = u32::MAX;
 
@@ -138,6 +145,40 @@ impl Node {
     /// Whether the future has ended or been dropped.
     pub(crate) fn is_done(&self) -> bool {
         self.has(DONE)
+    }
+
+    /// Whether the task has ended with an error or a panic that went to its nursery.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.has(FAILED)
+    }
+
+    pub(crate) fn set_failed(&self) {
+        self.set(FAILED);
+    }
+
+    /// Whether the task has ended with nothing but a cancellation that went no further.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.has(CANCELLED)
+    }
+
+    pub(crate) fn set_cancelled(&self) {
+        self.set(CANCELLED);
+    }
+
+    /// Whether the task is to have a scope of its own and has none yet.
+    #[inline]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.has(APART)
+    }
+
+    pub(crate) fn set_apart(&self) {
+        self.set(APART);
+    }
+
+    /// The task has a scope of its own.
+    pub(crate) fn set_own_scope(&self, scope: u32) {
+        self.clear(APART);
+        self.scope.set(scope);
     }
 
     /// Whether the node stands among siblings.
@@ -262,7 +303,7 @@ impl Node {
 }
 
 /// `app::serve::{{closure}}` is the future of `app::serve`.
-fn tidy_type_name(name: &'static str) -> &'static str {
+pub(crate) fn tidy_type_name(name: &'static str) -> &'static str {
     name.trim_end_matches("::{{closure}}")
 }
 
