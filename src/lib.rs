@@ -31,10 +31,13 @@ pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
 pub use trio_runtime::{
     Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
-    Cancelled, Checkpoint, ClosedResource, Enter, Error, FailAfter, Join, JoinHandle, Leaves,
-    MoveOn, NestedTooDeeply, Nursery, Result, Sleep, SleepForever, TaskStatus, Time, TooSlow,
-    Usage, backend, checkpoint, current_effective_deadline, current_time, fail_after, fail_at,
-    move_on_after, move_on_at, open_nursery, run, sleep, sleep_forever, sleep_until,
+    Cancelled, Checkpoint, ChildState, ClosedResource, Completed, Ended, Enter, Error, FailAfter,
+    Join, JoinHandle, JoinTuple, Leaves, MoveOn, NestedTooDeeply, Next, NoValue, Nursery,
+    RaceTuple, Result, Sleep, SleepForever, TaskStatus, Time, TooSlow, TryJoinTuple, Usage,
+    as_completed, backend, checkpoint, current_effective_deadline, current_time, fail_after,
+    fail_at, for_each_concurrent, join, join_all, map_concurrent, map_concurrent_unordered,
+    move_on_after, move_on_at, open_nursery, open_service_nursery, race, race_all, race_ok,
+    race_ok_all, run, sleep, sleep_forever, sleep_until, try_join, try_join_all,
 };
 
 /// Observers of a run.

@@ -12,6 +12,7 @@
 mod builder;
 mod cancel;
 mod checkpoint;
+mod combine;
 mod context;
 mod error;
 mod instrument;
@@ -33,13 +34,21 @@ pub use cancel::{
     move_on_after, move_on_at,
 };
 pub use checkpoint::{Checkpoint, checkpoint};
+pub use combine::{
+    Completed, JoinTuple, Next, RaceTuple, TryJoinTuple, as_completed, for_each_concurrent, join,
+    join_all, map_concurrent, map_concurrent_unordered, race, race_all, race_ok, race_ok_all,
+    try_join, try_join_all,
+};
 pub use error::{
     BrokenResource, BusyResource, ClosedResource, Error, Leaves, NestedTooDeeply, Result,
     RunFinished, TooSlow, Usage,
 };
 pub use instrument::{Instrument, Task};
 pub use lowlevel::{BackendInfo, backend};
-pub use nursery::{Join, JoinHandle, Nursery, TaskStatus, open_nursery};
+pub use nursery::{
+    ChildState, Ended, Join, JoinHandle, NoValue, Nursery, TaskStatus, open_nursery,
+    open_service_nursery,
+};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,
