@@ -30,8 +30,9 @@ mod wait;
 
 pub use builder::{Builder, run};
 pub use cancel::{
-    CancelScope, CancelSource, Cancelled, Enter, FailAfter, MoveOn, fail_after, fail_at,
-    move_on_after, move_on_at,
+    CancelScope, CancelSource, Cancelled, Enter, FailAfter, MoveOn, Progress, UntilDraining,
+    cleanup, fail_after, fail_at, fail_if_idle, is_draining, move_on_after, move_on_at,
+    move_on_if_idle, until_draining, wait_draining,
 };
 pub use checkpoint::{Checkpoint, checkpoint};
 pub use combine::{

@@ -522,6 +522,32 @@ impl Run {
         self.apply(effects);
     }
 
+    /// Asks what is in a scope to come to an end, and cancels it after `grace` if that is earlier than
+    /// its deadline.
+    pub(crate) fn drain(&self, scope: u32, asked: Cancelled, grace: Duration) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().drain(scope, asked, &mut effects);
+        self.apply(effects);
+        self.resolve(scope);
+        let deadline = self.now() + grace;
+        let mut tree = self.tree.borrow_mut();
+        if deadline < tree.deadline(scope) {
+            tree.set_deadline(scope, deadline);
+        }
+    }
+
+    /// Whether the code has been asked to come to an end, softly or not.
+    pub(crate) fn is_draining(&self) -> bool {
+        if self.cancelled().is_some() {
+            return true;
+        }
+        // What is not linked is neither shielded nor drained.
+        self.tree
+            .borrow()
+            .draining(self.position.linked())
+            .is_some()
+    }
+
     pub(crate) fn set_shield(&self, scope: u32, shield: bool) {
         let mut effects = Effects::default();
         self.tree
