@@ -22,6 +22,7 @@ mod nursery;
 mod operation;
 mod receive;
 mod run;
+mod supervise;
 mod task;
 pub mod testing;
 mod time;
@@ -50,6 +51,7 @@ pub use nursery::{
     ChildState, Ended, Join, JoinHandle, NoValue, Nursery, TaskStatus, open_nursery,
     open_service_nursery,
 };
+pub use supervise::{Backoff, Failure, Supervisor, Verdict};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

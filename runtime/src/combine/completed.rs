@@ -65,6 +65,7 @@ where
         let arrivals = Arrivals {
             values: RefCell::default(),
             running: Cell::new(0),
+            broken: RefCell::default(),
             waiting: Cell::new(None),
         };
         let (together_ref, arrivals_ref) = (&together, &arrivals);
@@ -148,6 +149,9 @@ impl<T> fmt::Debug for Completed<'_, T> {
 struct Arrivals<T> {
     values: RefCell<VecDeque<T>>,
     running: Cell<usize>,
+    /// What the body is told once a future has failed: that there are no more values would be a lie,
+    /// and under a shield the cancellation that the nursery sends does not reach it.
+    broken: RefCell<Option<Cancelled>>,
     /// The wait of the body, if it waits.
     waiting: Cell<Option<u32>>,
 }
@@ -156,6 +160,12 @@ impl<T> Arrivals<T> {
     fn arrive(&self, output: Result<T>) -> Result<()> {
         self.running.set(self.running.get() - 1);
         let arrived = output.map(|value| self.values.borrow_mut().push_back(value));
+        if let Err(error) = &arrived {
+            let reason = Some("another future has failed".into());
+            let failed = || Cancelled::new(CancelSource::Nursery, reason, None, None);
+            let cancelled = error.as_cancelled().cloned().unwrap_or_else(failed);
+            self.broken.borrow_mut().get_or_insert(cancelled);
+        }
         if let Some(wait) = self.waiting.take() {
             context::with(|run| run.finish_wait(wait));
         }
@@ -188,6 +198,9 @@ impl<T> Future for Next<'_, T> {
         }
         if let Some(value) = this.arrivals.values.borrow_mut().pop_front() {
             return Poll::Ready(Ok(Some(value)));
+        }
+        if let Some(cancelled) = &*this.arrivals.broken.borrow() {
+            return Poll::Ready(Err(Error::cancelled(cancelled.clone())));
         }
         if this.arrivals.running.get() == 0 {
             return Poll::Ready(Ok(None));
