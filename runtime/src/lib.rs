@@ -37,9 +37,9 @@ pub use cancel::{
 };
 pub use checkpoint::{Checkpoint, checkpoint};
 pub use combine::{
-    Completed, JoinTuple, Next, RaceTuple, TryJoinTuple, as_completed, for_each_concurrent, join,
-    join_all, map_concurrent, map_concurrent_unordered, race, race_all, race_ok, race_ok_all,
-    try_join, try_join_all,
+    Completed, JoinTuple, NextCompleted, RaceTuple, TryJoinTuple, as_completed,
+    for_each_concurrent, join, join_all, map_concurrent, map_concurrent_unordered, race, race_all,
+    race_ok, race_ok_all, try_join, try_join_all,
 };
 pub use error::{
     BrokenResource, BusyResource, ClosedResource, Error, Leaves, NestedTooDeeply, Result,

@@ -57,7 +57,7 @@ table! {
     trio::Join<'static, Free>: '-' '-' 'U';
     trio::Ended<'static>: '-' '-' 'U';
     trio::Completed<'static, Free>: '-' '-' 'U';
-    trio::Next<'static, Free>: '-' '-' 'U';
+    trio::NextCompleted<'static, Free>: '-' '-' 'U';
     trio::TaskStatus<Free>: '-' '-' 'U';
     trio::CancelScope: '-' '-' 'U';
     trio::Progress: '-' '-' 'U';

@@ -1,6 +1,5 @@
 //! Timeouts that count from the last progress, and not from the beginning.
 
-use std::future::Future;
 use std::time::Duration;
 
 use super::CancelScope;
@@ -41,12 +40,12 @@ use crate::error::{Result, TooSlow};
 /// assert!(error.is::<TooSlow>());
 /// # });
 /// ```
-pub fn fail_if_idle<F, T>(timeout: Duration, f: F) -> impl Future<Output = Result<T>>
+pub async fn fail_if_idle<F, T>(timeout: Duration, f: F) -> Result<T>
 where
     F: AsyncFnOnce(Progress) -> Result<T>,
 {
-    let moved = move_on_if_idle(timeout, f);
-    async move { moved.await?.ok_or_else(|| TooSlow::new().into()) }
+    let ended = move_on_if_idle(timeout, f).await?;
+    ended.ok_or_else(|| TooSlow::new().into())
 }
 
 /// Runs what `f` makes for as long as it makes progress: `Ok(None)` once it has made none for
@@ -59,18 +58,16 @@ where
 /// # Errors
 ///
 /// What the future returned, without the cancellation that the want of progress caused.
-pub fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> impl Future<Output = Result<Option<T>>>
+pub async fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> Result<Option<T>>
 where
     F: AsyncFnOnce(Progress) -> Result<T>,
 {
-    async move {
-        let scope = CancelScope::with_timeout(timeout);
-        let progress = Progress {
-            scope: scope.clone(),
-            timeout,
-        };
-        scope.enter(f(progress)).await
-    }
+    let scope = CancelScope::with_timeout(timeout);
+    let progress = Progress {
+        scope: scope.clone(),
+        timeout,
+    };
+    scope.enter(f(progress)).await
 }
 
 /// By which the code under [`fail_if_idle`] says that it gets on.

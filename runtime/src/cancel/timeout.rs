@@ -137,7 +137,6 @@ impl<F> MoveOn<F> {
     /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
     /// Without effect once the future has been polled.
-    #[must_use]
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self
@@ -191,7 +190,6 @@ impl<F> FailAfter<F> {
     /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
     /// Without effect once the future has been polled.
-    #[must_use]
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self

@@ -117,8 +117,12 @@ impl<T> Completed<'_, T> {
     ///
     /// `Cancelled` only: the failure of a future cancels the body, and comes out of
     /// [`as_completed`].
-    pub fn next(&mut self) -> Next<'_, T> {
-        Next {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the name that streams have for it, and it returns a future"
+    )]
+    pub fn next(&mut self) -> NextCompleted<'_, T> {
+        NextCompleted {
             arrivals: self.0,
             parked: None,
         }
@@ -175,12 +179,12 @@ impl<T> Arrivals<T> {
 
 /// The future of [`Completed::next`].
 #[must_use = "futures do nothing unless polled"]
-pub struct Next<'a, T> {
+pub struct NextCompleted<'a, T> {
     arrivals: &'a Arrivals<T>,
     parked: Option<Parked>,
 }
 
-impl<T> Future for Next<'_, T> {
+impl<T> Future for NextCompleted<'_, T> {
     type Output = Result<Option<T>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -212,7 +216,7 @@ impl<T> Future for Next<'_, T> {
     }
 }
 
-impl<T> Next<'_, T> {
+impl<T> NextCompleted<'_, T> {
     fn leave(&mut self) {
         if self.parked.take().is_some() {
             self.arrivals.waiting.set(None);
@@ -220,14 +224,14 @@ impl<T> Next<'_, T> {
     }
 }
 
-impl<T> Drop for Next<'_, T> {
+impl<T> Drop for NextCompleted<'_, T> {
     fn drop(&mut self) {
         self.leave();
     }
 }
 
-impl<T> fmt::Debug for Next<'_, T> {
+impl<T> fmt::Debug for NextCompleted<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Next")
+        f.write_str("NextCompleted")
     }
 }

@@ -53,7 +53,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-pub use completed::{Completed, Next, as_completed};
+pub use completed::{Completed, NextCompleted, as_completed};
 pub use join::{JoinTuple, TryJoinTuple, join, join_all, try_join, try_join_all};
 pub use map::{for_each_concurrent, map_concurrent, map_concurrent_unordered};
 use pin_project_lite::pin_project;

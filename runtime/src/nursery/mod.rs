@@ -113,15 +113,17 @@ where
     F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
     T: Default,
 {
-    async move { drive(Open::new(place)?, body).await }
+    drive(move || Open::new(place), body)
 }
 
-/// Runs a nursery that has been opened.
-async fn drive<'env, F, T>(open: Open, body: F) -> Result<T>
+/// Runs the nursery that `open` opens. Everybody returns this very future, for one around it would be a
+/// frame more between two levels.
+async fn drive<'env, F, T>(open: impl FnOnce() -> Result<Open>, body: F) -> Result<T>
 where
     F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
     T: Default,
 {
+    let open = open()?;
     let nursery = Nursery {
         core: open.nursery(),
         scope: PhantomData,

@@ -72,5 +72,5 @@ where
     T: Default,
 {
     let place = Location::caller();
-    async move { drive(Open::new(place)?.into_service(), body).await }
+    drive(move || Open::new(place).map(Open::into_service), body)
 }
