@@ -30,16 +30,17 @@ pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
 pub use trio_runtime::{
-    Backend, BackendInfo, Backoff, BrokenResource, Builder, BusyResource, CancelScope,
+    AcquireRate, Backend, BackendInfo, Backoff, BrokenResource, Builder, BusyResource, CancelScope,
     CancelSource, Cancelled, Checkpoint, ChildState, ClosedResource, Completed, Ended, Enter,
     Error, FailAfter, Failure, Join, JoinHandle, JoinTuple, Leaves, MoveOn, NestedTooDeeply,
-    NextCompleted, NoValue, Nursery, Progress, RaceTuple, Result, Sleep, SleepForever, Supervisor,
-    TaskStatus, Time, TooSlow, TryJoinTuple, UntilDraining, Usage, Verdict, as_completed, backend,
-    checkpoint, cleanup, current_effective_deadline, current_time, fail_after, fail_at,
-    fail_if_idle, for_each_concurrent, is_draining, join, join_all, map_concurrent,
-    map_concurrent_unordered, move_on_after, move_on_at, move_on_if_idle, open_nursery,
-    open_service_nursery, race, race_all, race_ok, race_ok_all, run, sleep, sleep_forever,
-    sleep_until, try_join, try_join_all, until_draining, wait_draining,
+    NextCompleted, NoValue, Nursery, Progress, RaceTuple, RateLimiter, RateLimiterStatistics,
+    Result, Sleep, SleepForever, Supervisor, TaskStatus, Time, TooSlow, TryJoinTuple,
+    UntilDraining, Usage, Verdict, as_completed, backend, checkpoint, cleanup,
+    current_effective_deadline, current_time, fail_after, fail_at, fail_if_idle,
+    for_each_concurrent, is_draining, join, join_all, map_concurrent, map_concurrent_unordered,
+    move_on_after, move_on_at, move_on_if_idle, open_nursery, open_service_nursery, race, race_all,
+    race_ok, race_ok_all, run, sleep, sleep_forever, sleep_until, try_join, try_join_all,
+    until_draining, wait_draining,
 };
 
 /// Observers of a run.

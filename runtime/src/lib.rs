@@ -20,6 +20,7 @@ mod introspect;
 pub mod lowlevel;
 mod nursery;
 mod operation;
+mod rate;
 mod receive;
 mod run;
 mod supervise;
@@ -51,6 +52,7 @@ pub use nursery::{
     ChildState, Ended, Join, JoinHandle, NoValue, Nursery, TaskStatus, open_nursery,
     open_service_nursery,
 };
+pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
 pub use supervise::{Backoff, Failure, Supervisor, Verdict};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,

@@ -60,6 +60,8 @@ table! {
     trio::NextCompleted<'static, Free>: '-' '-' 'U';
     trio::TaskStatus<Free>: '-' '-' 'U';
     trio::CancelScope: '-' '-' 'U';
+    trio::RateLimiter: 'S' '-' 'U';
+    trio::AcquireRate<'static>: '-' '-' 'U';
     trio::Progress: '-' '-' 'U';
     trio::Supervisor<'static>: '-' '-' 'U';
     // A scope is as its future: that of `async` code cannot be moved.
@@ -92,6 +94,7 @@ table! {
     trio::CancelSource: 'S' 'Y' 'U';
     trio::ChildState: 'S' 'Y' 'U';
     trio::NoValue: 'S' 'Y' 'U';
+    trio::RateLimiterStatistics: 'S' 'Y' 'U';
     trio::Backoff: 'S' 'Y' 'U';
     trio::Failure<'static>: 'S' 'Y' 'U';
     trio::Verdict: 'S' 'Y' 'U';

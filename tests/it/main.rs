@@ -19,6 +19,7 @@ mod nursery;
 mod panic;
 mod race;
 mod random;
+mod rate;
 mod run;
 mod scope;
 mod serve;
