@@ -21,6 +21,9 @@
 //! - **Cancellation is a value.** Everything inside a [`CancelScope`] that has been cancelled, by a
 //!   call or a deadline, gets [`Cancelled`] from each operation, cleans up, and returns. Nothing is
 //!   dropped half-way, and a result that beat the cancel is not lost.
+//! - **Several things at once.** [`try_join`], [`race`], [`as_completed`], [`map_concurrent`]: losers are
+//!   cancelled and waited for, and no value is lost on the way. [`CancelScope::drain`] is a shutdown
+//!   that lets work finish, [`open_service_nursery`] for helpers, [`Supervisor`] for what may fail.
 //! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
 //!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
 //!

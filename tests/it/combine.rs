@@ -201,6 +201,8 @@ async fn cb2_a_cancellation_that_nobody_asked_for_is_passed_on_as_it_is() -> Res
     let fail = async || Err::<u8, Error>(stray.clone().into());
     assert_eq!(failure(try_join((fail(), after(9, 1))).await), "cancelled");
     assert_eq!(failure(try_join_all([fail(), fail()]).await), "cancelled");
+    let group = async || Err::<u8, _>(Error::group("several", vec![stray.clone().into()]));
+    assert_eq!(failure(try_join_all([group()]).await), "cancelled");
     assert_eq!(
         failure(race((fail(), after(9, 1)), drop).await),
         "cancelled"

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::{Together, plain, start};
+use super::{Together, only_cancelled, plain, start};
 use crate::cancel::{CancelSource, Cancelled};
 use crate::checkpoint::enter_operation;
 use crate::context;
@@ -167,7 +167,7 @@ impl<T> Arrivals<T> {
         if let Err(error) = &arrived {
             let reason = Some("another future has failed".into());
             let failed = || Cancelled::new(CancelSource::Nursery, reason, None, None);
-            let cancelled = error.as_cancelled().cloned().unwrap_or_else(failed);
+            let cancelled = only_cancelled(error).unwrap_or_else(failed);
             self.broken.borrow_mut().get_or_insert(cancelled);
         }
         if let Some(wait) = self.waiting.take() {

@@ -112,8 +112,8 @@ struct Together {
 impl Together {
     /// Looks at an error on its way to the nursery.
     fn note(&self, error: Error) -> Error {
-        if let Some(cancelled) = error.as_cancelled() {
-            let first = self.cancelled.take().unwrap_or_else(|| cancelled.clone());
+        if let Some(cancelled) = only_cancelled(&error) {
+            let first = self.cancelled.take().unwrap_or(cancelled);
             self.cancelled.set(Some(first));
         }
         error
@@ -130,9 +130,11 @@ impl Together {
 
 /// What a call makes of the error of its nursery: nothing but cancellations are a plain one.
 fn plain(error: Error) -> Error {
-    if !error.is_cancelled() {
-        return error;
-    }
-    let first = error.leaves().next().and_then(Error::as_cancelled).cloned();
-    first.map_or(error, Error::cancelled)
+    only_cancelled(&error).map_or(error, Error::cancelled)
+}
+
+/// The first cancellation, if there is nothing else.
+fn only_cancelled(error: &Error) -> Option<Cancelled> {
+    let first = error.leaves().next().and_then(Error::as_cancelled);
+    first.filter(|_| error.is_cancelled()).cloned()
 }

@@ -128,8 +128,9 @@ impl<T> Starting<T> {
         true
     }
 
-    /// Cancels the child once the target has been cancelled.
-    fn follow_target(&mut self, context: &Context<'_>) {
+    /// Cancels the child once the target has been cancelled. Waits for that if the child is not ready
+    /// at once, `waiting`.
+    fn follow_target(&mut self, context: &Context<'_>, waiting: bool) {
         let target = &self.target;
         let scope = target.children_scope.get();
         let cancelled = match &self.watch {
@@ -138,12 +139,15 @@ impl<T> Starting<T> {
             _ if target.is_closed() => None,
             Watch::Begin => {
                 let cancelled = target.run.tree.borrow().cancelled(scope).cloned();
-                if cancelled.is_none() {
-                    let parked = Parked::under(&target.run, context, scope, "start");
-                    self.watch = Watch::Waiting(parked);
-                    return;
+                match cancelled {
+                    None if waiting => {
+                        let parked = Parked::under(&target.run, context, scope, "start");
+                        self.watch = Watch::Waiting(parked);
+                        return;
+                    }
+                    None => return,
+                    cancelled => cancelled,
                 }
-                cancelled
             }
             Watch::Waiting(parked) => match parked.poll_under(context, scope) {
                 Poll::Pending => return,
@@ -232,16 +236,18 @@ where
 
         let mut done = None;
         poll_fn(|context| {
-            starting.follow_target(context);
+            starting.follow_target(context, false);
             if starting.hand_over() {
                 return Poll::Ready(());
             }
             let over = nursery.drive(context, |_| Poll::Ready(Ok(())), &mut done);
             if starting.hand_over() {
-                Poll::Ready(())
-            } else {
-                over
+                return Poll::Ready(());
             }
+            if over.is_pending() {
+                starting.follow_target(context, true);
+            }
+            over
         })
         .await;
 
