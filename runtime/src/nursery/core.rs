@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cancel::{CancelSource, Cancelled, Entry, Here, Left, ROOT};
+use crate::cancel::{CancelSource, Cancelled, Entry, Here, ROOT};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
@@ -161,23 +161,23 @@ impl Core {
     /// A task that was started, and one whose handle has cancelled it, has a scope slot of its own.
     #[inline]
     fn leave_scope_of(&self, child: &NodeRef) {
-        if let Some(left) = self.take_scope_of(child) {
-            left.close(false);
+        if let Some(scope) = self.take_scope_of(child) {
+            self.run.leave_from_drop(scope);
         }
     }
 
     #[inline]
-    fn take_scope_of(&self, child: &NodeRef) -> Option<Left> {
+    fn take_scope_of(&self, child: &NodeRef) -> Option<u32> {
         let scope = child.scope.replace(self.children_scope.get());
-        (scope != self.children_scope.get()).then(|| self.run.leave(scope))
+        (scope != self.children_scope.get()).then_some(scope)
     }
 
     /// What the nursery gets of the error of a child that has ended: all but the cancellations that
     /// are the child's alone, or that a service nursery sends its children when its body has ended.
     #[cold]
-    fn uncaught(&self, error: Error, own: Option<Left>) -> Option<Error> {
+    fn uncaught(&self, error: Error, own: Option<u32>) -> Option<Error> {
         let error = match own {
-            Some(left) => left.catch::<()>(Err(error)).0.err()?,
+            Some(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
             None => error,
         };
         match self.body.get() == Body::Ended && self.is_service() {
@@ -457,8 +457,18 @@ impl NurseryRef {
 
     #[inline(always)]
     fn poll_child(&self, child: &NodeRef) -> Poll<Result<()>> {
+        if child.is_apart() {
+            return self.poll_apart(child);
+        }
+        child.poll_task()
+    }
+
+    /// A frame of its own, which a child that has a nursery in it has no more: that has linked its
+    /// scope.
+    #[inline(never)]
+    fn poll_apart(&self, child: &NodeRef) -> Poll<Result<()>> {
         // Dropped when the child has been polled, or has panicked.
-        let _apart = child.is_apart().then(|| Apart::new(&self.run));
+        let _apart = Apart::new(&self.run);
         child.poll_task()
     }
 
@@ -466,12 +476,13 @@ impl NurseryRef {
         let own = self.child_ended(child);
         match (result, own) {
             (Err(error), own) => self.child_failed(child, error, own),
-            (Ok(()), Some(left)) => drop(left.close(false)),
+            (Ok(()), Some(scope)) => self.run.leave_from_drop(scope),
             (Ok(()), None) => {}
         }
     }
 
-    fn child_failed(&self, child: &NodeRef, error: Error, own: Option<Left>) {
+    #[cold]
+    fn child_failed(&self, child: &NodeRef, error: Error, own: Option<u32>) {
         match self.uncaught(error, own) {
             Some(error) => {
                 child.set_failed();
@@ -484,8 +495,8 @@ impl NurseryRef {
     #[cold]
     fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>) {
         let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
-        if let Some(left) = self.child_ended(child) {
-            left.close(false);
+        if let Some(scope) = self.child_ended(child) {
+            self.run.leave_from_drop(scope);
         }
         child.set_failed();
         self.panicked(panic, Some(child));
@@ -494,8 +505,8 @@ impl NurseryRef {
         }
     }
 
-    /// Gives the scope slot of its own, if it had one.
-    fn child_ended(&self, child: &NodeRef) -> Option<Left> {
+    /// Gives the scope of its own, if it had one, which is still to be left.
+    fn child_ended(&self, child: &NodeRef) -> Option<u32> {
         self.release(child);
         self.settle_left_behind(child);
         let own = self.take_scope_of(child);
