@@ -15,6 +15,7 @@ mod checkpoint;
 mod combine;
 mod context;
 mod error;
+mod handle;
 mod instrument;
 mod introspect;
 pub mod lowlevel;

@@ -15,14 +15,16 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
+use trio_platform::{
+    Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
+};
 
 use crate::cancel::{
     CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
@@ -61,6 +63,8 @@ pub(crate) struct Run {
     pub(crate) tree: RefCell<Tree>,
     /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
     effective: Rc<Cell<u32>>,
+    /// Set when the tree has gone: whoever has held on to the run finds nothing there.
+    ended: Cell<bool>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
@@ -147,6 +151,7 @@ impl Drop for Ending<'_> {
         self.run.instrument(|instrument| instrument.after_run());
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
+        self.run.ended.set(true);
         let driver = self.run.driver.take();
         let tree = self.run.tree.replace(Tree::new(Rc::default()));
         while self.run.nurseries.pop().is_some() {}
@@ -182,6 +187,7 @@ impl Run {
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new(effective.clone())),
             effective,
+            ended: Cell::new(false),
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
             fallback,
@@ -216,7 +222,7 @@ impl Run {
     /// Steps 1 to 3 of a turn in which a task is ready.
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.next().is_none() {
+        if !worth_asking && self.tree.borrow().timers.is_empty() {
             return;
         }
         let mut effects = Effects::default();
@@ -255,8 +261,7 @@ impl Run {
 
     /// How long this turn waits, and what it means if nothing happens until then.
     fn plan(&self) -> Plan {
-        let next = self.tree.borrow().timers.next();
-        let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
+        let (next, until) = self.next_deadline();
         let mut plan = Plan {
             wait: Wait::Forever,
             timeout: until.min(LONGEST_WAIT),
@@ -294,6 +299,24 @@ impl Run {
         plan
     }
 
+    /// The next deadline, and how long to wait for it.
+    fn next_deadline(&self) -> (Option<Time>, Duration) {
+        if self.tree.borrow().timers.is_empty() {
+            return (None, LONGEST_WAIT);
+        }
+        let now = self.now();
+        let next = {
+            let mut tree = self.tree.borrow_mut();
+            tree.settle(now);
+            tree.timers.next()
+        };
+        let until = next.map(|deadline| match &self.clock {
+            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(now),
+            RunClock::Custom(clock) => clock.wait_until(deadline),
+        });
+        (next, until.unwrap_or(LONGEST_WAIT))
+    }
+
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
     fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
         self.instrument(|instrument| instrument.before_io_wait(timeout));
@@ -329,12 +352,12 @@ impl Run {
     }
 
     fn orphan_ended(&self, wait: u32) {
-        let (state, counted) = self.tree.borrow_mut().remove_wait(wait);
+        let ended = self.tree.borrow_mut().remove_wait(wait);
         debug_assert!(
-            matches!(state, WaitState::Orphan),
+            matches!(ended.state, WaitState::Orphan),
             "an orphan has nobody who waits"
         );
-        if let Some(nursery) = counted {
+        if let Some(nursery) = ended.counted {
             nursery.remove_orphan();
         }
         for watcher in self.orphan_watchers.take() {
@@ -343,7 +366,7 @@ impl Run {
     }
 
     fn expire(&self, effects: &mut Effects) -> bool {
-        if self.tree.borrow().timers.next().is_none() {
+        if self.tree.borrow().timers.is_empty() {
             return false;
         }
         let now = self.now();
@@ -402,15 +425,8 @@ impl Run {
         }
     }
 
-    fn wait_until(&self, deadline: Time) -> Duration {
-        match &self.clock {
-            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(self.now()),
-            RunClock::Custom(clock) => clock.wait_until(deadline),
-        }
-    }
-
     /// Whether reading the clock costs next to nothing, and time moves only when it is told to.
-    fn is_virtual(&self) -> bool {
+    pub(crate) fn is_virtual(&self) -> bool {
         !matches!(self.clock, RunClock::System(_))
     }
 
@@ -431,6 +447,10 @@ impl Run {
         if self.position.is_linked() {
             return self.position.linked();
         }
+        self.link_position()
+    }
+
+    fn link_position(&self) -> u32 {
         self.position.link(|parent, relative| {
             let entry = Entry {
                 relative,
@@ -438,12 +458,17 @@ impl Run {
             };
             let scope = self.enter_under(parent, &entry);
             if relative.is_none() {
-                // Nothing is pushed outside of what the current task is polled in.
                 let task = self.current.get().expect("only a task is apart");
                 task.set_own_scope(scope);
             }
             scope
         })
+    }
+
+    /// The scope of the task that is being polled.
+    pub(crate) fn current_scope(&self) -> u32 {
+        let task = self.current.get().expect("only a task is apart");
+        task.scope.get()
     }
 
     /// Enters a scope inside another, which need not be that of the code.
@@ -454,9 +479,31 @@ impl Run {
     /// The cancellation that a checkpoint has to report.
     #[inline]
     pub(crate) fn cancelled(&self) -> Option<Cancelled> {
-        if self.effective.get() == 0 {
+        if self.is_calm() {
             return None;
         }
+        self.look_for_cancelled()
+    }
+
+    /// Whether nothing in the run is cancelled.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        self.effective.get() == 0
+    }
+
+    /// Whether a checkpoint has nothing to report and nothing to wait for: nothing in the run is
+    /// cancelled, and the task may go on. Counts against its budget then.
+    #[inline]
+    pub(crate) fn passes(&self) -> bool {
+        let budget = self.budget.get();
+        let passes = budget > 0 && self.is_calm();
+        if passes {
+            self.budget.set(budget - 1);
+        }
+        passes
+    }
+
+    fn look_for_cancelled(&self) -> Option<Cancelled> {
         // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
         let tree = self.tree.borrow();
         tree.cancelled(self.position.linked()).cloned()
@@ -496,13 +543,11 @@ impl Run {
         self.leave(scope).close(false);
     }
 
-    /// Something waits in the scope: its deadline has to be watched.
+    /// Something waits in the scope: its deadline has to be watched, one that counts from now from
+    /// the end of this turn, so that the clock is read once a turn.
     #[inline]
     pub(crate) fn watch(&self, scope: u32) {
-        if self.tree.borrow().needs_arming(scope) {
-            self.resolve(scope);
-            self.tree.borrow_mut().arm(scope);
-        }
+        self.tree.borrow_mut().arm(scope);
     }
 
     /// Turns a deadline that counts from entry into a moment on the clock.
@@ -604,9 +649,36 @@ impl Run {
         self.apply(effects);
     }
 
+    /// Ends a wait whose descriptor is going to be closed: its operation is asked to end, if it has
+    /// one, and else it is a watch.
+    pub(crate) fn close_wait(&self, wait: u32, descriptor: Option<&Descriptor>) {
+        let operation = self.tree.borrow().operation(wait);
+        if let Some(key) = operation {
+            return self.driver().cancel(key);
+        }
+        if let Some(descriptor) = descriptor {
+            self.driver().unwatch(descriptor);
+        }
+        self.finish_wait(wait);
+    }
+
+    /// Whether the run has given up its driver and its scopes.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    #[inline]
     pub(crate) fn release_wait(&self, wait: u32) {
-        let (_, counted) = self.tree.borrow_mut().remove_wait(wait);
-        if let Some(nursery) = counted {
+        let task = self.tree.borrow_mut().remove_plain_wait(wait);
+        if task.is_none() {
+            self.release_any_wait(wait);
+        }
+    }
+
+    fn release_any_wait(&self, wait: u32) {
+        let ended = self.tree.borrow_mut().remove_wait(wait);
+        if let Some(nursery) = &ended.counted {
             nursery.remove_orphan();
         }
     }
@@ -629,8 +701,8 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for stream in self.tree.borrow_mut().left_watching(task) {
-            self.driver().unwatch(&stream);
+        for wait in self.tree.borrow_mut().end_left_waiting(task) {
+            self.driver().unwatch_token(Token(u64::from(wait)));
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
@@ -667,9 +739,14 @@ impl Run {
     // Tasks.
 
     /// The node that is being polled; the main task when something is dropped between turns.
+    #[inline]
     pub(crate) fn node_or_main(&self) -> NodeRef {
-        let node = self.current.get().or_else(|| self.main.borrow().clone());
-        node.expect("a run has a main task")
+        self.current.get().unwrap_or_else(|| self.main_node())
+    }
+
+    #[cold]
+    fn main_node(&self) -> NodeRef {
+        self.main.borrow().clone().expect("a run has a main task")
     }
 
     /// The task that is being polled: for a body, the one that opened the nursery.
@@ -717,25 +794,15 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
+    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(
-        &self,
-        node: &NodeRef,
-        scope: u32,
-        poll: impl FnOnce() -> R,
-    ) -> std::thread::Result<R> {
+    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
             self.instrument_step(node, true);
         }
-        let around = (
-            self.position.replace(Here::at(scope)),
-            self.budget.replace(BUDGET),
-        );
-        let result = self
-            .current
-            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        let around = (self.position.replace(here), self.budget.replace(BUDGET));
+        let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {

@@ -72,8 +72,9 @@ impl CancelScope {
 
     /// A scope that is cancelled `timeout` after it has been entered.
     ///
-    /// The moment of entry is read off the clock when something in the scope first waits, or when
-    /// somebody asks for the deadline; so a scope in which nothing waits costs no clock reading.
+    /// The moment of entry is read off the clock at the end of the turn in which something in the
+    /// scope first waits, or when somebody asks for the deadline; so a scope in which nothing waits
+    /// costs no clock reading, and any number of others cost one a turn.
     pub fn with_timeout(timeout: Duration) -> Self {
         let entry = Entry {
             relative: Some(timeout),
@@ -481,7 +482,7 @@ struct Pushed<'a> {
 impl<'a> Pushed<'a> {
     #[inline]
     fn new(run: &'a Run, after: Duration, place: &'a mut Place) -> Self {
-        let before = run.position.push(Some(after));
+        let before = run.position.push(after);
         Self { run, before, place }
     }
 }
@@ -489,7 +490,8 @@ impl<'a> Pushed<'a> {
 impl Drop for Pushed<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(scope) = self.run.position.pop(self.before) {
+        let own = || self.run.current_scope();
+        if let Some(scope) = self.run.position.pop(self.before, own) {
             self.place.inside = Some((self.run.id, scope));
         }
     }

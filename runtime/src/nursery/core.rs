@@ -346,6 +346,16 @@ impl NurseryRef {
         child.set_home(Some(self.clone()));
     }
 
+    /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
+    pub(super) fn begin(&self, child: &NodeRef) {
+        child.scope.set(self.children_scope.get());
+        self.adopt(child);
+        if self.run.instrumented.get() {
+            self.run.instrument_spawned(child);
+        }
+        child.schedule();
+    }
+
     /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
     #[inline]
     pub(crate) fn drive<T>(
@@ -411,8 +421,10 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) {
         let body = self.body();
-        let poll = || body.with_context(&mut *poll_body);
-        let result = self.run.step(body, self.scope.get(), poll);
+        let current = &self.run.current;
+        let result = self.run.step(body, Here::at(self.scope.get()), || {
+            body.with_context(|context| current.during(body, || poll_body(context)))
+        });
         match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
@@ -445,31 +457,14 @@ impl NurseryRef {
         if child.is_done() {
             return;
         }
-        let result = self
-            .run
-            .step(child, child.scope.get(), || self.poll_child(child));
+        let current = &self.run.current;
+        let here = Here::of_task(child.scope.get(), child.is_apart());
+        let result = self.run.step(child, here, || child.poll_task(current));
         match result {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(result)) => self.child_returned(child, result),
             Err(panic) => self.child_panicked(child, panic),
         }
-    }
-
-    #[inline(always)]
-    fn poll_child(&self, child: &NodeRef) -> Poll<Result<()>> {
-        if child.is_apart() {
-            return self.poll_apart(child);
-        }
-        child.poll_task()
-    }
-
-    /// A frame of its own, which a child that has a nursery in it has no more: that has linked its
-    /// scope.
-    #[inline(never)]
-    fn poll_apart(&self, child: &NodeRef) -> Poll<Result<()>> {
-        // Dropped when the child has been polled, or has panicked.
-        let _apart = Apart::new(&self.run);
-        child.poll_task()
     }
 
     fn child_returned(&self, child: &NodeRef, result: Result<()>) {
@@ -526,28 +521,6 @@ impl NurseryRef {
         if task.waits.get() > 0 {
             self.run.settle_left_behind(task, self);
         }
-    }
-}
-
-/// The scope of a task that may be cancelled by itself, around one poll, for as long as it is not in
-/// the tree (rule 3 of `cancel/position.rs`).
-struct Apart<'a> {
-    run: &'a Run,
-    before: Here,
-}
-
-impl<'a> Apart<'a> {
-    #[inline]
-    fn new(run: &'a Run) -> Self {
-        let before = run.position.push(None);
-        Self { run, before }
-    }
-}
-
-impl Drop for Apart<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.run.position.pop(self.before);
     }
 }
 

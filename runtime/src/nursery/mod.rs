@@ -175,7 +175,12 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     where
         F: Future<Output = Result<()>> + 'scope,
     {
-        drop(erase::spawn(&self.core, task, None, Location::caller()));
+        drop(erase::spawn_silent(
+            &self.core,
+            task,
+            None,
+            Location::caller(),
+        ));
     }
 
     /// Like [`start_soon`](Self::start_soon), with a name for the task tree and for error texts.
@@ -184,7 +189,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     where
         F: Future<Output = Result<()>> + 'scope,
     {
-        drop(erase::spawn(
+        drop(erase::spawn_silent(
             &self.core,
             task,
             Some(name.into()),
@@ -301,7 +306,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     ) where
         F: Future<Output = Result<()>> + 'scope,
     {
-        drop(erase::spawn(&self.core, task, name, place));
+        drop(erase::spawn_silent(&self.core, task, name, place));
     }
 
     /// Cancels the scope of the nursery.
