@@ -454,13 +454,29 @@ impl Run {
     }
 
     fn link_position(&self) -> u32 {
-        self.position.link(|parent, timeout| {
+        self.position.link(|parent, relative| {
             let entry = Entry {
-                relative: Some(timeout),
+                relative,
                 ..Entry::default()
             };
-            self.tree.borrow_mut().enter(parent, &entry)
+            let scope = self.enter_under(parent, &entry);
+            if relative.is_none() {
+                let task = self.current.get().expect("only a task is apart");
+                task.set_own_scope(scope);
+            }
+            scope
         })
+    }
+
+    /// The scope of the task that is being polled.
+    pub(crate) fn current_scope(&self) -> u32 {
+        let task = self.current.get().expect("only a task is apart");
+        task.scope.get()
+    }
+
+    /// Enters a scope inside another, which need not be that of the code.
+    pub(crate) fn enter_under(&self, parent: u32, entry: &Entry) -> u32 {
+        self.tree.borrow_mut().enter(parent, entry)
     }
 
     /// The cancellation that a checkpoint has to report.
@@ -552,6 +568,32 @@ impl Run {
             .borrow_mut()
             .cancel(scope, cancelled, &mut effects);
         self.apply(effects);
+    }
+
+    /// Asks what is in a scope to come to an end, and cancels it after `grace` if that is earlier than
+    /// its deadline.
+    pub(crate) fn drain(&self, scope: u32, asked: Cancelled, grace: Duration) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().drain(scope, asked, &mut effects);
+        self.apply(effects);
+        self.resolve(scope);
+        let deadline = self.now() + grace;
+        let mut tree = self.tree.borrow_mut();
+        if deadline < tree.deadline(scope) {
+            tree.set_deadline(scope, deadline);
+        }
+    }
+
+    /// Whether the code has been asked to come to an end, softly or not.
+    pub(crate) fn is_draining(&self) -> bool {
+        if self.cancelled().is_some() {
+            return true;
+        }
+        // What is not linked is neither shielded nor drained.
+        self.tree
+            .borrow()
+            .draining(self.position.linked())
+            .is_some()
     }
 
     pub(crate) fn set_shield(&self, scope: u32, shield: bool) {
@@ -779,15 +821,12 @@ impl Run {
 
     /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(&self, node: &NodeRef, scope: u32, poll: impl FnOnce() -> R) -> R {
+    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
             self.instrument_step(node, true);
         }
-        let around = (
-            self.position.replace(Here::at(scope)),
-            self.budget.replace(BUDGET),
-        );
+        let around = (self.position.replace(here), self.budget.replace(BUDGET));
         let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);

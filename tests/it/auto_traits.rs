@@ -55,12 +55,21 @@ table! {
     trio::Nursery<'static, 'static>: '-' '-' 'U';
     trio::JoinHandle<'static, Free>: '-' '-' 'U';
     trio::Join<'static, Free>: '-' '-' 'U';
+    trio::Ended<'static>: '-' '-' 'U';
+    trio::Completed<'static, Free>: '-' '-' 'U';
+    trio::NextCompleted<'static, Free>: '-' '-' 'U';
     trio::TaskStatus<Free>: '-' '-' 'U';
     trio::CancelScope: '-' '-' 'U';
+    trio::RateLimiter: 'S' '-' 'U';
+    trio::AcquireRate<'static>: '-' '-' 'U';
+    trio::Progress: '-' '-' 'U';
+    trio::Supervisor<'static>: '-' '-' 'U';
     // A scope is as its future: that of `async` code cannot be moved.
     trio::Enter<Free>: '-' '-' 'U';
     trio::Enter<Pinned>: '-' '-' '-';
     trio::Enter<Fixed>: '-' '-' 'U';
+    trio::UntilDraining<Pinned>: '-' '-' '-';
+    trio::UntilDraining<Fixed>: '-' '-' 'U';
     trio::MoveOn<Pinned>: '-' '-' '-';
     trio::MoveOn<Fixed>: '-' '-' 'U';
     trio::FailAfter<Pinned>: '-' '-' '-';
@@ -114,6 +123,12 @@ table! {
     trio::Error: 'S' 'Y' 'U';
     trio::Cancelled: 'S' 'Y' 'U';
     trio::CancelSource: 'S' 'Y' 'U';
+    trio::ChildState: 'S' 'Y' 'U';
+    trio::NoValue: 'S' 'Y' 'U';
+    trio::RateLimiterStatistics: 'S' 'Y' 'U';
+    trio::Backoff: 'S' 'Y' 'U';
+    trio::Failure<'static>: 'S' 'Y' 'U';
+    trio::Verdict: 'S' 'Y' 'U';
     trio::BrokenResource: 'S' 'Y' 'U';
     trio::BusyResource: 'S' 'Y' 'U';
     trio::ClosedResource: 'S' 'Y' 'U';

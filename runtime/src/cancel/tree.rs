@@ -38,6 +38,9 @@ pub(crate) struct Tree {
     effective: Rc<Cell<u32>>,
     waits: Waits,
     pub(crate) timers: Timers,
+    /// The scopes that have been asked to drain, and by whom; mostly none. Few, so that who asks
+    /// whether it is draining looks for each scope around it in here.
+    drains: Vec<(u32, Cancelled)>,
 }
 
 struct Slot {
@@ -47,6 +50,8 @@ struct Slot {
     first_child: u32,
     first_wait: u32,
     shield: bool,
+    /// Whether the scope is cancelled as soon as it is draining.
+    soft: bool,
     effective: bool,
     /// The scope's own cancellation.
     own: Option<Cancelled>,
@@ -77,6 +82,9 @@ pub(crate) struct Entry {
     pub(crate) relative: Option<Duration>,
     pub(crate) shield: bool,
     pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) soft: bool,
+    /// Asked to drain already, with the time that is left from entry on.
+    pub(crate) drain: Option<(Cancelled, Duration)>,
 }
 
 impl Default for Entry {
@@ -86,6 +94,8 @@ impl Default for Entry {
             relative: None,
             shield: false,
             cancelled: None,
+            soft: false,
+            drain: None,
         }
     }
 }
@@ -117,6 +127,7 @@ impl Tree {
             effective,
             waits: Waits::new(),
             timers: Timers::default(),
+            drains: Vec::new(),
         }
     }
 
@@ -134,6 +145,9 @@ impl Tree {
     pub(crate) fn enter(&mut self, parent: u32, entry: &Entry) -> u32 {
         let mut slot = Slot::new(parent, entry);
         slot.own.clone_from(&entry.cancelled);
+        if slot.soft && slot.own.is_none() {
+            slot.own = self.draining(parent).cloned();
+        }
         let above = self.slot(parent);
         if above.effective && !slot.shield {
             slot.record.clone_from(&above.record);
@@ -163,6 +177,9 @@ impl Tree {
             self.move_wait(wait, parent);
         }
         self.unlink(scope);
+        if !self.drains.is_empty() {
+            self.drains.retain(|(drained, _)| *drained != scope);
+        }
         let slot = self.scopes.remove(scope as usize);
         if slot.effective {
             self.effective.set(self.effective.get() - 1);
@@ -213,6 +230,7 @@ impl Tree {
         self.unlink(scope);
         self.link(scope, parent);
         self.refresh(scope, effects);
+        self.cancel_soft(effects);
     }
 
     /// The cancellation that a checkpoint under `scope` has to report.
@@ -248,6 +266,55 @@ impl Tree {
     pub(crate) fn set_shield(&mut self, scope: u32, shield: bool, effects: &mut Effects) {
         self.slot_mut(scope).shield = shield;
         self.refresh(scope, effects);
+        self.cancel_soft(effects);
+    }
+
+    // Draining, the softer level: a state that code can ask for, and no cancellation but of the scopes
+    // that are made for it.
+
+    /// Asks what is under a scope to come to an end; the first request is the one that stays.
+    pub(crate) fn drain(&mut self, scope: u32, asked: Cancelled, effects: &mut Effects) {
+        if !self.drains.iter().any(|(drained, _)| *drained == scope) {
+            self.drains.push((scope, asked));
+            self.cancel_soft(effects);
+        }
+    }
+
+    /// The request to drain that is visible under `scope`.
+    pub(crate) fn draining(&self, mut scope: u32) -> Option<&Cancelled> {
+        if self.drains.is_empty() {
+            return None;
+        }
+        loop {
+            let own = self.drains.iter().find(|(drained, _)| *drained == scope);
+            if let Some((_, asked)) = own {
+                return Some(asked);
+            }
+            let slot = self.slot(scope);
+            if slot.shield || slot.parent == NONE {
+                return None;
+            }
+            scope = slot.parent;
+        }
+    }
+
+    /// Cancels the soft scopes that are draining. Looks at every scope of the run: draining is rare,
+    /// and entering and leaving soft scopes, once an operation, is not.
+    fn cancel_soft(&mut self, effects: &mut Effects) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let soft = self
+            .scopes
+            .iter()
+            .filter(|(_, slot)| slot.soft && slot.own.is_none());
+        let draining = soft.filter_map(|(index, _)| {
+            let scope = id(index);
+            Some((scope, self.draining(scope)?.clone()))
+        });
+        for (scope, asked) in draining.collect::<Vec<_>>() {
+            self.cancel(scope, asked, effects);
+        }
     }
 
     /// Brings `effective` of a scope and all below it up to date (rule 2), and aborts the waits of
@@ -710,6 +777,7 @@ impl Slot {
             first_child: NONE,
             first_wait: NONE,
             shield: entry.shield,
+            soft: entry.soft,
             effective: false,
             own: None,
             record: None,

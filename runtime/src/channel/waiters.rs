@@ -267,7 +267,7 @@ impl Claim for Ticket {
 
     fn at(place: &Place<'_>) -> Self {
         Self {
-            wait: place.wait.expect("a thread waits for threads only"),
+            wait: place.wait.clone().expect("a thread waits for threads only"),
             once: place.once.clone(),
         }
     }

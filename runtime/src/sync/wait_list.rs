@@ -77,6 +77,18 @@ pub(crate) struct WaitId {
     wait: u32,
 }
 
+impl PartialEq for WaitId {
+    fn eq(&self, other: &Self) -> bool {
+        self.wait == other.wait && Rc::ptr_eq(&self.run, &other.run)
+    }
+}
+
+impl fmt::Debug for WaitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitId({} of run {})", self.wait, self.run.id)
+    }
+}
+
 impl WaitId {
     #[inline]
     pub(crate) fn of(parked: &Parked) -> Self {
