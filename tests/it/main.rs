@@ -11,6 +11,8 @@ mod echo;
 mod error_groups;
 mod faults;
 mod limits;
+mod model_scopes;
+mod model_timers;
 mod network;
 mod nursery;
 mod panic;
