@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
+use trio_platform::{
+    Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
+};
 
 use crate::cancel::{
     CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
@@ -605,6 +607,19 @@ impl Run {
         self.apply(effects);
     }
 
+    /// Ends a wait whose descriptor is going to be closed: its operation is asked to end, if it has
+    /// one, and else it is a watch.
+    pub(crate) fn close_wait(&self, wait: u32, descriptor: Option<&Descriptor>) {
+        let operation = self.tree.borrow().operation(wait);
+        if let Some(key) = operation {
+            return self.driver().cancel(key);
+        }
+        if let Some(descriptor) = descriptor {
+            self.driver().unwatch(descriptor);
+        }
+        self.finish_wait(wait);
+    }
+
     /// Whether the run has given up its driver and its scopes.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
@@ -644,8 +659,8 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for stream in self.tree.borrow_mut().left_watching(task) {
-            self.driver().unwatch(&stream);
+        for wait in self.tree.borrow_mut().end_left_waiting(task) {
+            self.driver().unwatch_token(Token(u64::from(wait)));
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {

@@ -102,16 +102,6 @@ impl Parked {
         run.apply(effects);
     }
 
-    /// Has the driver forget the stream that it watches for this wait, if it does.
-    pub(crate) fn end_watch(&self) {
-        self.with(|run| {
-            let stream = run.tree.borrow_mut().take_watched(self.wait);
-            if let Some(stream) = stream {
-                run.driver().unwatch(&stream);
-            }
-        });
-    }
-
     /// The cancellation with which an operation has been asked to end, if it has.
     pub(crate) fn asked(&self) -> Option<Cancelled> {
         self.with(|run| match run.tree.borrow().wait_state(self.wait) {

@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
-use trio_platform::{Descriptor, Key, Time};
+use trio_platform::{Key, Time};
 
 use super::scope::Handle;
 use super::waits::{Ended, WaitState, Waits};
@@ -466,23 +466,19 @@ impl Tree {
         self.waits[wait].operation = Some(key);
     }
 
-    pub(crate) fn set_watched(&mut self, wait: u32, stream: Descriptor) {
-        self.waits[wait].watched = Some(stream);
+    pub(crate) fn operation(&self, wait: u32) -> Option<Key> {
+        self.waits[wait].operation
     }
 
-    pub(crate) fn take_watched(&mut self, wait: u32) -> Option<Descriptor> {
-        self.waits[wait].watched.take()
-    }
-
-    /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
-    /// polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
-        let own = self.waits.of_mut(task);
-        let left = own.filter(|entry| matches!(entry.state, WaitState::Waiting));
-        let left = left.filter(|entry| entry.watched.is_some());
-        left.filter_map(|entry| {
+    /// The waits without an operation that a task has left behind when it ended: nobody is going to
+    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
+    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.of_mut(task).filter(|(_, entry)| {
+            matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
+        });
+        left.map(|(wait, entry)| {
             entry.state = WaitState::Woken;
-            entry.watched.take()
+            wait
         })
         .collect()
     }

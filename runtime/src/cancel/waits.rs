@@ -12,7 +12,7 @@
 use std::ops::{Index, IndexMut};
 use std::task::Waker;
 
-use trio_platform::{Descriptor, Key};
+use trio_platform::Key;
 
 use super::Cancelled;
 use super::tree::{NONE, id};
@@ -38,8 +38,6 @@ pub(super) struct Wait {
     next: u32,
     pub(super) timer: Option<TimerKey>,
     pub(super) operation: Option<Key>,
-    /// The stream that the driver watches for this wait.
-    pub(super) watched: Option<Descriptor>,
     pub(super) state: WaitState,
     /// The nursery that must not end before the operation has.
     pub(super) counted: Option<NurseryRef>,
@@ -67,7 +65,7 @@ pub(crate) struct Ended {
     /// The nursery that counts its operation.
     pub(crate) counted: Option<NurseryRef>,
     #[expect(dead_code, reason = "held to be dropped")]
-    rest: (Option<NodeRef>, (Option<Waker>, Option<Descriptor>)),
+    rest: (Option<NodeRef>, Option<Waker>),
 }
 
 impl Waits {
@@ -118,7 +116,6 @@ impl Waits {
             next: NONE,
             timer: None,
             operation: None,
-            watched: None,
             state: WaitState::Waiting,
             counted: None,
             what: "",
@@ -133,7 +130,6 @@ impl Waits {
         let plain = matches!(entry.state, WaitState::Waiting | WaitState::Woken)
             && entry.waker.is_none()
             && entry.timer.is_none()
-            && entry.watched.is_none()
             && entry.counted.is_none();
         if !plain {
             return None;
@@ -149,8 +145,8 @@ impl Waits {
         debug_assert!(entry.timer.is_none(), "a wait that ends has no deadline");
         let state = std::mem::replace(&mut entry.state, WaitState::Waiting);
         let counted = entry.counted.take();
-        let rest = (entry.waker.take(), entry.watched.take());
-        let rest = (self.free_place(wait), rest);
+        let waker = entry.waker.take();
+        let rest = (self.free_place(wait), waker);
         Ended {
             state,
             counted,
@@ -201,13 +197,14 @@ impl Waits {
             .map(|(index, entry)| (id(index), entry))
     }
 
-    /// The waits of `task`, to be changed.
+    /// The same, to be changed.
     pub(super) fn of_mut<'a>(
         &'a mut self,
         task: &'a NodeRef,
-    ) -> impl Iterator<Item = &'a mut Wait> {
-        let all = self.places.iter_mut();
-        all.filter(|entry| entry.task.as_ref() == Some(task))
+    ) -> impl Iterator<Item = (u32, &'a mut Wait)> {
+        let all = self.places.iter_mut().enumerate();
+        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
+            .map(|(index, entry)| (id(index), entry))
     }
 }
 
