@@ -5,6 +5,7 @@
 //! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
 //! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
+//! - `cargo xtask instructions` counts what the scheduler's small workloads take, against a baseline.
 //!
 //! Every complaint names its place and its remedy. New checks join these commands.
 
@@ -12,6 +13,7 @@
 
 mod ci;
 mod edges;
+mod instructions;
 mod semantics;
 mod source;
 mod tidy;
@@ -27,7 +29,8 @@ usage: cargo xtask COMMAND
   ci [STAGE…]   every check, or the stages named
   tidy          what the tree promises about itself
   semantics     each guarantee has a test, and each numbered test its guarantee
-  asan          the tests of everything unsafe, under AddressSanitizer";
+  asan          the tests of everything unsafe, under AddressSanitizer
+  instructions  what the scheduler's small workloads take, against a baseline; `--renew` writes that";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy().and_then(report),
         ["semantics"] => semantics().and_then(report),
         ["asan"] => ci::run(&["asan"]),
+        ["instructions"] => ci::run(&["instructions"]),
+        ["instructions", "--renew"] => instructions::renew(),
         _ => Err(USAGE.to_owned()),
     };
     match done {
