@@ -505,7 +505,7 @@ impl<T> Drop for Output<T> {
 /// # Safety
 ///
 /// Rule 4 of `task/mod.rs`: before anything that `F` borrows ends, the future is dropped by
-/// [`Node::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
+/// [`NodeRef::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
 pub(crate) unsafe fn new_task<F, T>(
     shared: &Arc<Shared>,
     future: F,
