@@ -462,6 +462,22 @@ impl Tree {
         self.waits.insert(task, waker, scope, first, what)
     }
 
+    /// Keeps the place of a wait that is over for the next one; `false` if that cannot be.
+    #[inline]
+    pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
+        self.waits[wait].rest()
+    }
+
+    /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`.
+    #[inline]
+    pub(crate) fn resume_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
+        let own = self.is_current(wait, current, scope);
+        if own {
+            self.waits[wait].resume();
+        }
+        own
+    }
+
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
         self.waits[wait].operation = Some(key);
     }
@@ -505,7 +521,9 @@ impl Tree {
     pub(crate) fn outcome(&mut self, wait: u32) -> Poll<Option<Cancelled>> {
         let state = &mut self.waits[wait].state;
         match state {
-            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
+            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan | WaitState::Resting => {
+                Poll::Pending
+            }
             WaitState::Woken => Poll::Ready(None),
             WaitState::Aborted(_) => match std::mem::replace(state, WaitState::Woken) {
                 WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled)),
@@ -606,7 +624,9 @@ impl Tree {
 
     /// What each wait of `task` waits in.
     pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
-        self.waits.of(task).map(|(_, entry)| entry.what).collect()
+        let waits = self.waits.of(task);
+        let waits = waits.filter(|(_, entry)| !matches!(entry.state, WaitState::Resting));
+        waits.map(|(_, entry)| entry.what).collect()
     }
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {
