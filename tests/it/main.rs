@@ -22,6 +22,8 @@ mod faults;
 mod limits;
 mod lock;
 mod model;
+mod model_scopes;
+mod model_timers;
 mod network;
 mod nursery;
 mod panic;

@@ -7,6 +7,7 @@
 //! - `cargo xtask soak [SCHEDULES]` puts the models of `tests/it/model` through many more schedules
 //!   than the tests do, from a seed that nobody has chosen.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
+//! - `cargo xtask instructions` counts what the scheduler's small workloads take, against a baseline.
 //!
 //! Every complaint names its place and its remedy. New checks join these commands.
 
@@ -14,6 +15,7 @@
 
 mod ci;
 mod edges;
+mod instructions;
 mod semantics;
 mod source;
 mod tidy;
@@ -30,7 +32,8 @@ usage: cargo xtask COMMAND
   tidy          what the tree promises about itself
   semantics     each guarantee has a test, and each numbered test its guarantee
   soak [COUNT]  the models, under so many schedules each (1,000,000), from a new seed
-  asan          the tests of everything unsafe, under AddressSanitizer";
+  asan          the tests of everything unsafe, under AddressSanitizer
+  instructions  what the scheduler's small workloads take, against a baseline; `--renew` writes that";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
         ["asan"] => ci::run(&["asan"]),
         ["soak"] => ci::soak("1000000"),
         ["soak", schedules] => ci::soak(schedules),
+        ["instructions"] => ci::run(&["instructions"]),
+        ["instructions", "--renew"] => instructions::renew(),
         _ => Err(USAGE.to_owned()),
     };
     match done {

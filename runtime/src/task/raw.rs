@@ -545,7 +545,7 @@ impl<T> Drop for Output<T> {
 /// # Safety
 ///
 /// Rule 4 of `task/mod.rs`: before anything that `F` borrows ends, the future is dropped by
-/// [`Node::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
+/// [`NodeRef::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
 pub(crate) unsafe fn new_task<F, T>(
     shared: &Arc<Shared>,
     future: F,
@@ -556,14 +556,10 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(
-        &Typed::<F, T>::KEEPING,
-        shared,
-        WANTED | Typed::<F, T>::RUNNING,
-        info,
-    );
+    let flags = WANTED | Typed::<F, T>::RUNNING;
+    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, flags, info, future);
     Output {
-        node: NodeRef(Typed::place(head, future)),
+        node: NodeRef(node),
         output: std::marker::PhantomData,
     }
 }
@@ -583,13 +579,14 @@ where
     F: Future<Output = Result<()>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(
+    let flags = Typed::<F, ()>::RUNNING;
+    NodeRef(Typed::place(
         &Typed::<F, ()>::SILENT,
         shared,
-        Typed::<F, ()>::RUNNING,
+        flags,
         info,
-    );
-    NodeRef(Typed::place(head, future))
+        future,
+    ))
 }
 
 struct Typed<F, T>(std::marker::PhantomData<(F, T)>);
@@ -636,13 +633,22 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         if fits { Some(lines) } else { None }
     };
 
-    /// A cell on the heap. Its two parts are written where they are to be: a future may be large.
+    /// A cell on the heap. Its two parts are written where they are to be, and made when there is a
+    /// place for them: a future may be large, and a node that is copied as soon as it has been
+    /// written waits for its own stores.
     #[inline(always)]
-    fn place(node: Node, future: F) -> NonNull<Node> {
+    fn place(
+        table: &'static VTable,
+        shared: &Arc<Shared>,
+        flags: u8,
+        info: TaskInfo,
+        future: F,
+    ) -> NonNull<Node> {
         let stage = UnsafeCell::new(Stage {
             future: ManuallyDrop::new(future),
         });
         let Some(lines) = Self::LINES else {
+            let node = Node::new(table, shared, flags, info);
             return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
         let block = NonNull::from(Box::leak(blocks::take(lines)));
@@ -652,7 +658,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         // SAFETY: the same.
         let tail = unsafe { &raw mut (*place).stage };
         // SAFETY: a place inside the block.
-        unsafe { head.write(node) };
+        unsafe { head.write(Node::new(table, shared, flags, info)) };
         // SAFETY: the same.
         unsafe { tail.write(stage) };
         block.cast()
