@@ -31,10 +31,11 @@ pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
 pub use trio_runtime::{
     Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
-    Cancelled, Checkpoint, ClosedResource, Enter, Error, FailAfter, Join, JoinHandle, Leaves,
-    MoveOn, NestedTooDeeply, Nursery, Result, Sleep, SleepForever, TaskStatus, Time, TooSlow,
-    Usage, backend, checkpoint, current_effective_deadline, current_time, fail_after, fail_at,
-    move_on_after, move_on_at, open_nursery, run, sleep, sleep_forever, sleep_until,
+    Cancelled, Checkpoint, ClosedResource, Enter, Error, FailAfter, InLocal, Join, JoinHandle,
+    Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever, TaskLocal,
+    TaskStatus, Time, TooSlow, TreeVar, Usage, Worker, Workers, backend, checkpoint,
+    current_effective_deadline, current_time, fail_after, fail_at, from_thread, move_on_after,
+    move_on_at, open_nursery, run, run_workers, sleep, sleep_forever, sleep_until, to_thread,
 };
 
 /// Observers of a run.

@@ -21,8 +21,10 @@ mod nursery;
 mod operation;
 mod receive;
 mod run;
+mod run_var;
 mod task;
 pub mod testing;
+mod thread;
 mod time;
 mod timers;
 mod wait;
@@ -40,6 +42,8 @@ pub use error::{
 pub use instrument::{Instrument, Task};
 pub use lowlevel::{BackendInfo, backend};
 pub use nursery::{Join, JoinHandle, Nursery, TaskStatus, open_nursery};
+pub use task::{InLocal, TaskLocal, TreeVar};
+pub use thread::{Worker, Workers, from_thread, run_workers, to_thread};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

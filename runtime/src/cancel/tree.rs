@@ -596,6 +596,11 @@ impl Tree {
         }
     }
 
+    /// Wakes whoever waits, without ending the wait.
+    pub(crate) fn nudge_wait(&self, wait: u32, effects: &mut Effects) {
+        self.wake(wait, effects);
+    }
+
     /// Nobody waits any more: from now on the operation counts against `nursery`.
     pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
         self.waits[wait as usize].state = WaitState::Orphan;
@@ -634,7 +639,7 @@ impl Tree {
         waits.map(|(_, entry)| entry.what).collect()
     }
 
-    fn wake(&mut self, wait: u32, effects: &mut Effects) {
+    fn wake(&self, wait: u32, effects: &mut Effects) {
         let entry = &self.waits[wait as usize];
         match &entry.waker {
             None => entry.task.schedule(),

@@ -25,7 +25,7 @@ use std::rc::Rc;
 use super::Core;
 use crate::error::Result;
 use crate::run::Run;
-use crate::task::{NurseryRef, Output, new_task};
+use crate::task::{Locals, NurseryRef, Output, new_task};
 
 /// Spawns `task` into `nursery`, whose `'scope` the caller vouches for with the bound on `task`.
 pub(super) fn spawn<'scope, F, T>(
@@ -41,6 +41,7 @@ where
     let output = cell(nursery, task, name, place);
     let node = output.node();
     node.scope.set(nursery.scope.get());
+    Locals::inherit(node, &nursery.run, nursery);
     nursery.adopt(node);
     if nursery.run.instrumented.get() {
         nursery.run.instrument_spawned(node);
@@ -78,4 +79,18 @@ where
 {
     debug_assert!(Rc::ptr_eq(run, &root.run), "the root belongs to the run");
     spawn(root, main, Some("main".into()), place)
+}
+
+/// Spawns a system task into the root nursery. It borrows nothing, and inherits nothing from whoever
+/// happens to spawn it.
+pub(crate) fn spawn_system<F>(
+    root: &NurseryRef,
+    task: F,
+    name: Option<Cow<'static, str>>,
+    place: &'static Location<'static>,
+) where
+    F: Future<Output = Result<()>> + 'static,
+{
+    let output = spawn(root, task, name, place);
+    drop(output.node().replace_locals(None));
 }

@@ -25,8 +25,8 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-pub(crate) use self::core::{Core, Open};
-pub(crate) use erase::spawn_root;
+pub(crate) use self::core::{Core, Failure, Open};
+pub(crate) use erase::{spawn_root, spawn_system};
 pub use join::{Join, JoinHandle};
 pub use start::TaskStatus;
 

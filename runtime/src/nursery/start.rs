@@ -16,7 +16,7 @@ use super::core::Open;
 use super::erase;
 use crate::cancel::Entry;
 use crate::error::{Error, Result, Usage};
-use crate::task::{NodeRef, NurseryRef};
+use crate::task::{Locals, NodeRef, NurseryRef};
 
 /// How a child that was [started](super::Nursery::start) reports that it is ready.
 pub struct TaskStatus<T>(Option<Rc<Status<T>>>);
@@ -166,6 +166,8 @@ where
         });
         let future = task(TaskStatus(Some(status.clone())));
         let child = erase::spawn(&nursery, future, None, place).node().clone();
+        // Values that go with the nursery are those of the nursery where it is going to live.
+        Locals::inherit(&child, &nursery.run, &target);
         child.scope.set(nursery.run.enter(Entry::default()));
         nursery
             .run

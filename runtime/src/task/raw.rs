@@ -12,11 +12,12 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
-use super::blocks;
+use super::{Locals, blocks};
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
+    /// The values local to the task; the body of a nursery begins with those of its opener.
+    locals: Cell<Option<Rc<Locals>>>,
     flags: Cell<u8>,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
@@ -108,6 +111,7 @@ impl Node {
             scope: Cell::new(0),
             waits: Cell::new(0),
             joiner: Cell::new(NONE),
+            locals: Cell::new(None),
             flags: Cell::new(flags),
             next_ready: Cell::new(None),
             around: UnsafeCell::new(None),
@@ -172,6 +176,16 @@ impl Node {
 
     pub(crate) fn take_joiner(&self) -> Option<u32> {
         Some(self.joiner.replace(NONE)).filter(|wait| *wait != NONE)
+    }
+
+    pub(crate) fn locals(&self) -> Option<Rc<Locals>> {
+        let locals = self.locals.take();
+        self.locals.set(locals.clone());
+        locals
+    }
+
+    pub(crate) fn replace_locals(&self, locals: Option<Rc<Locals>>) -> Option<Rc<Locals>> {
+        self.locals.replace(locals)
     }
 
     /// Another counted handle to this node.
@@ -772,6 +786,15 @@ impl Current {
         // SAFETY: `during` borrows the handle for as long as its node is the one here, and puts back
         // the one before, for which the same is true of the call around.
         Some(unsafe { node.as_ref() }.reference())
+    }
+
+    /// The values local to the node that is being polled.
+    #[inline]
+    pub(crate) fn locals(&self) -> Option<Rc<Locals>> {
+        let node = self.0.get()?;
+        // SAFETY: as in `get`; the reference is gone when the values have been counted, which calls
+        // nobody.
+        unsafe { node.as_ref() }.locals()
     }
 
     /// Whether `node` is the one that is being polled.
