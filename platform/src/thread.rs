@@ -78,7 +78,7 @@ mod tests {
             assert_eq!(name(), expected);
         };
         check("short", "short");
-        check("a name of more than it takes", "a name of more ");
+        check("a name with more than it takes", "a name with mor");
         check("zero\0inside", "zero?inside");
         // A letter is cut off whole.
         check("fourteen bytes\u{e9}", "fourteen bytes");

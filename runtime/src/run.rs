@@ -44,6 +44,9 @@ use crate::time::Clock;
 /// No wait is longer, so that a clock that lies is found out once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// By how much a wait of the kernel may end too early: its timers may count in milliseconds.
+const TIMER_SLACK: Duration = Duration::from_millis(1);
+
 /// How long the end of a run waits for the kernel to give operations back.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
@@ -264,15 +267,33 @@ impl Run {
     fn wait(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
+        let lasted = self.quiet_time(&plan);
         let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
         let expired = self.expire(&mut effects);
         self.apply(effects);
         if completed == 0 && !expired {
             self.call_deferred();
             // A call is something that has happened, whether or not it has made a task ready.
-            if !self.open_inbox(root) && root.ready.is_empty() {
+            if !self.open_inbox(root) && root.ready.is_empty() && lasted(self) {
                 self.all_blocked(&plan);
             }
+        }
+    }
+
+    /// Begins to measure whether a wait for quiet time lasts as long as it is meant to. One that a
+    /// wake from elsewhere has ended early has seen nothing yet, though nothing has come of it.
+    fn quiet_time(&self, plan: &Plan) -> impl FnOnce(&Self) -> bool + use<> {
+        let timed = plan.quiet != Quiet::Nothing && !plan.timeout.is_zero();
+        let timeout = plan.timeout;
+        let clock = timed.then(SystemClock::new);
+        let time = move |run: &Self| {
+            let clock = clock?;
+            Some(run.driver().virtual_time().unwrap_or_else(|| clock.now()))
+        };
+        let begin = time(self);
+        move |run| match (begin, time(run)) {
+            (Some(begin), Some(end)) => end.saturating_since(begin) + TIMER_SLACK >= timeout,
+            _ => true,
         }
     }
 

@@ -135,7 +135,12 @@ impl CancelScope {
         let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
         let task = context::try_with(|run| run.and_then(|run| run.task_name()));
         let place = Location::caller();
-        self.cancel_as(Cancelled::new(CancelSource::Explicit, reason, task, Some(place)));
+        self.cancel_as(Cancelled::new(
+            CancelSource::Explicit,
+            reason,
+            task,
+            Some(place),
+        ));
     }
 
     /// Cancels the scope with a cancellation that has been asked for elsewhere.

@@ -273,12 +273,7 @@ where
 
 impl<T: Send + 'static> Running<T> {
     /// Has a thread run `function`; the token of `bound` is held.
-    fn begin<F>(
-        function: F,
-        options: Options,
-        bound: Bound,
-        context: &Context<'_>,
-    ) -> Result<Self>
+    fn begin<F>(function: F, options: Options, bound: Bound, context: &Context<'_>) -> Result<Self>
     where
         F: FnOnce() -> T + Send + 'static,
     {

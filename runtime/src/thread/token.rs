@@ -113,7 +113,9 @@ impl TrioToken {
     {
         from_thread::refuse_in_run()?;
         let (work, asked) = Asked::sync(function);
-        self.0.call(Call::Plain(work)).map_err(|_| RunFinished::new())?;
+        self.0
+            .call(Call::Plain(work))
+            .map_err(|_| RunFinished::new())?;
         asked.wait(self)
     }
 
@@ -179,6 +181,10 @@ impl Eq for TrioToken {}
 impl fmt::Debug for TrioToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finished = self.is_finished();
-        write!(f, "TrioToken({})", if finished { "finished" } else { "running" })
+        write!(
+            f,
+            "TrioToken({})",
+            if finished { "finished" } else { "running" }
+        )
     }
 }

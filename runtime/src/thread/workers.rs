@@ -256,7 +256,9 @@ impl Workers {
                     }
                 }
             }
-            let values = threads.into_iter().map(|thread| thread.join().ok().flatten());
+            let values = threads
+                .into_iter()
+                .map(|thread| thread.join().ok().flatten());
             values.collect::<Option<Vec<T>>>()
         });
         team.result(values)
