@@ -280,7 +280,9 @@ async fn w2_no_more_than_forty_run_at_once_and_all_have_their_turn() -> Result<(
                 // Every other one is abandoned, some at work and some in the queue.
                 match n % 2 {
                     0 => assert!(CancelScope::new().enter(call).await?.is_some()),
-                    _ if n == 1 => assert!(scope.enter(call.abandon_on_cancel(true)).await?.is_none()),
+                    _ if n == 1 => {
+                        assert!(scope.enter(call.abandon_on_cancel(true)).await?.is_none())
+                    }
                     _ => call.await?,
                 }
                 done.set(done.get() + 1);
@@ -849,7 +851,7 @@ async fn w10_a_thread_is_named_after_its_function_and_task_or_as_it_is_told() ->
     start_thread_soon(
         || (),
         move |_| {
-            start_thread_soon(|| (), move |_| { done.send(().ok(); }), None).unwrap();
+            start_thread_soon(|| (), move |_| done.send(()).unwrap(), None).unwrap();
         },
         Some("passing"),
     )?;
@@ -863,12 +865,21 @@ async fn w10_a_thread_is_named_after_its_function_and_task_or_as_it_is_told() ->
 fn w11_a_job_of_the_pool_delivers_what_it_returned_or_its_panic() {
     let (done, wait) = mpsc::channel();
     let other = done.clone();
-    start_thread_soon(|| 7, move |result| { done.send(result.ok().ok(); }), None).unwrap();
+    start_thread_soon(
+        || 7,
+        move |result| {
+            done.send(result.ok()).ok();
+        },
+        None,
+    )
+    .unwrap();
     assert_eq!(wait.recv(), Ok(Some(7)));
     let job = || -> u32 { panic!("in a job") };
     start_thread_soon(
         job,
-        move |result| { other.send(result.ok().ok(); }),
+        move |result| {
+            other.send(result.ok()).ok();
+        },
         Some("job"),
     )
     .unwrap();

@@ -5,6 +5,7 @@
 //! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
 //! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
+//! - `cargo xtask loom` runs every order in which the threads of some small programs can meet.
 //!
 //! Every complaint names its place and its remedy. New checks join these commands.
 
@@ -27,7 +28,8 @@ usage: cargo xtask COMMAND
   ci [STAGE…]   every check, or the stages named
   tidy          what the tree promises about itself
   semantics     each guarantee has a test, and each numbered test its guarantee
-  asan          the tests of everything unsafe, under AddressSanitizer";
+  asan          the tests of everything unsafe, under AddressSanitizer
+  loom          what crosses threads, in every order that there is";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy().and_then(report),
         ["semantics"] => semantics().and_then(report),
         ["asan"] => ci::run(&["asan"]),
+        ["loom"] => ci::run(&["loom"]),
         _ => Err(USAGE.to_owned()),
     };
     match done {

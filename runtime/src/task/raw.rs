@@ -14,13 +14,14 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
 use super::{Locals, blocks};
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
+use crate::thread::Queued;
 
 const READY: u8 = 1;
 const DONE: u8 = 2;
@@ -822,7 +823,7 @@ pub(crate) struct Remote {
     /// Null once the node is gone. Read and written on the thread of the run only.
     node: AtomicPtr<Node>,
     /// Whether it stands in the inbox already.
-    queued: AtomicBool,
+    queued: Queued,
 }
 
 impl Remote {
@@ -839,7 +840,7 @@ impl Remote {
     /// Takes the wake of another thread out of the inbox.
     pub(crate) fn deliver(&self) {
         // Before the node is polled: a wake that comes later must be queued anew.
-        self.queued.store(false, Ordering::Release);
+        self.queued.release();
         self.schedule_here();
     }
 }
@@ -852,7 +853,7 @@ impl Wake for Remote {
     fn wake_by_ref(self: &Arc<Self>) {
         if context::is_current(Arc::as_ptr(&self.shared)) {
             self.schedule_here();
-        } else if !self.queued.swap(true, Ordering::AcqRel) {
+        } else if self.queued.claim() {
             self.shared.post(self.clone());
         }
     }
@@ -882,7 +883,7 @@ unsafe fn remote(data: *const ()) -> Arc<Remote> {
         let made = Arc::into_raw(Arc::new(Remote {
             shared,
             node: AtomicPtr::new(node.cast_mut()),
-            queued: AtomicBool::new(false),
+            queued: Queued::default(),
         }));
         let none = std::ptr::null_mut();
         let order = (Ordering::AcqRel, Ordering::Acquire);

@@ -121,6 +121,26 @@ impl Shared {
     }
 }
 
+/// Whether a wake of one task stands in the inbox, so that it does so once.
+#[derive(Default)]
+pub(crate) struct Queued(AtomicBool);
+
+impl Queued {
+    /// Gives whether it has to be put there.
+    pub(crate) fn claim(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    /// It has been taken out, and the task is going to be polled: a wake that comes later has to be
+    /// put there anew.
+    ///
+    /// Reads what it overwrites, so that the poll sees what was written before a wake that found
+    /// this one queued. A store could overtake that: the wake would be lost.
+    pub(crate) fn release(&self) {
+        self.0.swap(false, Ordering::AcqRel);
+    }
+}
+
 /// The two lists and the flag; who is woken how is its owner's business.
 pub(super) struct Inbox<W, C> {
     pending: Mutex<Pending<W, C>>,

@@ -29,7 +29,7 @@ mod token;
 mod workers;
 
 pub(crate) use call::Threads;
-pub(crate) use inbox::{Call, Shared};
+pub(crate) use inbox::{Call, Queued, Shared};
 pub use pool::{ThreadStatistics, start_thread_soon, thread_statistics};
 pub use system::{spawn_system_task, spawn_system_task_named};
 pub use token::{TokenStatistics, TrioToken, current_trio_token};
