@@ -824,14 +824,17 @@ fn w9_a_run_that_panics_waits_for_a_function_that_may_not_be_abandoned() {
 #[test]
 fn w9_a_call_that_is_forgotten_does_not_hold_its_thread_for_ever() {
     let (done, wait) = mpsc::channel();
+    let (function, go) = blocking();
     trio::run(async {
         let call = to_thread::run_sync(move || {
+            function();
             let result = from_thread::run_sync(|| ());
             done.send(result.is_err()).ok();
         });
         let turn = std::pin::pin!(checkpoint());
         let running = select(Box::pin(call), turn).await;
         std::mem::forget(running);
+        go.send(()).expect("the thread waits");
     });
     assert_eq!(wait.recv(), Ok(true), "the end of the run has told it");
 }

@@ -10,7 +10,7 @@ use crate::cancel::{CancelSource, Cancelled, Entry};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
-use crate::task::{NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
+use crate::task::{Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -28,6 +28,8 @@ pub(crate) struct Core {
     children: Siblings,
     /// The task or body that opened the nursery; for names, and for orphans after the end.
     opener: Option<NodeRef>,
+    /// The values that were bound where the nursery was opened.
+    pub(crate) locals: Option<Rc<Locals>>,
     pub(crate) scope: Cell<u32>,
     /// Calls of `start` that have not ended.
     pub(crate) pending_starts: Cell<u32>,
@@ -60,6 +62,7 @@ impl Core {
             notified: Cell::new(false),
             children: Siblings::default(),
             opener,
+            locals: None,
             scope: Cell::new(scope),
             pending_starts: Cell::new(0),
             orphans: Cell::new(0),
@@ -458,7 +461,8 @@ impl Open {
             let opener = run.current.get();
             let locals = opener.as_ref().and_then(|opener| opener.locals());
             let scope = run.enter(Entry::default());
-            let core = Core::new(run.clone(), opener, scope, Body::New);
+            let mut core = Core::new(run.clone(), opener, scope, Body::New);
+            core.locals.clone_from(&locals);
             let open = Self::from_core(run, core, place);
             drop(open.nursery.body().replace_locals(locals));
             Ok(open)

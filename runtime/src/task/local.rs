@@ -149,15 +149,14 @@ impl Locals {
     #[inline]
     pub(crate) fn inherit(child: &NodeRef, run: &Run, nursery: &NurseryRef) {
         let spawner = run.current.locals();
-        let nursery = nursery.body().locals();
-        if spawner.is_some() || nursery.is_some() {
-            drop(child.replace_locals(Self::merge(spawner, nursery)));
+        if spawner.is_some() || nursery.locals.is_some() {
+            drop(child.replace_locals(Self::merge(spawner, nursery.locals.as_ref())));
         }
     }
 
     #[cold]
-    fn merge(spawner: Option<Rc<Self>>, nursery: Option<Rc<Self>>) -> Option<Rc<Self>> {
-        if let (Some(one), Some(other)) = (&spawner, &nursery) {
+    fn merge(spawner: Option<Rc<Self>>, nursery: Option<&Rc<Self>>) -> Option<Rc<Self>> {
+        if let (Some(one), Some(other)) = (&spawner, nursery) {
             if Rc::ptr_eq(one, other) {
                 return spawner;
             }
