@@ -11,6 +11,7 @@ mod cancel;
 mod nesting;
 mod scope;
 mod spawn;
+mod threads;
 mod timers;
 mod yielding;
 
@@ -22,6 +23,7 @@ fn main() {
         nesting::rows(),
         scope::rows(),
         cancel::rows(),
+        threads::rows(),
         timers::rows(),
     ]
     .into_iter()

@@ -51,6 +51,8 @@ pub struct ThreadStatistics {
 pub(super) struct Pool {
     idle: Mutex<Vec<Arc<Worker>>>,
     counts: Mutex<Counts>,
+    /// How long a thread waits for work.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -66,18 +68,19 @@ pub(super) struct Worker {
     filled: Condvar,
 }
 
-/// How long a thread waits for work.
+/// How long a thread of the process waits for work.
 const IDLE: Duration = Duration::from_secs(10);
 
 impl Pool {
     #[cfg(not(loom))]
-    const fn new() -> Self {
+    const fn new(patience: Duration) -> Self {
         Self {
             idle: Mutex::new(Vec::new()),
             counts: Mutex::new(Counts {
                 living: 0,
                 begun: 0,
             }),
+            patience,
         }
     }
 
@@ -86,6 +89,7 @@ impl Pool {
         Self {
             idle: Mutex::new(Vec::new()),
             counts: Mutex::new(Counts::default()),
+            patience: IDLE,
         }
     }
 
@@ -154,7 +158,9 @@ impl Pool {
 
     /// Waits for the next job; `None` if none has come for long enough.
     fn wait(&self, worker: &Arc<Worker>) -> Option<Box<dyn Job>> {
-        worker.take_within(IDLE).or_else(|| self.retire(worker))
+        worker
+            .take_within(self.patience)
+            .or_else(|| self.retire(worker))
     }
 
     /// Ends a worker that has waited in vain: `None`, unless it has been chosen meanwhile (rule 2).
@@ -232,7 +238,7 @@ impl Worker {
 }
 
 #[cfg(not(loom))]
-static POOL: Pool = Pool::new();
+static POOL: Pool = Pool::new(IDLE);
 #[cfg(loom)]
 static POOL: std::sync::LazyLock<Pool> = std::sync::LazyLock::new(Pool::new);
 
@@ -330,5 +336,102 @@ pub(super) fn function_name<F>() -> &'static str {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.statistics().fmt(f)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+
+    fn pool(patience: Duration) -> &'static Pool {
+        Box::leak(Box::new(Pool::new(patience)))
+    }
+
+    /// Has `pool` call `function`, and then `deliver`.
+    fn start<T: Send + 'static>(
+        pool: &'static Pool,
+        function: impl FnOnce() -> T + Send + 'static,
+        deliver: impl FnOnce(T) + Send + 'static,
+    ) {
+        let deliver = move |result: thread::Result<T>| deliver(result.unwrap());
+        let job = Simple {
+            name: None,
+            function: Some(function),
+            result: None,
+            deliver,
+        };
+        pool.start(Box::new(job)).unwrap();
+    }
+
+    #[test]
+    fn w7_the_thread_that_became_idle_last_is_taken_first() {
+        let pool = pool(Duration::from_secs(3600));
+        let (told, tell) = mpsc::channel::<(u32, ThreadId)>();
+        let begin = |number: u32| {
+            let (go, wait) = mpsc::channel::<()>();
+            let told = told.clone();
+            let work = move || {
+                wait.recv().unwrap();
+                (number, thread::current().id())
+            };
+            start(pool, work, move |what| told.send(what).unwrap());
+            go
+        };
+        let (one, other) = (begin(1), begin(2));
+        assert_eq!(pool.statistics().living, 2);
+        one.send(()).unwrap();
+        let first = tell.recv().unwrap();
+        other.send(()).unwrap();
+        let last = tell.recv().unwrap();
+        assert_eq!((first.0, last.0), (1, 2));
+        assert_eq!(pool.statistics().idle, 2);
+        begin(3).send(()).unwrap();
+        assert_eq!(tell.recv().unwrap(), (3, last.1));
+        // Whoever is told of the end is told on the thread that is taken next.
+        let again = told.clone();
+        start(
+            pool,
+            || (),
+            move |()| {
+                let here = thread::current().id();
+                let next = || thread::current().id();
+                start(pool, next, move |next| {
+                    assert_eq!(next, here);
+                    again.send((4, next)).unwrap();
+                });
+            },
+        );
+        assert_eq!(tell.recv().unwrap().0, 4);
+        assert_eq!(pool.statistics().begun, 2);
+    }
+
+    #[test]
+    fn w7_a_thread_that_waits_in_vain_ends() {
+        let pool = pool(Duration::from_millis(1));
+        let (told, tell) = mpsc::channel();
+        for _ in 0..3 {
+            let told = told.clone();
+            start(pool, || (), move |()| told.send(()).unwrap());
+            tell.recv().unwrap();
+        }
+        while pool.statistics().living > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(pool.statistics().idle, 0);
+        assert!(pool.statistics().begun >= 1);
+    }
+
+    #[test]
+    fn a_function_is_called_by_the_last_of_its_names() {
+        fn load() {}
+        fn name<F>(_: F) -> &'static str {
+            function_name::<F>()
+        }
+        assert_eq!(name(load), "load");
+        assert_eq!(name(|| ()), "a_function_is_called_by_the_last_of_its_names");
+        assert_eq!(name(drop::<Vec<std::string::String>>), "drop");
     }
 }
