@@ -13,6 +13,7 @@ mod scope;
 mod spawn;
 mod threads;
 mod timers;
+mod waiting;
 mod yielding;
 
 fn main() {
@@ -25,6 +26,7 @@ fn main() {
         cancel::rows(),
         threads::rows(),
         timers::rows(),
+        waiting::rows(),
     ]
     .into_iter()
     .flatten()

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
@@ -17,9 +18,10 @@ pub use crate::checkpoint::{
 };
 use crate::context;
 use crate::error::Result;
+pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::introspect::{TaskTree, current_root_task, task_tree};
 pub use crate::nursery::in_task;
-pub use crate::operation::{Gate, OrphansGone, Submit, orphans_gone, submit, submit_in};
+pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
 pub use crate::run_var::{RunVar, RunVarToken};
 pub use crate::thread::{
@@ -98,7 +100,16 @@ pub fn in_run() -> bool {
 ///
 /// `Cancelled` only.
 pub async fn enter_operation() -> Result<()> {
-    std::future::poll_fn(crate::checkpoint::enter_operation).await
+    std::future::poll_fn(poll_enter_operation).await
+}
+
+/// What [`enter_operation`] does, for a future that is written by hand.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
+    crate::checkpoint::enter_operation(context)
 }
 
 /// The sockets of this run: those of the system, or those of the simulation.
@@ -173,22 +184,10 @@ pub mod socket {
         context::with(|run| run.driver().reset_on_close(socket))
     }
 
-    /// Receives what is there without waiting.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if nothing is; else what the system said.
-    pub fn try_receive(from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
-        context::with(|run| run.driver().try_receive(from, into))
-    }
-
-    /// Receives what is there without waiting, into a block of the runtime's.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if nothing is; else what the system said.
-    pub fn receive_now(from: &Descriptor) -> io::Result<Lease> {
-        context::with(|run| run.driver().receive_now(from))
+    /// Takes a connection that waits to be accepted, where that costs less than an operation; `None` if
+    /// there is none, or an operation is to be used.
+    pub fn accept_now(listener: &Descriptor) -> Option<io::Result<Descriptor>> {
+        context::with(|run| run.driver().accept_now(listener))
     }
 
     /// Sends what fits without waiting.
@@ -198,11 +197,6 @@ pub mod socket {
     /// `WouldBlock` if nothing does; else what the system said.
     pub fn try_send(to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         context::with(|run| run.driver().try_send(to, data))
-    }
-
-    /// Whether a receive is worth trying without waiting.
-    pub fn likely_readable(on: &Descriptor) -> bool {
-        context::with(|run| run.driver().likely_readable(on))
     }
 
     /// An empty block, to be filled and sent.

@@ -26,7 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
+use trio_platform::{
+    Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
+};
 
 use crate::cancel::{
     CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
@@ -74,6 +76,8 @@ pub(crate) struct Run {
     pub(crate) tree: RefCell<Tree>,
     /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
     effective: Rc<Cell<u32>>,
+    /// Set when the tree has gone: whoever has held on to the run finds nothing there.
+    ended: Cell<bool>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
@@ -167,6 +171,7 @@ impl Drop for Ending<'_> {
         self.run.instrument(|instrument| instrument.after_run());
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
+        self.run.ended.set(true);
         let driver = self.run.driver.take();
         let root = self.run.root.take();
         let values = self.run.vars.take();
@@ -207,6 +212,7 @@ impl Run {
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new(effective.clone())),
             effective,
+            ended: Cell::new(false),
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
             fallback,
@@ -242,7 +248,7 @@ impl Run {
     /// Steps 1 to 3 of a turn in which a task is ready.
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.next().is_none() {
+        if !worth_asking && self.tree.borrow().timers.is_empty() {
             return;
         }
         let mut effects = Effects::default();
@@ -299,8 +305,7 @@ impl Run {
 
     /// How long this turn waits, and what it means if nothing happens until then.
     fn plan(&self) -> Plan {
-        let next = self.tree.borrow().timers.next();
-        let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
+        let (next, until) = self.next_deadline();
         let mut plan = Plan {
             wait: Wait::Forever,
             timeout: until.min(LONGEST_WAIT),
@@ -338,6 +343,24 @@ impl Run {
         plan
     }
 
+    /// The next deadline, and how long to wait for it.
+    fn next_deadline(&self) -> (Option<Time>, Duration) {
+        if self.tree.borrow().timers.is_empty() {
+            return (None, LONGEST_WAIT);
+        }
+        let now = self.now();
+        let next = {
+            let mut tree = self.tree.borrow_mut();
+            tree.settle(now);
+            tree.timers.next()
+        };
+        let until = next.map(|deadline| match &self.clock {
+            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(now),
+            RunClock::Custom(clock) => clock.wait_until(deadline),
+        });
+        (next, until.unwrap_or(LONGEST_WAIT))
+    }
+
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
     fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
         self.instrument(|instrument| instrument.before_io_wait(timeout));
@@ -373,12 +396,12 @@ impl Run {
     }
 
     fn orphan_ended(&self, wait: u32) {
-        let (state, counted) = self.tree.borrow_mut().remove_wait(wait);
+        let ended = self.tree.borrow_mut().remove_wait(wait);
         debug_assert!(
-            matches!(state, WaitState::Orphan),
+            matches!(ended.state, WaitState::Orphan),
             "an orphan has nobody who waits"
         );
-        if let Some(nursery) = counted {
+        if let Some(nursery) = ended.counted {
             nursery.remove_orphan();
         }
         for watcher in self.orphan_watchers.take() {
@@ -387,7 +410,7 @@ impl Run {
     }
 
     fn expire(&self, effects: &mut Effects) -> bool {
-        if self.tree.borrow().timers.next().is_none() {
+        if self.tree.borrow().timers.is_empty() {
             return false;
         }
         let now = self.now();
@@ -489,15 +512,8 @@ impl Run {
         }
     }
 
-    fn wait_until(&self, deadline: Time) -> Duration {
-        match &self.clock {
-            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(self.now()),
-            RunClock::Custom(clock) => clock.wait_until(deadline),
-        }
-    }
-
     /// Whether reading the clock costs next to nothing, and time moves only when it is told to.
-    fn is_virtual(&self) -> bool {
+    pub(crate) fn is_virtual(&self) -> bool {
         !matches!(self.clock, RunClock::System(_))
     }
 
@@ -518,6 +534,10 @@ impl Run {
         if self.position.is_linked() {
             return self.position.linked();
         }
+        self.link_position()
+    }
+
+    fn link_position(&self) -> u32 {
         self.position.link(|parent, timeout| {
             let entry = Entry {
                 relative: Some(timeout),
@@ -530,9 +550,31 @@ impl Run {
     /// The cancellation that a checkpoint has to report.
     #[inline]
     pub(crate) fn cancelled(&self) -> Option<Cancelled> {
-        if self.effective.get() == 0 {
+        if self.is_calm() {
             return None;
         }
+        self.look_for_cancelled()
+    }
+
+    /// Whether nothing in the run is cancelled.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        self.effective.get() == 0
+    }
+
+    /// Whether a checkpoint has nothing to report and nothing to wait for: nothing in the run is
+    /// cancelled, and the task may go on. Counts against its budget then.
+    #[inline]
+    pub(crate) fn passes(&self) -> bool {
+        let budget = self.budget.get();
+        let passes = budget > 0 && self.is_calm();
+        if passes {
+            self.budget.set(budget - 1);
+        }
+        passes
+    }
+
+    fn look_for_cancelled(&self) -> Option<Cancelled> {
         // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
         let tree = self.tree.borrow();
         tree.cancelled(self.position.linked()).cloned()
@@ -572,13 +614,11 @@ impl Run {
         self.leave(scope).close(false);
     }
 
-    /// Something waits in the scope: its deadline has to be watched.
+    /// Something waits in the scope: its deadline has to be watched, one that counts from now from
+    /// the end of this turn, so that the clock is read once a turn.
     #[inline]
     pub(crate) fn watch(&self, scope: u32) {
-        if self.tree.borrow().needs_arming(scope) {
-            self.resolve(scope);
-            self.tree.borrow_mut().arm(scope);
-        }
+        self.tree.borrow_mut().arm(scope);
     }
 
     /// Turns a deadline that counts from entry into a moment on the clock.
@@ -657,13 +697,40 @@ impl Run {
     /// Has the task of this wait look at what it waits for, without ending the wait.
     pub(crate) fn nudge_wait(&self, wait: u32) {
         let mut effects = Effects::default();
-        self.tree.borrow().nudge_wait(wait, &mut effects);
+        self.tree.borrow_mut().nudge_wait(wait, &mut effects);
         self.apply(effects);
     }
 
+    /// Ends a wait whose descriptor is going to be closed: its operation is asked to end, if it has
+    /// one, and else it is a watch.
+    pub(crate) fn close_wait(&self, wait: u32, descriptor: Option<&Descriptor>) {
+        let operation = self.tree.borrow().operation(wait);
+        if let Some(key) = operation {
+            return self.driver().cancel(key);
+        }
+        if let Some(descriptor) = descriptor {
+            self.driver().unwatch(descriptor);
+        }
+        self.finish_wait(wait);
+    }
+
+    /// Whether the run has given up its driver and its scopes.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    #[inline]
     pub(crate) fn release_wait(&self, wait: u32) {
-        let (_, counted) = self.tree.borrow_mut().remove_wait(wait);
-        if let Some(nursery) = counted {
+        let task = self.tree.borrow_mut().remove_plain_wait(wait);
+        if task.is_none() {
+            self.release_any_wait(wait);
+        }
+    }
+
+    fn release_any_wait(&self, wait: u32) {
+        let ended = self.tree.borrow_mut().remove_wait(wait);
+        if let Some(nursery) = &ended.counted {
             nursery.remove_orphan();
         }
     }
@@ -686,8 +753,8 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for stream in self.tree.borrow_mut().left_watching(task) {
-            self.driver().unwatch(&stream);
+        for wait in self.tree.borrow_mut().end_left_waiting(task) {
+            self.driver().unwatch_token(Token(u64::from(wait)));
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
@@ -724,9 +791,14 @@ impl Run {
     // Tasks.
 
     /// The node that is being polled; the main task when something is dropped between turns.
+    #[inline]
     pub(crate) fn node_or_main(&self) -> NodeRef {
-        let node = self.current.get().or_else(|| self.main.borrow().clone());
-        node.expect("a run has a main task")
+        self.current.get().unwrap_or_else(|| self.main_node())
+    }
+
+    #[cold]
+    fn main_node(&self) -> NodeRef {
+        self.main.borrow().clone().expect("a run has a main task")
     }
 
     /// The task that is being polled: for a body, the one that opened the nursery.
@@ -774,14 +846,9 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
+    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(
-        &self,
-        node: &NodeRef,
-        scope: u32,
-        poll: impl FnOnce() -> R,
-    ) -> std::thread::Result<R> {
+    pub(crate) fn step<R>(&self, node: &NodeRef, scope: u32, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
             self.instrument_step(node, true);
@@ -790,9 +857,7 @@ impl Run {
             self.position.replace(Here::at(scope)),
             self.budget.replace(BUDGET),
         );
-        let result = self
-            .current
-            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {

@@ -300,6 +300,17 @@ impl NurseryRef {
         child.set_home(Some(self.clone()));
     }
 
+    /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
+    pub(super) fn begin(&self, child: &NodeRef) {
+        child.scope.set(self.scope.get());
+        Locals::inherit(child, &self.run, self);
+        self.adopt(child);
+        if self.run.instrumented.get() {
+            self.run.instrument_spawned(child);
+        }
+        child.schedule();
+    }
+
     /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
     #[inline]
     pub(crate) fn drive<T>(
@@ -368,8 +379,10 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) {
         let body = self.body();
-        let poll = || body.with_context(&mut *poll_body);
-        let result = self.run.step(body, self.scope.get(), poll);
+        let current = &self.run.current;
+        let result = self.run.step(body, self.scope.get(), || {
+            body.with_context(|context| current.during(body, || poll_body(context)))
+        });
         match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
@@ -391,9 +404,10 @@ impl NurseryRef {
         if child.is_done() {
             return;
         }
+        let current = &self.run.current;
         let result = self
             .run
-            .step(child, child.scope.get(), || child.poll_task());
+            .step(child, child.scope.get(), || child.poll_task(current));
         match result {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(result)) => self.child_returned(child, result),

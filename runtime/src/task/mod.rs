@@ -26,7 +26,7 @@ mod raw;
 
 pub(crate) use local::{Id, Locals};
 pub use local::{InLocal, TaskLocal, TreeVar};
-pub(crate) use raw::new_task;
 pub(crate) use raw::{
     Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
 };
+pub(crate) use raw::{new_silent_task, new_task};
