@@ -600,7 +600,8 @@ fn w5_a_thread_that_outlives_its_run_learns_of_it() {
             done.send(results).expect("the test waits");
         });
         let call = call.abandon_on_cancel(true);
-        drop(move_on_after(std::time::Duration::from_millis(1), call).await?);
+        let left = move_on_after(std::time::Duration::from_millis(1), call).await?;
+        assert!(left.is_none());
         Ok::<(), Error>(())
     })
     .unwrap();
