@@ -29,13 +29,15 @@
 pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
+pub use trio_runtime::sync::{CapacityLimiter, Condition, Event, Lock, Semaphore, StrictFifoLock};
 pub use trio_runtime::{
     Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
-    Cancelled, Checkpoint, ClosedResource, Enter, Error, FailAfter, InLocal, Join, JoinHandle,
-    Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever, TaskLocal,
-    TaskStatus, Time, TooSlow, TreeVar, Usage, Worker, Workers, backend, checkpoint,
-    current_effective_deadline, current_time, fail_after, fail_at, from_thread, move_on_after,
-    move_on_at, open_nursery, run, run_workers, sleep, sleep_forever, sleep_until, to_thread,
+    Cancelled, Checkpoint, ClosedResource, EndOfChannel, Enter, Error, FailAfter, InLocal, Join,
+    JoinHandle, Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever,
+    TaskLocal, TaskStatus, Time, TooSlow, TreeVar, Usage, Worker, Workers, WouldBlock, backend,
+    checkpoint, current_effective_deadline, current_time, fail_after, fail_at, from_thread,
+    move_on_after, move_on_at, open_nursery, run, run_workers, sleep, sleep_forever, sleep_until,
+    to_thread,
 };
 
 /// Observers of a run.
@@ -51,6 +53,11 @@ pub mod io {
 /// TCP: streams, listeners, servers.
 pub mod net {
     pub use trio_net::*;
+}
+
+/// Events, locks, semaphores, limiters, conditions: how tasks wait for each other.
+pub mod sync {
+    pub use trio_runtime::sync::*;
 }
 
 /// What the library itself is built on.

@@ -11,6 +11,7 @@ mod cancel;
 mod nesting;
 mod scope;
 mod spawn;
+mod sync;
 mod threads;
 mod timers;
 mod waiting;
@@ -26,6 +27,7 @@ fn main() {
         cancel::rows(),
         threads::rows(),
         timers::rows(),
+        sync::rows(),
         waiting::rows(),
     ]
     .into_iter()

@@ -246,9 +246,10 @@ pub trait Driver {
     }
 
     /// Takes back the watch that was to report `token`, if there is one, for somebody who does not
-    /// know the stream any more. Looks through all watches.
-    fn unwatch_token(&mut self, token: Token) {
+    /// know the stream any more; says whether there was. Looks through all watches.
+    fn unwatch_token(&mut self, token: Token) -> bool {
         let _ = token;
+        false
     }
 
     /// A new stream socket, non-blocking and closed on exec.

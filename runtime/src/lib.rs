@@ -23,6 +23,7 @@ mod operation;
 mod receive;
 mod run;
 mod run_var;
+pub mod sync;
 mod task;
 pub mod testing;
 mod thread;
@@ -37,8 +38,8 @@ pub use cancel::{
 };
 pub use checkpoint::{Checkpoint, checkpoint};
 pub use error::{
-    BrokenResource, BusyResource, ClosedResource, Error, Leaves, NestedTooDeeply, Result,
-    RunFinished, TooSlow, Usage,
+    BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
+    Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
 pub use instrument::{Instrument, Task};
 pub use lowlevel::{BackendInfo, backend};

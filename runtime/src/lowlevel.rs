@@ -24,6 +24,8 @@ pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
 pub use crate::run_var::{RunVar, RunVarToken};
+pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
+pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 pub use crate::thread::{
     ThreadStatistics, TokenStatistics, TrioToken, current_trio_token, spawn_system_task,
     spawn_system_task_named, start_thread_soon, thread_statistics,

@@ -657,7 +657,11 @@ impl Run {
     /// Does what a change of the tree has left to do.
     #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
-        let Effects { cancels, wakers } = effects;
+        let Effects {
+            cancels,
+            wakers,
+            aborts,
+        } = effects;
         if !cancels.is_empty() {
             let mut driver = self.driver();
             for key in cancels {
@@ -666,6 +670,9 @@ impl Run {
         }
         if !wakers.is_empty() {
             self.deferred.borrow_mut().extend(wakers);
+        }
+        for (aborter, cancelled) in aborts {
+            aborter.abort(cancelled);
         }
     }
 
@@ -753,8 +760,13 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for wait in self.tree.borrow_mut().end_left_waiting(task) {
-            self.driver().unwatch_token(Token(u64::from(wait)));
+        let waiting = self.tree.borrow().left_waiting(task);
+        for wait in waiting {
+            // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
+            // begins anew; other waits go on there.
+            if self.driver().unwatch_token(Token(u64::from(wait))) {
+                self.finish_wait(wait);
+            }
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {

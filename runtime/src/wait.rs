@@ -65,6 +65,11 @@ impl Parked {
         self.wait
     }
 
+    /// The run in which the wait is registered.
+    pub(crate) fn run(&self) -> u64 {
+        self.run.id
+    }
+
     /// Lets the wait end at `deadline`.
     pub(crate) fn until(&self, deadline: Time) {
         self.with(|run| run.tree.borrow_mut().set_wait_timer(self.wait, deadline));

@@ -88,7 +88,6 @@ table! {
     trio::lowlevel::TrioToken: 'S' 'Y' 'U';
     trio::lowlevel::TokenStatistics: 'S' 'Y' 'U';
     trio::lowlevel::ThreadStatistics: 'S' 'Y' 'U';
-    trio::to_thread::ThreadBorrower: 'S' 'Y' 'U';
     trio::Worker: 'S' 'Y' 'U';
     trio::Workers: 'S' 'Y' 'U';
     // A checkpoint is a flag, and looks at whatever run it is polled in.

@@ -14,8 +14,9 @@ use futures::future::{Either, select};
 use trio::lowlevel::{
     RunVar, current_trio_token, in_run, in_task, start_thread_soon, task_tree, thread_statistics,
 };
+use trio::sync::{Borrower, CapacityLimiter};
 use trio::testing::{active_thread_count, wait_all_tasks_blocked, wait_all_threads_completed};
-use trio::to_thread::{ThreadBorrower, ThreadLimiter};
+use trio::to_thread::ThreadLimiter;
 use trio::{
     CancelScope, Error, Result, RunFinished, TaskLocal, Usage, checkpoint, from_thread,
     move_on_after, open_nursery, sleep, sleep_forever, to_thread,
@@ -170,8 +171,8 @@ fn w1_a_function_that_outlives_the_run_ends_quietly() {
 /// Counts who has a token, and gives as many as it is asked for.
 #[derive(Default)]
 struct Recorder {
-    acquired: RefCell<Vec<ThreadBorrower>>,
-    released: RefCell<Vec<ThreadBorrower>>,
+    acquired: RefCell<Vec<Borrower>>,
+    released: RefCell<Vec<Borrower>>,
     refuse: Cell<bool>,
     fail: Cell<bool>,
 }
@@ -179,7 +180,7 @@ struct Recorder {
 impl ThreadLimiter for Recorder {
     fn acquire_on_behalf_of(
         self: Rc<Self>,
-        borrower: ThreadBorrower,
+        borrower: Borrower,
     ) -> Pin<Box<dyn Future<Output = Result<()>>>> {
         Box::pin(async move {
             if self.refuse.get() {
@@ -190,7 +191,7 @@ impl ThreadLimiter for Recorder {
         })
     }
 
-    fn release_on_behalf_of(&self, borrower: ThreadBorrower) -> Result<()> {
+    fn release_on_behalf_of(&self, borrower: Borrower) -> Result<()> {
         self.released.borrow_mut().push(borrower);
         if self.fail.get() {
             return oops("not taken back");
@@ -200,7 +201,7 @@ impl ThreadLimiter for Recorder {
 }
 
 #[trio::test(backend = "all")]
-async fn w2_a_limiter_of_ones_own_needs_two_methods() -> Result<()> {
+async fn k5_a_limiter_of_ones_own_needs_two_methods() -> Result<()> {
     let limiter = Rc::new(Recorder::default());
     let inside = to_thread::run_sync(|| 7).limiter(limiter.clone()).await?;
     assert_eq!(inside, 7);
@@ -308,6 +309,30 @@ async fn w2_no_more_than_forty_run_at_once_and_all_have_their_turn() -> Result<(
     .await?;
     assert_eq!(done.get(), 100);
     assert_eq!(most.load(Ordering::SeqCst), 40);
+    Ok(())
+}
+
+#[trio::test]
+async fn w2_the_default_limiter_can_be_told_another_number() -> Result<()> {
+    let limiter = to_thread::current_default_thread_limiter();
+    assert_eq!((limiter.total_tokens(), limiter.borrowed_tokens()), (40, 0));
+    limiter.set_total_tokens(1);
+    let (function, go) = blocking();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async { to_thread::run_sync(function).await });
+        nursery.start_soon(async { to_thread::run_sync(|| ()).await });
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert_eq!(active_thread_count(), 1);
+        assert_eq!(limiter.statistics().tasks_waiting, 1);
+        // One of its own goes past.
+        let own = Rc::new(CapacityLimiter::new(1));
+        assert_eq!(to_thread::run_sync(|| 7).limiter(own.clone()).await?, 7);
+        assert_eq!(own.borrowed_tokens(), 0);
+        go.send(()).expect("the thread waits");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(limiter.borrowed_tokens(), 0);
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::thread;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-use trio::to_thread::{ThreadBorrower, ThreadLimiter};
+use trio::sync::Borrower;
+use trio::to_thread::ThreadLimiter;
 
 use crate::client::{connect, expect, part, ping};
 use crate::server::{Server, echo, output_of};
@@ -100,13 +101,13 @@ struct Tokens(Cell<i32>);
 impl ThreadLimiter for Tokens {
     fn acquire_on_behalf_of(
         self: Rc<Self>,
-        _: ThreadBorrower,
+        _: Borrower,
     ) -> Pin<Box<dyn Future<Output = trio::Result<()>>>> {
         self.0.set(self.0.get() + 1);
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn release_on_behalf_of(&self, _: ThreadBorrower) -> trio::Result<()> {
+    fn release_on_behalf_of(&self, _: Borrower) -> trio::Result<()> {
         self.0.set(self.0.get() - 1);
         Ok(())
     }

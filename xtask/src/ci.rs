@@ -8,6 +8,7 @@
 //! that examples, benches and tests share, and those of AddressSanitizer and of loom, which have
 //! folders of their own so that none of the others is built again because of them.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -249,6 +250,20 @@ fn simulation() -> Result<Outcome, String> {
     } else {
         Outcome::Passed
     })
+}
+
+/// Puts each model through `schedules` schedules. What fails prints its seed, and is found again with
+/// it.
+pub(crate) fn soak(schedules: &str) -> Result<(), String> {
+    let count: u64 = schedules
+        .parse()
+        .map_err(|_| format!("`soak` takes how many schedules, and not `{schedules}`"))?;
+    // The keys of a hasher are the random numbers that the standard library gives away.
+    let seed = RandomState::new().build_hasher().finish() >> 1;
+    println!("TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES={count}");
+    let test = Cargo::new("test --release --package trio --test it -- model::");
+    let test = test.env("TRIO_MODEL_SEED", &seed.to_string());
+    openly(test.env("TRIO_MODEL_SCHEDULES", &count.to_string())).map(|_| ())
 }
 
 /// The first half of a commit's hash, as a number.

@@ -4,6 +4,8 @@
 //!   continuous integration runs.
 //! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
 //! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
+//! - `cargo xtask soak [SCHEDULES]` puts the models of `tests/it/model` through many more schedules
+//!   than the tests do, from a seed that nobody has chosen.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
 //! - `cargo xtask loom` runs every order in which the threads of some small programs can meet.
 //!
@@ -28,6 +30,7 @@ usage: cargo xtask COMMAND
   ci [STAGE…]   every check, or the stages named
   tidy          what the tree promises about itself
   semantics     each guarantee has a test, and each numbered test its guarantee
+  soak [COUNT]  the models, under so many schedules each (1,000,000), from a new seed
   asan          the tests of everything unsafe, under AddressSanitizer
   loom          what crosses threads, in every order that there is";
 
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         ["semantics"] => semantics().and_then(report),
         ["asan"] => ci::run(&["asan"]),
         ["loom"] => ci::run(&["loom"]),
+        ["soak"] => ci::soak("1000000"),
+        ["soak", schedules] => ci::soak(schedules),
         _ => Err(USAGE.to_owned()),
     };
     match done {

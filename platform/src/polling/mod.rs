@@ -440,10 +440,12 @@ impl Driver for Polling {
         }
     }
 
-    fn unwatch_token(&mut self, token: Token) {
-        if self.sources.borrow_mut().take_watch(token) {
+    fn unwatch_token(&mut self, token: Token) -> bool {
+        let taken = self.sources.borrow_mut().take_watch(token);
+        if taken {
             self.table.statistics.watch_cancelled();
         }
+        taken
     }
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {

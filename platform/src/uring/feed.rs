@@ -225,16 +225,18 @@ impl Uring {
         }
     }
 
-    pub(super) fn unwatch_feed_token(&mut self, token: Token) {
+    pub(super) fn unwatch_feed_token(&mut self, token: Token) -> bool {
         let mut watchers = self
             .feeds
             .slots
             .iter_mut()
             .map(|(_, feed)| &mut feed.watcher);
         let own = watchers.find(|watcher| **watcher == Some(token));
-        if own.is_some_and(|watcher| watcher.take().is_some()) {
+        let taken = own.is_some_and(|watcher| watcher.take().is_some());
+        if taken {
             self.table.statistics.watch_cancelled();
         }
+        taken
     }
 
     fn arm(&mut self, index: usize, number: io_uring::types::Fd) {

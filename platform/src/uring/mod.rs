@@ -283,8 +283,8 @@ impl Driver for Uring {
         self.unwatch_feed(stream);
     }
 
-    fn unwatch_token(&mut self, token: Token) {
-        self.unwatch_feed_token(token);
+    fn unwatch_token(&mut self, token: Token) -> bool {
+        self.unwatch_feed_token(token)
     }
 
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {

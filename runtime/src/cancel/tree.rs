@@ -22,6 +22,7 @@ use trio_platform::{Key, Time};
 use super::scope::Handle;
 use super::waits::{Ended, WaitState, Waits};
 use super::{CancelSource, Cancelled};
+use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
 
@@ -65,6 +66,8 @@ pub(crate) struct Effects {
     pub(crate) cancels: Vec<Key>,
     /// Wakers of others to call.
     pub(crate) wakers: Vec<Waker>,
+    /// Those who decide how a wait ends, to be asked.
+    pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
 }
 
 /// What a new scope starts with.
@@ -321,15 +324,19 @@ impl Tree {
             return;
         };
         let entry = &mut self.waits[wait];
-        if !matches!(entry.state, WaitState::Waiting) {
+        if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
             return;
         }
-        match entry.operation {
-            Some(key) => {
+        match (entry.operation, &entry.aborter) {
+            (Some(key), _) => {
                 entry.state = WaitState::Asked(record);
                 effects.cancels.push(key);
             }
-            None => {
+            (None, Some(aborter)) => {
+                effects.aborts.push((aborter.clone(), record.clone()));
+                entry.state = WaitState::Asked(record);
+            }
+            (None, None) => {
                 entry.state = WaitState::Aborted(record);
                 self.end_timer(wait);
                 self.wake(wait, effects);
@@ -486,17 +493,12 @@ impl Tree {
         self.waits[wait].operation
     }
 
-    /// The waits without an operation that a task has left behind when it ended: nobody is going to
-    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
-        let left = self.waits.of_mut(task).filter(|(_, entry)| {
+    /// The waits without an operation that a task has left behind when it ended.
+    pub(crate) fn left_waiting(&self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.of(task).filter(|(_, entry)| {
             matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
         });
-        left.map(|(wait, entry)| {
-            entry.state = WaitState::Woken;
-            wait
-        })
-        .collect()
+        left.map(|(wait, _)| wait).collect()
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
@@ -594,6 +596,46 @@ impl Tree {
     /// Wakes whoever waits, without ending the wait.
     pub(crate) fn nudge_wait(&mut self, wait: u32, effects: &mut Effects) {
         self.wake(wait, effects);
+    }
+
+    /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:
+    /// its task lives, or a waker of others calls whoever has the future now.
+    #[inline]
+    pub(crate) fn is_waiting(&self, wait: u32) -> bool {
+        let entry = &self.waits[wait];
+        let left_behind = entry.waker.is_none() && entry.task().is_done();
+        matches!(entry.state, WaitState::Waiting) && !left_behind
+    }
+
+    /// Ends a wait with success, if nothing has ended it before.
+    #[inline]
+    pub(crate) fn claim_wait(&mut self, wait: u32, effects: &mut Effects) -> bool {
+        let claimed = self.is_waiting(wait);
+        if claimed {
+            self.waits[wait].state = WaitState::Woken;
+            self.end_timer(wait);
+            self.wake(wait, effects);
+        }
+        claimed
+    }
+
+    /// Keeps cancellations from a wait.
+    pub(crate) fn shield_wait(&mut self, wait: u32) {
+        self.waits[wait].shielded = true;
+    }
+
+    /// Has a cancel ask `aborter` to end the wait.
+    pub(crate) fn set_aborter(&mut self, wait: u32, aborter: Rc<dyn Aborter>) {
+        self.waits[wait].aborter = Some(aborter);
+    }
+
+    /// Ends a wait whose end somebody else decides, asked to end or not.
+    pub(crate) fn report_wait(&mut self, wait: u32, effects: &mut Effects) -> bool {
+        let entry = &mut self.waits[wait];
+        if entry.aborter.is_some() && matches!(entry.state, WaitState::Asked(_)) {
+            entry.state = WaitState::Waiting;
+        }
+        self.claim_wait(wait, effects)
     }
 
     /// Nobody waits any more: from now on the operation counts against `nursery`.

@@ -43,6 +43,20 @@ plain! {
 }
 
 plain! {
+    /// What a `try_…` was asked to do cannot be done at once; it was not done.
+    ///
+    /// Not to be confused with [`io::ErrorKind::WouldBlock`](std::io::ErrorKind::WouldBlock), which
+    /// is what a system call says of a descriptor.
+    WouldBlock, "this cannot be done without waiting"
+}
+
+plain! {
+    /// Nothing more will come out of this channel: every sender has been closed or dropped, and all
+    /// that they sent has been received.
+    EndOfChannel, "the channel has ended: every sender is closed, and all that was sent is received"
+}
+
+plain! {
     /// The run that this would have to go to has ended.
     RunFinished, "the run has finished"
 }

@@ -18,7 +18,8 @@ use std::io;
 
 pub use group::Leaves;
 pub use kinds::{
-    BrokenResource, BusyResource, ClosedResource, NestedTooDeeply, RunFinished, TooSlow, Usage,
+    BrokenResource, BusyResource, ClosedResource, EndOfChannel, NestedTooDeeply, RunFinished,
+    TooSlow, Usage, WouldBlock,
 };
 
 use crate::cancel::Cancelled;

@@ -30,7 +30,7 @@ use slab::Slab;
 
 use super::from_thread::{Local, with_host};
 use super::inbox::Call as Posted;
-use super::limiter::{DefaultLimiter, ThreadBorrower, ThreadLimiter};
+use super::limiter::{THREADS, ThreadLimiter};
 use super::mail::{Host, Mail, Request};
 use super::pool::{self, Job, function_name};
 use super::sync::{Mutex, lock};
@@ -38,6 +38,7 @@ use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
+use crate::sync::{Borrower, CapacityLimiter};
 use crate::task::NurseryRef;
 use crate::wait::Parked;
 
@@ -87,6 +88,26 @@ where
     })
 }
 
+/// The limiter of the calls of this run that name no other: of forty, unless it is told otherwise.
+///
+/// # Panics
+///
+/// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::to_thread;
+///
+/// to_thread::current_default_thread_limiter().set_total_tokens(100);
+/// # });
+/// ```
+#[track_caller]
+pub fn current_default_thread_limiter() -> Rc<CapacityLimiter> {
+    context::with(|run| run.threads.default_limiter())
+}
+
 /// The future of [`run_sync`]; it can be told more before it is awaited.
 ///
 /// # Examples
@@ -133,7 +154,7 @@ struct Options {
 #[derive(Clone)]
 struct Bound {
     limiter: Rc<dyn ThreadLimiter>,
-    borrower: ThreadBorrower,
+    borrower: Borrower,
 }
 
 struct Running<T> {
@@ -233,7 +254,7 @@ where
             Some(limiter) => limiter.clone(),
             None => context::with(|run| run.threads.default_limiter()),
         };
-        let borrower = ThreadBorrower::new();
+        let borrower = Borrower::new();
         let bound = Bound { limiter, borrower };
         if bound.limiter.try_acquire_on_behalf_of(borrower) {
             *self = Self::Running(Running::begin(function, options, bound, context)?);
@@ -434,7 +455,7 @@ where
 #[derive(Default)]
 pub(crate) struct Threads {
     calls: RefCell<Slab<Active>>,
-    default_limiter: RefCell<Option<Rc<dyn ThreadLimiter>>>,
+    default_limiter: RefCell<Option<Rc<CapacityLimiter>>>,
     /// Calls that a task waits for.
     awaited: Cell<usize>,
     /// Calls whose future was dropped, and which may not be left behind.
@@ -574,11 +595,10 @@ impl Threads {
         }
     }
 
-    fn default_limiter(&self) -> Rc<dyn ThreadLimiter> {
+    fn default_limiter(&self) -> Rc<CapacityLimiter> {
         let mut limiter = self.default_limiter.borrow_mut();
-        limiter
-            .get_or_insert_with(|| Rc::new(DefaultLimiter::new()))
-            .clone()
+        let limiter = limiter.get_or_insert_with(|| Rc::new(CapacityLimiter::new(THREADS)));
+        limiter.clone()
     }
 
     /// The run has ended: nobody answers what threads ask for, and no token is given back.

@@ -8,8 +8,8 @@
 //! - The function and its value are moved to the thread and back: they are `Send` and borrow nothing.
 //! - A cancel waits for the function, which can [ask](crate::from_thread::check_cancelled) whether it
 //!   should end early; [`RunSync::abandon_on_cancel`] leaves it behind instead.
-//! - At most forty calls run at once in a run, and others queue. A [`ThreadLimiter`] bounds a kind of
-//!   call by a number of its own.
+//! - At most forty calls run at once in a run, and others queue. A
+//!   [`CapacityLimiter`](crate::sync::CapacityLimiter) bounds a kind of call by a number of its own.
 //! - Threads are kept for ten seconds, for all runs of the process.
 //!
 //! ```
@@ -26,5 +26,5 @@
 //! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 //! ```
 
-pub use super::call::{RunSync, run_sync};
-pub use super::limiter::{ThreadBorrower, ThreadLimiter};
+pub use super::call::{RunSync, current_default_thread_limiter, run_sync};
+pub use super::limiter::ThreadLimiter;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 
-use super::limiter::{ThreadBorrower, ThreadLimiter};
+use super::limiter::ThreadLimiter;
 use super::sync::{Mutex, lock};
 use super::to_thread;
 use super::token::{TrioToken, current_trio_token};
@@ -30,6 +30,7 @@ use crate::cancel::{CancelScope, CancelSource, Cancelled};
 use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::run_var::RunVar;
+use crate::sync::Borrower;
 use crate::time::sleep_forever;
 
 /// Runs `work` in `count` runs at once, each on a thread of its own, and returns what they return,
@@ -419,16 +420,16 @@ struct Unlimited;
 impl ThreadLimiter for Unlimited {
     fn acquire_on_behalf_of(
         self: Rc<Self>,
-        _: ThreadBorrower,
+        _: Borrower,
     ) -> Pin<Box<dyn Future<Output = Result<()>>>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn release_on_behalf_of(&self, _: ThreadBorrower) -> Result<()> {
+    fn release_on_behalf_of(&self, _: Borrower) -> Result<()> {
         Ok(())
     }
 
-    fn try_acquire_on_behalf_of(&self, _: ThreadBorrower) -> bool {
+    fn try_acquire_on_behalf_of(&self, _: Borrower) -> bool {
         true
     }
 }
