@@ -34,9 +34,8 @@ fn round_trip(scale: Scale) -> Sample {
         for _ in 0..count {
             to_thread::run_sync(|| ()).await?;
         }
-        Ok::<_, trio::Error>(watch.stop(count))
+        Ok(watch.stop(count))
     })
-    .expect("threads can be had")
 }
 
 fn from_its_thread(scale: Scale) -> Sample {
@@ -51,7 +50,6 @@ fn from_its_thread(scale: Scale) -> Sample {
         });
         call.await?
     })
-    .expect("threads can be had")
 }
 
 /// How often the run has been called.
@@ -77,9 +75,8 @@ fn by_itself(scale: Scale) -> Sample {
             }
             checkpoint().await?;
         }
-        Ok::<_, trio::Error>(watch.stop(count))
+        Ok(watch.stop(count))
     })
-    .expect("the run is running")
 }
 
 /// What it takes until all have been made, by a thread that asks as fast as it can.
@@ -99,9 +96,8 @@ fn from_elsewhere(scale: Scale) -> Sample {
         while calls.get() < count {
             checkpoint().await?;
         }
-        Ok::<_, trio::Error>(watch.stop(count))
+        Ok(watch.stop(count))
     })
-    .expect("the run is running")
 }
 
 /// A thread asks, and is told by the call itself, before it asks again.
@@ -130,7 +126,6 @@ fn asleep(scale: Scale) -> Sample {
             Ok(())
         })
         .await?;
-        Ok::<_, trio::Error>(sample.expect("it has been measured"))
+        Ok(sample.expect("it has been measured"))
     })
-    .expect("the run is running")
 }

@@ -68,7 +68,8 @@ mod tests {
 
     fn name() -> String {
         let path = "/proc/thread-self/comm";
-        std::fs::read_to_string(path).unwrap().trim_end().to_owned()
+        let name = std::fs::read_to_string(path).expect("a thread can be read");
+        name.trim_end().to_owned()
     }
 
     #[test]

@@ -18,7 +18,7 @@ use trio::{
     open_nursery, sleep, sleep_forever,
 };
 
-use crate::support::{builders, oops, secs};
+use crate::support::{builders, foreign_thread, oops, secs};
 
 /// What calls have done in this run.
 static LOG: RunVar<Rc<RefCell<Vec<u32>>>> = RunVar::with_default("log", Rc::default);
@@ -220,7 +220,7 @@ fn q3_a_call_that_panics_when_the_main_task_has_ended_fails_the_run_too() {
 async fn q4_a_run_that_sleeps_is_woken_by_every_call() -> Result<()> {
     let token = current_trio_token();
     let (send, receive) = mpsc::channel();
-    let asker = std::thread::spawn(move || {
+    let asker = foreign_thread(move || {
         for n in 0..200 {
             token.run_sync_soon(move || log(n)).expect("the run waits");
             let send = send.clone();
@@ -258,7 +258,7 @@ async fn q4_calls_from_many_threads_all_arrive() -> Result<()> {
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let token = token.clone();
-            std::thread::spawn(move || {
+            foreign_thread(move || {
                 for n in 0..500 {
                     let call = move || log(thread * 1000 + n);
                     token.run_sync_soon(call).expect("the run waits");
@@ -320,7 +320,7 @@ fn q4_a_call_is_no_quiet_time() {
                 sleep(secs(1)).await?;
                 Ok(())
             });
-            std::thread::spawn(move || {
+            foreign_thread(move || {
                 let (called, wait) = mpsc::channel();
                 // This one makes no task ready.
                 token.run_sync_soon(move || called.send(()).expect("it waits"))?;

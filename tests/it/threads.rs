@@ -22,7 +22,7 @@ use trio::{
     move_on_after, open_nursery, sleep, sleep_forever, to_thread,
 };
 
-use crate::support::{builders, failure, oops, secs, shape};
+use crate::support::{builders, failure, foreign_thread, oops, secs, shape};
 
 /// A function that blocks until it is told to go on, and the end by which it is told.
 fn blocking() -> (impl FnOnce() + Send, mpsc::Sender<()>) {
@@ -564,7 +564,7 @@ async fn w5_with_a_token_any_thread_can_call_and_await() -> Result<()> {
     let here = thread::current().id();
     let token = current_trio_token();
     let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
+    foreign_thread(move || {
         let sync = token.run_sync(|| thread::current().id());
         let future = token.run(async || {
             checkpoint().await?;
@@ -590,7 +590,7 @@ fn w5_a_thread_that_waits_when_the_run_ends_learns_of_it() {
         let token = builder.run(async {
             let token = current_trio_token();
             let other = token.clone();
-            thread::spawn(move || {
+            foreign_thread(move || {
                 let cancelled = other.run(async || sleep_forever().await);
                 done.send(failure(cancelled)).expect("the test waits");
             });
@@ -647,8 +647,8 @@ fn w5_during_the_end_of_a_run_a_host_still_serves_its_thread() {
                 let slept = || async { sleep(std::time::Duration::from_millis(1)).await };
                 from_thread::run(slept)
             });
-            let result = cleanup.enter(call).await?.expect("shielded")?;
-            done.send(result).expect("the test waits");
+            cleanup.enter(call).await?.expect("shielded")?;
+            done.send(()).expect("the test waits");
             ended
         })?;
         checkpoint().await
@@ -772,7 +772,7 @@ async fn w8_going_to_and_fro_ends_when_it_is_cancelled() -> Result<()> {
                     .await?
                 })
                 .await?;
-            assert!(matches!(ended, None::<()>));
+            assert!(Option::<()>::is_none(&ended));
             Ok(())
         });
         while turns.get() < 100 {
@@ -859,7 +859,7 @@ fn w9_a_call_that_is_forgotten_does_not_hold_its_thread_for_ever() {
         });
         let turn = std::pin::pin!(checkpoint());
         let running = select(Box::pin(call), turn).await;
-        std::mem::forget(running);
+        let _ = std::mem::ManuallyDrop::new(running);
         go.send(()).expect("the thread waits");
     });
     assert_eq!(wait.recv(), Ok(true), "the end of the run has told it");

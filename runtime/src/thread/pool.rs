@@ -356,14 +356,14 @@ mod tests {
         function: impl FnOnce() -> T + Send + 'static,
         deliver: impl FnOnce(T) + Send + 'static,
     ) {
-        let deliver = move |result: thread::Result<T>| deliver(result.unwrap());
+        let deliver = move |result: thread::Result<T>| deliver(result.expect("it does not panic"));
         let job = Simple {
             name: None,
             function: Some(function),
             result: None,
             deliver,
         };
-        pool.start(Box::new(job)).unwrap();
+        pool.start(Box::new(job)).expect("threads can be had");
     }
 
     #[test]
@@ -432,6 +432,6 @@ mod tests {
         }
         assert_eq!(name(load), "load");
         assert_eq!(name(|| ()), "a_function_is_called_by_the_last_of_its_names");
-        assert_eq!(name(drop::<Vec<std::string::String>>), "drop");
+        assert_eq!(name(drop::<Vec<String>>), "drop");
     }
 }
