@@ -24,11 +24,13 @@ mod nursery;
 mod operation;
 mod rate;
 mod run;
+mod run_var;
 mod supervise;
 pub mod sync;
 mod taking;
 mod task;
 pub mod testing;
+mod thread;
 mod time;
 mod timers;
 mod wait;
@@ -62,6 +64,8 @@ pub use nursery::{
 };
 pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
 pub use supervise::{Backoff, Failure, Supervisor, Verdict};
+pub use task::{InLocal, TaskLocal, TreeVar};
+pub use thread::{Worker, Workers, from_thread, run_workers, to_thread};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

@@ -660,6 +660,11 @@ impl Tree {
         }
     }
 
+    /// Wakes whoever waits, without ending the wait.
+    pub(crate) fn nudge_wait(&mut self, wait: u32, effects: &mut Effects) {
+        self.wake(wait, effects);
+    }
+
     /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:
     /// its task lives, or a waker of others calls whoever has the future now.
     #[inline]
