@@ -40,7 +40,8 @@ pub use trio_runtime::{
 
 /// Observers of a run.
 pub mod instrument {
-    pub use trio_runtime::{Instrument, Task};
+    pub use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+    pub use trio_runtime::{Instrument, InstrumentKey, Task, TaskId};
 }
 
 /// Streams, and what every stream promises.

@@ -37,7 +37,7 @@ pub use error::{
     BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
     Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
-pub use instrument::{Instrument, Task};
+pub use instrument::{Instrument, InstrumentKey, Task, TaskId};
 pub use lowlevel::{BackendInfo, backend};
 pub use nursery::{Join, JoinHandle, Nursery, TaskStatus, open_nursery};
 pub use time::{

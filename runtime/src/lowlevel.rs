@@ -17,6 +17,7 @@ pub use crate::checkpoint::{
 };
 use crate::context;
 use crate::error::Result;
+pub use crate::instrument::{add_instrument, remove_instrument};
 pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{Gate, OrphansGone, Submit, orphans_gone, submit, submit_in};

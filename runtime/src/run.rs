@@ -30,7 +30,7 @@ use crate::cancel::{
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
-use crate::instrument::Instruments;
+use crate::instrument::{Event, Instruments, Task};
 use crate::nursery::{Open, spawn_root};
 use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
 use crate::time::Clock;
@@ -79,7 +79,7 @@ pub(crate) struct Run {
     random: Cell<Option<u64>>,
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
-    instruments: RefCell<Instruments>,
+    pub(crate) instruments: Instruments,
 }
 
 enum RunClock {
@@ -107,11 +107,11 @@ pub(crate) fn run_to_end<F: Future>(
     let entered = context::enter(run.clone());
     // Whatever happens from here on, the driver is drained before anything is freed.
     let ending = Ending { run: &run };
+    run.instrument(&Event::BeforeRun);
     let root = Open::root(&run, place);
     let nursery = root.nursery();
     let output = spawn_root(&run, &nursery, async { Ok(main.await) }, place);
     *run.main.borrow_mut() = Some(output.node().clone());
-    run.instrument(|instrument| instrument.before_run());
     while !output.node().is_done() {
         run.turn(&nursery);
     }
@@ -144,7 +144,8 @@ impl Drop for Ending<'_> {
                 drained.leaked
             );
         }
-        self.run.instrument(|instrument| instrument.after_run());
+        self.run.instrument(&Event::AfterRun);
+        self.run.instruments.clear();
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         let driver = self.run.driver.take();
@@ -195,7 +196,7 @@ impl Run {
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
-            instruments: RefCell::new(instruments),
+            instruments,
         })
     }
 
@@ -296,7 +297,7 @@ impl Run {
 
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
     fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
-        self.instrument(|instrument| instrument.before_io_wait(timeout));
+        self.instrument(&Event::BeforeIo(timeout));
         // Taken out, for what is told of a completion may look at the run; and put back, so that no
         // turn allocates.
         let mut completed = self.completed.take();
@@ -313,7 +314,7 @@ impl Run {
             }
         }
         self.completed.set(completed);
-        self.instrument(|instrument| instrument.after_io_wait(timeout));
+        self.instrument(&Event::AfterIo(timeout));
         count
     }
 
@@ -540,6 +541,9 @@ impl Run {
         if !wakers.is_empty() {
             self.deferred.borrow_mut().extend(wakers);
         }
+        if self.instrumented.get() {
+            self.tell_scheduled();
+        }
     }
 
     /// Refuses another level when the stack has no room for it.
@@ -729,45 +733,68 @@ impl Run {
     // Instruments.
 
     #[inline]
-    fn instrument(&self, call: impl Fn(&mut dyn crate::instrument::Instrument)) {
+    fn instrument(&self, event: &Event<'_>) {
         if self.instrumented.get() {
-            self.instruments.borrow_mut().each(call);
+            self.tell_instruments(event);
         }
     }
 
     #[cold]
+    fn tell_instruments(&self, event: &Event<'_>) {
+        self.instruments.tell(event);
+        if self.instruments.is_empty() {
+            self.instruments_changed();
+        }
+    }
+
+    /// One has been added or removed: whoever looks for the flag before an event finds it.
+    pub(crate) fn instruments_changed(&self) {
+        let instrumented = !self.instruments.is_empty();
+        if self.instrumented.replace(instrumented) != instrumented {
+            for nursery in self.nurseries() {
+                nursery.update_watched();
+            }
+        }
+    }
+
+    /// Told at once, unless something of the run is borrowed: then by whoever borrowed it.
+    #[cold]
     pub(crate) fn instrument_scheduled(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_scheduled(&task));
+        self.instruments.scheduled(Task::of(node));
+        if self.tree.try_borrow_mut().is_ok() && self.driver.try_borrow_mut().is_ok() {
+            self.tell_scheduled();
+        }
+    }
+
+    #[cold]
+    fn tell_scheduled(&self) {
+        self.instruments.tell_scheduled();
+        if self.instruments.is_empty() {
+            self.instruments_changed();
+        }
     }
 
     #[cold]
     pub(crate) fn instrument_spawned(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_spawned(&task));
+        self.tell_instruments(&Event::Spawned(&Task::of(node)));
     }
 
     #[cold]
     pub(crate) fn instrument_exited(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_exited(&task));
+        let task = Task::of(node);
+        self.current
+            .during(node, || self.tell_instruments(&Event::Exited(&task)));
     }
 
     #[cold]
     fn instrument_step(&self, node: &NodeRef, before: bool) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments.borrow_mut().each(|instrument| {
-            if before {
-                instrument.before_task_step(&task);
+        let task = Task::of(node);
+        self.current.during(node, || {
+            self.tell_instruments(&if before {
+                Event::BeforeStep(&task)
             } else {
-                instrument.after_task_step(&task);
-            }
+                Event::AfterStep(&task)
+            });
         });
     }
 

@@ -10,6 +10,7 @@ mod deadline;
 mod echo;
 mod error_groups;
 mod faults;
+mod instrument;
 mod limits;
 mod network;
 mod nursery;

@@ -86,6 +86,12 @@ impl Core {
         self.watched.get()
     }
 
+    /// The run has got its first instrument, or lost its last.
+    pub(crate) fn update_watched(&self) {
+        let foreign = self.foreign.borrow().is_some();
+        self.watched.set(foreign || self.run.instrumented.get());
+    }
+
     /// Gives what has gone wrong here to another nursery.
     pub(super) fn move_failures(&self, to: &Self) {
         for error in self.errors.take() {
