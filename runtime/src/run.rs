@@ -33,6 +33,7 @@ use crate::error::{Error, NestedTooDeeply, Result, Usage};
 use crate::instrument::{Event, Instruments, Task};
 use crate::nursery::{Open, spawn_root};
 use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
+use crate::testing::Seen;
 use crate::time::Clock;
 
 /// No wait is longer, so that a clock that lies is found out once a day.
@@ -72,6 +73,8 @@ pub(crate) struct Run {
     /// Wakers of others, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
+    /// Who wants to know whether a task is at checkpoints; the innermost last.
+    counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
     /// The nurseries that are open, for the task tree.
     pub(crate) nurseries: Siblings,
@@ -191,6 +194,7 @@ impl Run {
             remote_wakes: Cell::default(),
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
+            counting: RefCell::default(),
             idle_waiters: RefCell::default(),
             nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
@@ -279,9 +283,12 @@ impl Run {
                 plan.quiet = Quiet::Waiters(cushion);
             }
             // Somebody who waits for all to be blocked goes before a jump of the clock.
+            // Without a deadline there is nothing to jump to, and the loop would look for ever.
             (None, Some(threshold)) if threshold < plan.timeout => {
-                plan.timeout = threshold;
-                plan.quiet = Quiet::Autojump(next);
+                if let Some(next) = next {
+                    plan.timeout = threshold;
+                    plan.quiet = Quiet::Autojump(next);
+                }
             }
             _ => {}
         }
@@ -366,8 +373,8 @@ impl Run {
                 }
             }
             Quiet::Autojump(next) => {
-                if let (RunClock::Custom(clock), Some(deadline)) = (&self.clock, next) {
-                    clock.autojump(deadline);
+                if let RunClock::Custom(clock) = &self.clock {
+                    clock.autojump(next);
                 }
             }
         }
@@ -447,9 +454,60 @@ impl Run {
         if self.effective.get() == 0 {
             return None;
         }
+        self.count(Seen {
+            looks: 1,
+            yields: 1,
+        });
         // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
         let tree = self.tree.borrow();
         tree.cancelled(self.position.linked()).cloned()
+    }
+
+    /// Whether a checkpoint has something to report, for one that yields only then.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        if self.effective.get() == 0 {
+            return false;
+        }
+        self.count(Seen {
+            looks: 1,
+            yields: 0,
+        });
+        let tree = self.tree.borrow();
+        tree.is_cancelled(self.position.linked())
+    }
+
+    /// Counts what the current task does from here on, until `end_counting`.
+    pub(crate) fn begin_counting(&self) {
+        let task = self.current_task();
+        self.counting.borrow_mut().push((task, Seen::default()));
+        // As if a scope were cancelled, so that who looks looks closely, and comes by `count`.
+        self.effective.set(self.effective.get() + 1);
+    }
+
+    /// What was counted since the last `begin_counting`.
+    pub(crate) fn counted(&self) -> Seen {
+        let counting = self.counting.borrow();
+        counting.last().map(|(_, seen)| *seen).unwrap_or_default()
+    }
+
+    pub(crate) fn end_counting(&self) {
+        self.counting.borrow_mut().pop();
+        self.effective.set(self.effective.get() - 1);
+    }
+
+    #[cold]
+    fn count(&self, seen: Seen) {
+        let mut counting = self.counting.borrow_mut();
+        if counting.is_empty() {
+            return;
+        }
+        let task = self.current_task();
+        for (own, total) in counting.iter_mut() {
+            if *own == task {
+                total.looks += seen.looks;
+                total.yields += seen.yields;
+            }
+        }
     }
 
     /// Whether a scope with nothing but this timeout may stay out of the tree until something in it
@@ -823,5 +881,5 @@ enum Quiet {
     /// Those who wait for all tasks to be blocked, with this cushion.
     Waiters(Duration),
     /// The clock jumps to the next deadline.
-    Autojump(Option<Time>),
+    Autojump(Time),
 }
