@@ -59,8 +59,10 @@ pub mod lowlevel {
     pub use trio_runtime::lowlevel::*;
 }
 
-/// Clocks and worlds for tests.
+/// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams.
 pub mod testing {
+    pub use trio_io::testing::*;
+    pub use trio_net::testing::*;
     pub use trio_runtime::Clock;
     pub use trio_runtime::testing::*;
 }

@@ -22,6 +22,7 @@ mod run;
 mod scope;
 mod serve;
 mod start;
+mod streams;
 mod support;
 mod tcp;
 mod test_kit;
