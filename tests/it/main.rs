@@ -22,6 +22,7 @@ mod run;
 mod scope;
 mod serve;
 mod start;
+mod stream_flaws;
 mod streams;
 mod support;
 mod tcp;

@@ -12,7 +12,7 @@ mod two_way;
 use std::future::Future;
 use std::time::Duration;
 
-use trio_runtime::{Error, Result, TooSlow, fail_after};
+use trio_runtime::{CancelScope, Error, Result};
 
 use self::half_closeable::check_half_closeable;
 use self::one_way::check_one_way;
@@ -155,18 +155,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs one case of `check`; what goes wrong in it is a panic with its name.
 async fn case(check: &str, name: &str, future: impl Future<Output = Result<()>>) -> Result<()> {
-    match fail_after(PATIENCE, future).await {
-        Ok(()) => Ok(()),
-        // Somebody has cancelled the check.
-        Err(error) if error.is_cancelled() => Err(error),
-        Err(error) if error.leaves().any(|leaf| leaf.is::<Broken>()) => {
-            let rules: Vec<String> = error.leaves().map(ToString::to_string).collect();
-            panic!("{check}: {name}: {}", rules.join("; "));
-        }
-        Err(error) if error.is::<TooSlow>() => {
+    let patience = CancelScope::with_timeout(PATIENCE);
+    let result = patience.enter(future).await;
+    let rules = |error: &Error| {
+        let broken = error.leaves().filter(|leaf| leaf.is::<Broken>());
+        let texts: Vec<String> = broken.map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    };
+    match result {
+        // What was woken by the end of the patience may have found then what it was waiting for.
+        _ if patience.cancel_called() => {
             panic!("{check}: {name}: nothing happened for {PATIENCE:?}")
         }
-        Err(error) => panic!("{check}: {name}: unexpected: {error:?}"),
+        Ok(_) => Ok(()),
+        // Somebody has cancelled the check.
+        Err(error) if error.is_cancelled() => Err(error),
+        Err(error) => match rules(&error) {
+            Some(rules) => panic!("{check}: {name}: {rules}"),
+            None => panic!("{check}: {name}: unexpected: {error:?}"),
+        },
     }
 }
 

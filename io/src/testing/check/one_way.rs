@@ -83,6 +83,9 @@ where
 /// More than any buffer on the way holds that a clogged stream has left room in.
 const PLENTY: usize = 16 * 1024 * 1024;
 
+/// So many sends of 4 KiB to a receiver that was closed are more than any buffer on the way holds.
+const SENDS_MAX: u32 = 10_000;
+
 /// The two ends of a fresh stream. Both are dropped when a case has ended.
 struct Ends<S, R> {
     send: S,
@@ -242,13 +245,15 @@ where
 
     async fn receiver_closed(mut self) -> Result<()> {
         self.receive.aclose().await?;
-        let result = loop {
-            // There may be room on the way, and it may take a while until the news is here.
+        let mut result = Ok(());
+        // There may be room on the way, and it may take a while until the news is here.
+        for _ in 0..SENDS_MAX {
             checkpoint().await?;
-            if let Err(error) = self.send.send_all(&[b'x'; 4096]).await {
-                break Err(error);
+            result = self.send.send_all(&[b'x'; 4096]).await;
+            if result.is_err() {
+                break;
             }
-        };
+        }
         demand_error::<BrokenResource>("`send_all` to a receiver that was closed", result)?;
         let again = self.send.send_all(b"x").await;
         demand_error::<BrokenResource>("`send_all` after that failed", again)
@@ -388,10 +393,13 @@ where
         {
             let (send, receive) = (&self.send, &self.receive);
             let waited = &waited;
+            let scope = CancelScope::new();
+            let stop = &scope;
             open_nursery(async |nursery| {
                 nursery.start_soon(async move {
                     wait_shared(send).await?;
                     waited.set(true);
+                    stop.cancel("there is room");
                     Ok(())
                 });
                 wait_all_tasks_blocked(Duration::ZERO).await?;
@@ -401,15 +409,6 @@ where
                 )?;
                 // What had been sent before is taken out until there is room. Cancelled by the end
                 // of the wait, because at some point there is nothing left to receive.
-                let scope = CancelScope::new();
-                let stop = scope.clone();
-                nursery.start_soon(async move {
-                    while !waited.get() {
-                        checkpoint().await?;
-                    }
-                    stop.cancel("there is room");
-                    Ok(())
-                });
                 let drain = async {
                     let mut receive = receive;
                     let mut buffer = vec![0; 64 * 1024];
