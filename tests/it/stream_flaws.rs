@@ -140,7 +140,8 @@ impl Pipe {
             F::ForgetsWhatWasGivenAway if !matches!(data, Outgoing::Borrowed(_)) => bytes.clear(),
             _ => {}
         }
-        for byte in bytes {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
             let broken = until(&self.senders, || {
                 let over = self.send_closed.get() > 0 || self.receive_closed.get() > 0;
                 (over || self.data.borrow().len() < self.room)
@@ -158,7 +159,11 @@ impl Pipe {
                     _ => return Err(BrokenResource::new().into()),
                 }
             }
-            self.data.borrow_mut().push_back(byte);
+            let mut data = self.data.borrow_mut();
+            let (now, later) = rest.split_at(rest.len().min(self.room - data.len()));
+            data.extend(now);
+            drop(data);
+            rest = later;
             wake(&self.receivers);
         }
         Ok(())
