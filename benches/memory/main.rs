@@ -26,7 +26,7 @@ fn main() {
     live(1);
     let counts: [u32; 3] = match arguments.scale {
         Scale::Full => [10_000, 100_000, 1_000_000],
-        Scale::Toy => [100, 200, 400],
+        Scale::Counted | Scale::Toy => [100, 200, 400],
     };
     if arguments.scale == Scale::Full {
         println!(

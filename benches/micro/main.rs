@@ -12,6 +12,7 @@ mod nesting;
 mod scope;
 mod spawn;
 mod timers;
+mod waiting;
 mod yielding;
 
 fn main() {
@@ -23,6 +24,7 @@ fn main() {
         scope::rows(),
         cancel::rows(),
         timers::rows(),
+        waiting::rows(),
     ]
     .into_iter()
     .flatten()

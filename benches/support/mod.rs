@@ -19,15 +19,18 @@ const ROUNDS: usize = 15;
 pub(crate) enum Scale {
     /// What the figures are taken from.
     Full,
+    /// What instructions are counted of: enough that what is done once does not weigh.
+    Counted,
     /// Enough to see that it works.
     Toy,
 }
 
 impl Scale {
-    /// `full`, or a handful.
+    /// `full`, or fewer.
     pub(crate) fn of(self, full: u32) -> u32 {
         match self {
             Self::Full => full,
+            Self::Counted => full.min(200),
             Self::Toy => full.min(20),
         }
     }
@@ -38,12 +41,15 @@ impl Scale {
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
+    /// Not inlined, as little as [`Stopwatch::stop`]: callgrind knows them by name.
     #[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+    #[inline(never)]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
     /// What `operations` operations have taken since the start.
+    #[inline(never)]
     pub(crate) fn stop(self, operations: u32) -> Sample {
         Sample {
             elapsed: self.0.elapsed(),
@@ -117,7 +123,13 @@ impl Row {
 
     fn measure(&self, scale: Scale, round: &HashMap<&str, f64>) -> f64 {
         match &self.value {
-            Value::Measured(measure) => measure(scale).nanoseconds(),
+            Value::Measured(measure) => {
+                let sample = measure(scale);
+                if scale == Scale::Counted {
+                    println!("{} {}", sample.operations, self.name);
+                }
+                sample.nanoseconds()
+            }
             Value::Difference { of, from, steps } => {
                 (round[of.as_str()] - round[from.as_str()]) / f64::from(*steps)
             }
@@ -148,6 +160,7 @@ impl Arguments {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--bench" => parsed.scale = Scale::Full,
+                "--counted" => parsed.scale = Scale::Counted,
                 "--rounds" => {
                     let rounds = arguments.next().and_then(|rounds| rounds.parse().ok());
                     parsed.rounds = rounds.expect("--rounds takes a number");
@@ -170,7 +183,7 @@ pub(crate) fn run<T>(main: impl Future<Output = trio::Result<T>>) -> T {
 pub(crate) fn measure(arguments: &Arguments, rows: &[Row]) {
     let rounds = match arguments.scale {
         Scale::Full => arguments.rounds,
-        Scale::Toy => 1,
+        Scale::Counted | Scale::Toy => 1,
     };
     let filter = arguments.filter.as_deref();
     let wanted: Vec<&Row> = rows.iter().filter(|row| row.is_wanted(filter)).collect();

@@ -5,7 +5,6 @@ use trio_runtime::lowlevel::{Lease, SendData};
 /// What [`send_all`](crate::SendStream::send_all) takes: a slice, or memory to be sent without a
 /// copy.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Outgoing<'a> {
     /// Lent. The kernel never holds it across a wait.
     Borrowed(&'a [u8]),

@@ -9,4 +9,6 @@ pub mod testing;
 
 pub use bind::Bind;
 pub use serve::{Server, serve_listeners, serve_tcp};
-pub use tcp::{TcpListener, TcpStream, connect_tcp, open_tcp_listeners};
+pub use tcp::{
+    Receive, ReceiveSome, SendAll, TcpListener, TcpStream, connect_tcp, open_tcp_listeners,
+};

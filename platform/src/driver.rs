@@ -245,6 +245,12 @@ pub trait Driver {
         let _ = stream;
     }
 
+    /// Takes back the watch that was to report `token`, if there is one, for somebody who does not
+    /// know the stream any more. Looks through all watches.
+    fn unwatch_token(&mut self, token: Token) {
+        let _ = token;
+    }
+
     /// A new stream socket, non-blocking and closed on exec.
     fn socket(&mut self, family: Family) -> io::Result<Descriptor> {
         socket::stream(family)
@@ -297,16 +303,32 @@ pub trait Driver {
         socket::try_receive(from, into)
     }
 
-    /// Receives what is there into a block of the pool without waiting; `WouldBlock` if nothing is.
-    fn receive_now(&mut self, from: &Descriptor) -> io::Result<Lease> {
-        let mut lease = self.buffer();
-        let count = self.try_receive(from, lease.block_mut())?;
-        lease.fill_to(count);
-        Ok(lease)
-    }
-
     /// Sends as much of `data` as fits without waiting; `WouldBlock` if nothing does.
     fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         socket::try_send(to, data)
+    }
+
+    /// Receives into `into` what is there, if that is [worth trying](Self::likely_readable); `None`
+    /// if it is not, or nothing is there.
+    fn receive_now(&mut self, from: &Descriptor, into: &mut [u8]) -> Option<io::Result<usize>> {
+        if !self.likely_readable(from) {
+            return None;
+        }
+        let received = self.try_receive(from, into);
+        let blocks = matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        (!blocks).then_some(received)
+    }
+
+    /// The same into a block of the pool.
+    fn receive_block_now(&mut self, from: &Descriptor) -> Option<io::Result<Lease>> {
+        if !self.likely_readable(from) {
+            return None;
+        }
+        let mut lease = self.buffer();
+        let received = self.receive_now(from, lease.block_mut())?;
+        Some(received.map(|count| {
+            lease.fill_to(count);
+            lease
+        }))
     }
 }

@@ -14,7 +14,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use socket2::Socket;
 
@@ -43,8 +45,9 @@ impl WeakDescriptor {
 }
 
 struct Inner {
-    /// Dropped before `object`: a registration must end before the descriptor is closed.
-    registration: RefCell<Option<Box<dyn Registration>>>,
+    /// With which driver the descriptor is registered, and its number there; beside
+    /// `registration`, to be seen at a glance.
+    place: Cell<Option<(DriverId, u32)>>,
     object: Object,
     /// What the last receive showed of the one after it; `None` until there was one.
     readable: Cell<Option<bool>>,
@@ -52,19 +55,69 @@ struct Inner {
     receives: Cell<u8>,
     receive_orphans: Cell<u32>,
     accept_orphans: Cell<u32>,
-    received: RefCell<VecDeque<io::Result<Lease>>>,
+    received: RefCell<Stash>,
     accepted: RefCell<VecDeque<Descriptor>>,
+    registration: RefCell<Option<Box<dyn Registration>>>,
+}
+
+/// Results of receives, oldest first. There is rarely more than one, and that is not worth an
+/// allocation for each of many connections.
+#[derive(Default)]
+struct Stash {
+    first: Option<io::Result<Lease>>,
+    rest: VecDeque<io::Result<Lease>>,
+}
+
+impl Stash {
+    fn push_back(&mut self, result: io::Result<Lease>) {
+        match self.first {
+            None => self.first = Some(result),
+            Some(_) => self.rest.push_back(result),
+        }
+    }
+
+    fn push_front(&mut self, result: io::Result<Lease>) {
+        if let Some(second) = self.first.replace(result) {
+            self.rest.push_front(second);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<io::Result<Lease>> {
+        let first = self.first.take()?;
+        if !self.rest.is_empty() {
+            self.first = self.rest.pop_front();
+        }
+        Some(first)
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A registration ends before the descriptor is closed.
+        drop(self.registration.take());
+    }
+}
+
+/// Tells one driver of this process from all others, those that have gone included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DriverId(NonZeroU32);
+
+impl DriverId {
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Self(NonZeroU32::new(number).expect("a process makes fewer than four thousand million"))
+    }
 }
 
 /// What a driver keeps with a descriptor; dropped just before the descriptor is closed.
 pub(crate) trait Registration {
-    /// A number by which the driver finds its own record.
-    fn index(&self) -> usize;
-
     /// Whether that driver still exists. If it does not, another may register the descriptor.
-    fn is_live(&self) -> bool {
-        true
-    }
+    fn is_live(&self) -> bool;
 }
 
 /// What is behind a descriptor.
@@ -90,7 +143,7 @@ pub enum Direction {
 impl Descriptor {
     pub(crate) fn new(object: Object) -> Self {
         Self(Rc::new(Inner {
-            registration: RefCell::new(None),
+            place: Cell::new(None),
             object,
             readable: Cell::new(None),
             receives: Cell::new(0),
@@ -98,6 +151,7 @@ impl Descriptor {
             accept_orphans: Cell::new(0),
             received: RefCell::default(),
             accepted: RefCell::default(),
+            registration: RefCell::new(None),
         }))
     }
 
@@ -141,18 +195,36 @@ impl Descriptor {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(crate) fn registration(&self) -> Option<usize> {
-        let registration = self.0.registration.borrow();
-        let live = registration.as_ref().filter(|live| live.is_live());
-        live.map(|registration| registration.index())
+    /// The number under which `driver` has registered the descriptor, if it has.
+    #[inline]
+    pub(crate) fn index_in(&self, driver: DriverId) -> Option<usize> {
+        match self.0.place.get() {
+            Some((id, index)) if id == driver => Some(index as usize),
+            _ => None,
+        }
     }
 
-    pub(crate) fn register(&self, registration: Box<dyn Registration>) {
+    /// Whether a driver has registered the descriptor that still exists.
+    #[cold]
+    pub(crate) fn is_registered(&self) -> bool {
+        let registration = self.0.registration.borrow();
+        registration.as_ref().is_some_and(|live| live.is_live())
+    }
+
+    /// Notes that `driver` knows the descriptor as `index`.
+    pub(crate) fn register(
+        &self,
+        driver: DriverId,
+        index: usize,
+        registration: Box<dyn Registration>,
+    ) {
+        let index = u32::try_from(index).expect("fewer than four thousand million at once");
         let before = self.0.registration.borrow_mut().replace(registration);
         assert!(
             before.is_none_or(|before| !before.is_live()),
             "a descriptor is registered with one driver at a time"
         );
+        self.0.place.set(Some((driver, index)));
     }
 
     /// Whether more bytes were waiting when the last receive ended.

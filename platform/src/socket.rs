@@ -94,20 +94,70 @@ pub(crate) fn reset_on_close(descriptor: &Descriptor) -> io::Result<()> {
     descriptor.socket()?.set_linger(Some(Duration::ZERO))
 }
 
-pub(crate) fn try_receive(descriptor: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
-    let socket = descriptor.socket()?;
-    retry(|| io::Read::read(&mut &*socket, into))
+/// Receives what is there; `None` if nothing is.
+#[inline]
+pub(crate) fn receive(descriptor: &Descriptor, into: &mut [u8]) -> Option<io::Result<usize>> {
+    // The functions of the C library are cancellation points of its threads, which costs each call
+    // two atomic operations.
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::{RecvFlags, recv};
+        unless_blocked(descriptor, |socket| {
+            recv(socket, &mut *into, RecvFlags::empty()).map(|(count, _)| count)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    unless_blocked(descriptor, |mut socket| io::Read::read(&mut socket, into))
 }
 
-pub(crate) fn try_send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize> {
-    let socket = descriptor.socket()?;
+/// Sends what fits; `None` if nothing does.
+#[inline]
+pub(crate) fn send(descriptor: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
     // Without the flag a broken pipe would be a signal where the program does not ignore it.
-    #[cfg(all(unix, not(target_vendor = "apple")))]
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::{SendFlags, send};
+        unless_blocked(descriptor, |socket| send(socket, data, SendFlags::NOSIGNAL))
+    }
+    #[cfg(all(unix, not(target_os = "linux"), not(target_vendor = "apple")))]
     const FLAGS: i32 = libc::MSG_NOSIGNAL;
     // Apple has an option of the socket instead, which `socket2` and `std` set.
     #[cfg(any(windows, target_vendor = "apple"))]
     const FLAGS: i32 = 0;
-    retry(|| socket.send_with_flags(data, FLAGS))
+    #[cfg(not(target_os = "linux"))]
+    unless_blocked(descriptor, |socket| socket.send_with_flags(data, FLAGS))
+}
+
+/// Calls until no signal interrupts it; `None` if it would block.
+#[inline(always)]
+fn unless_blocked<E: Into<io::Error>>(
+    descriptor: &Descriptor,
+    mut call: impl FnMut(&Socket) -> Result<usize, E>,
+) -> Option<io::Result<usize>> {
+    let socket = match descriptor.socket() {
+        Ok(socket) => socket,
+        Err(error) => return Some(Err(error)),
+    };
+    loop {
+        match call(socket) {
+            Ok(count) => return Some(Ok(count)),
+            Err(error) => match error.into() {
+                blocked if blocked.kind() == io::ErrorKind::WouldBlock => return None,
+                interrupted if interrupted.kind() == io::ErrorKind::Interrupted => {}
+                error => return Some(Err(error)),
+            },
+        }
+    }
+}
+
+/// What [`receive`] gives, as an operation has it.
+pub(crate) fn try_receive(descriptor: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
+    receive(descriptor, into).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+}
+
+/// What [`send`] gives, as an operation has it.
+pub(crate) fn try_send(descriptor: &Descriptor, data: &[u8]) -> io::Result<usize> {
+    send(descriptor, data).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
 }
 
 /// Whether `error`, from making a socket, means that the system does not have its address family.
@@ -122,6 +172,7 @@ pub fn is_family_unavailable(error: &io::Error) -> bool {
 }
 
 /// Repeats `call` while a signal interrupts it.
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -12,25 +12,37 @@ use std::task::{Context, Poll, ready};
 use crate::cancel::Cancelled;
 use crate::context;
 use crate::error::{Error, Result};
+use crate::run::Run;
 
 /// How many operations a task may complete in one turn before it has to let others run.
 pub(crate) const BUDGET: u32 = 128;
 
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
+#[inline]
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
-    let (cancelled, budget) = context::with(|run| {
-        let budget = run.budget.get();
-        run.budget.set(budget.saturating_sub(1));
-        (run.cancelled(), budget)
-    });
-    match (cancelled, budget) {
-        (Some(cancelled), _) => Poll::Ready(Err(Error::cancelled(cancelled))),
-        (None, 0) => {
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-        (None, _) => Poll::Ready(Ok(())),
+    context::with(|run| enter_operation_in(run, context))
+}
+
+#[inline]
+pub(crate) fn enter_operation_in(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
+    if run.passes() {
+        return Poll::Ready(Ok(()));
     }
+    stop_at_operation(run, context)
+}
+
+#[cold]
+fn stop_at_operation(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
+    let budget = run.budget.get();
+    run.budget.set(budget.saturating_sub(1));
+    if let Some(cancelled) = run.cancelled() {
+        return Poll::Ready(Err(Error::cancelled(cancelled)));
+    }
+    if budget == 0 {
+        context.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(Ok(()))
 }
 
 /// The cancellation that the current code has to report.

@@ -14,6 +14,7 @@ mod cancel;
 mod checkpoint;
 mod context;
 mod error;
+mod handle;
 mod instrument;
 mod introspect;
 pub mod lowlevel;

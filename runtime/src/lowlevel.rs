@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
@@ -17,10 +18,11 @@ pub use crate::checkpoint::{
 };
 use crate::context;
 use crate::error::Result;
+pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::instrument::{add_instrument, remove_instrument};
 pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
-pub use crate::operation::{Gate, OrphansGone, Submit, orphans_gone, submit, submit_in};
+pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
 
 /// Which backend runs, and why it is not `io_uring` if nobody asked for another.
@@ -94,7 +96,16 @@ pub fn in_run() -> bool {
 ///
 /// `Cancelled` only.
 pub async fn enter_operation() -> Result<()> {
-    std::future::poll_fn(crate::checkpoint::enter_operation).await
+    std::future::poll_fn(poll_enter_operation).await
+}
+
+/// What [`enter_operation`] does, for a future that is written by hand.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
+    crate::checkpoint::enter_operation(context)
 }
 
 /// The sockets of this run: those of the system, or those of the simulation.
@@ -169,24 +180,6 @@ pub mod socket {
         context::with(|run| run.driver().reset_on_close(socket))
     }
 
-    /// Receives what is there without waiting.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if nothing is; else what the system said.
-    pub fn try_receive(from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
-        context::with(|run| run.driver().try_receive(from, into))
-    }
-
-    /// Receives what is there without waiting, into a block of the runtime's.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if nothing is; else what the system said.
-    pub fn receive_now(from: &Descriptor) -> io::Result<Lease> {
-        context::with(|run| run.driver().receive_now(from))
-    }
-
     /// Sends what fits without waiting.
     ///
     /// # Errors
@@ -194,11 +187,6 @@ pub mod socket {
     /// `WouldBlock` if nothing does; else what the system said.
     pub fn try_send(to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         context::with(|run| run.driver().try_send(to, data))
-    }
-
-    /// Whether a receive is worth trying without waiting.
-    pub fn likely_readable(on: &Descriptor) -> bool {
-        context::with(|run| run.driver().likely_readable(on))
     }
 
     /// An empty block, to be filled and sent.

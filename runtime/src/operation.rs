@@ -9,10 +9,10 @@
 //! | polled by a combinator | whichever waker came with the last poll is called                    |
 //! | in a task that panics  | dropped with it, as above                                            |
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::{
@@ -22,6 +22,8 @@ use trio_platform::{
 use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
+use crate::handle::Gate;
+use crate::run::Run;
 use crate::wait::Parked;
 
 /// Runs `operation` on the driver of this run, and gives it back when it has ended.
@@ -36,8 +38,7 @@ use crate::wait::Parked;
 /// `Cancelled` only: what the kernel says is in [`Finished::result`].
 pub fn submit(operation: impl Into<Operation>) -> Submit<'static> {
     Submit {
-        operation: Some(operation.into()),
-        running: None,
+        state: State::New(operation.into()),
         gate: None,
     }
 }
@@ -46,119 +47,113 @@ pub fn submit(operation: impl Into<Operation>) -> Submit<'static> {
 /// operation, as one for which [`is_cancelled`] says yes, and not as `Cancelled`.
 pub fn submit_in(operation: impl Into<Operation>, gate: &Gate) -> Submit<'_> {
     Submit {
-        operation: Some(operation.into()),
-        running: None,
+        state: State::New(operation.into()),
         gate: Some(gate),
-    }
-}
-
-/// By which the owner of a descriptor ends what waits in one direction of it.
-#[derive(Debug, Default)]
-pub struct Gate {
-    closed: Cell<bool>,
-    waiting: Cell<Option<Waiting>>,
-}
-
-/// What waits behind a gate.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Waiting {
-    Operation(Key),
-    Wait(u32),
-}
-
-impl Gate {
-    /// Ends what waits, and whatever comes later before it begins. An operation that the kernel has
-    /// finished all the same is finished.
-    pub fn close(&self) {
-        self.closed.set(true);
-        match self.waiting.take() {
-            Some(Waiting::Operation(key)) => context::with(|run| run.driver().cancel(key)),
-            Some(Waiting::Wait(wait)) => context::with(|run| run.finish_wait(wait)),
-            None => {}
-        }
-    }
-
-    /// Whether [`close`](Self::close) has been called.
-    pub fn is_closed(&self) -> bool {
-        self.closed.get()
-    }
-
-    pub(crate) fn set_waiting(&self, waiting: Option<Waiting>) {
-        self.waiting.set(waiting);
     }
 }
 
 /// The future of [`submit`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Submit<'a> {
-    operation: Option<Operation>,
-    running: Option<Running>,
+    state: State,
     gate: Option<&'a Gate>,
 }
 
-struct Running {
+enum State {
+    New(Operation),
+    Running(Running),
+    Ended,
+}
+
+/// An operation in flight, from the side of the future that waits for it.
+pub(crate) struct Running {
     parked: Parked,
     key: Key,
 }
 
-impl Future for Submit<'_> {
-    type Output = Result<Finished>;
+impl Running {
+    /// Submits `operation`, whose future has passed its checkpoint.
+    pub(crate) fn begin(
+        run: &Rc<Run>,
+        context: &Context<'_>,
+        operation: Operation,
+        gate: Option<&Gate>,
+    ) -> Self {
+        let parked = Parked::in_run(run, context, operation.name());
+        let token = Token(u64::from(parked.wait()));
+        let key = run.driver().submit(operation, token);
+        parked.on(key);
+        if let Some(gate) = gate {
+            gate.set_waiting(Some(parked.wait()));
+        }
+        Self { parked, key }
+    }
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Finished>> {
-        let this = &mut *self;
-        let Some(running) = &this.running else {
-            ready!(enter_operation(context))?;
-            let operation = this
-                .operation
-                .take()
-                .expect("a future is not polled after its end");
-            if this.gate.is_some_and(Gate::is_closed) {
-                let result = Err(cancelled());
-                return Poll::Ready(Ok(Finished { operation, result }));
-            }
-            let parked = Parked::new(context, operation.name());
-            let token = Token(u64::from(parked.wait()));
-            let key = context::with(|run| run.driver().submit(operation, token));
-            parked.on(key);
-            if let Some(gate) = this.gate {
-                gate.set_waiting(Some(Waiting::Operation(key)));
-            }
-            this.running = Some(Running { parked, key });
+    /// Ready with `Cancelled`, or with what the operation has come to.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Result<Finished>> {
+        self.parked.refresh(context);
+        let finished = self.parked.with(|run| run.driver().take(self.key));
+        let Some(finished) = finished.flatten() else {
             return Poll::Pending;
         };
-        running.parked.refresh(context);
-        let finished = running
-            .parked
-            .with(|run| run.driver().take(running.key))
-            .flatten();
-        let Some(finished) = finished else {
-            return Poll::Pending;
-        };
-        let asked = running.parked.asked();
-        this.finish();
-        match (&finished.result, asked) {
+        match (&finished.result, self.parked.asked()) {
             (Err(error), Some(cancellation)) if is_cancelled(error) => {
                 Poll::Ready(Err(Error::cancelled(cancellation)))
             }
             _ => Poll::Ready(Ok(finished)),
         }
     }
+
+    /// Lets go of the operation, which may be in flight (D4).
+    pub(crate) fn abandon(self) {
+        if self.parked.with(|run| run.driver().abandon(self.key)) == Some(true) {
+            self.parked.into_orphan();
+        }
+    }
+}
+
+impl Future for Submit<'_> {
+    type Output = Result<Finished>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Finished>> {
+        if let State::Running(running) = &self.state {
+            let result = ready!(running.poll(context));
+            self.end();
+            return Poll::Ready(result);
+        }
+        assert!(
+            matches!(self.state, State::New(_)),
+            "a future is not polled after its end"
+        );
+        ready!(enter_operation(context))?;
+        let State::New(operation) = std::mem::replace(&mut self.state, State::Ended) else {
+            unreachable!("it was looked at");
+        };
+        if self.gate.is_some_and(Gate::is_closed) {
+            let result = Err(cancelled());
+            return Poll::Ready(Ok(Finished { operation, result }));
+        }
+        let running = context::with(|run| Running::begin(run, context, operation, self.gate));
+        self.state = State::Running(running);
+        Poll::Pending
+    }
 }
 
 impl Submit<'_> {
-    fn finish(&mut self) -> Option<Running> {
+    /// The state before.
+    fn end(&mut self) -> State {
         if let Some(gate) = self.gate {
             gate.set_waiting(None);
         }
-        self.running.take()
+        std::mem::replace(&mut self.state, State::Ended)
     }
 }
 
 impl Drop for Submit<'_> {
     fn drop(&mut self) {
-        if let Some(Running { parked, key }) = self.finish() {
-            if parked.with(|run| run.driver().abandon(key)) == Some(true) {
-                parked.into_orphan();
+        if let State::Running(_) = self.state {
+            if let State::Running(running) = self.end() {
+                running.abandon();
             }
         }
     }
@@ -166,9 +161,10 @@ impl Drop for Submit<'_> {
 
 impl fmt::Debug for Submit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.operation {
-            Some(operation) => write!(f, "Submit({}, not begun)", operation.name()),
-            None => f.write_str("Submit(in flight or ended)"),
+        match &self.state {
+            State::New(operation) => write!(f, "Submit({}, not begun)", operation.name()),
+            State::Running(_) => f.write_str("Submit(in flight)"),
+            State::Ended => f.write_str("Submit(ended)"),
         }
     }
 }

@@ -10,6 +10,8 @@
 //! | nothing yet         | `Cancelled` at the next poll     | nothing                     | nothing                  |
 //! | a watch             | `Cancelled`; nothing is taken    | the watch is taken back     | taken back with its task |
 //! | an operation        | its completion decides           | see `operation.rs`          | see `operation.rs`       |
+//!
+//! A connection spends its life here, so the future is small, and looks up the run once a poll.
 
 use std::fmt;
 use std::future::Future;
@@ -19,20 +21,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::buf::Lease;
-use trio_platform::{
-    Descriptor, Direction, Driver, Finished, Receive, Token, WeakDescriptor, cancelled,
-};
+use trio_platform::{Descriptor, Direction, Driver, Finished, Receive, Token};
 
-use crate::checkpoint::enter_operation;
+use crate::checkpoint::enter_operation_in;
 use crate::context;
-use crate::error::{Error, Result};
-use crate::operation::{Gate, OrphansGone, Submit, Waiting, orphans_gone, submit_in};
+use crate::error::{ClosedResource, Error, Result};
+use crate::handle::{Gate, Handle};
+use crate::operation::{OrphansGone, Running, orphans_gone};
 use crate::run::Run;
 use crate::wait::Parked;
 
-/// Receives at least one byte into a block of the runtime's; an empty lease is the end of file.
-///
-/// One receive at a time on a descriptor: whoever owns it sees to that.
+/// Receives at least one byte into a block of the runtime's; `None` is the end of file. Takes `gate`
+/// for the time.
 ///
 /// # Cancellation
 ///
@@ -41,9 +41,9 @@ use crate::wait::Parked;
 ///
 /// # Errors
 ///
-/// `Cancelled` outside; inside what the system said, or an error for which
-/// [`is_cancelled`](trio_platform::is_cancelled) says yes if `gate` was closed.
-pub fn receive<'a>(from: &Descriptor, gate: &'a Gate) -> ReceiveBlock<'a> {
+/// `BusyResource` if somebody else has the gate, `ClosedResource` if handle or gate are closed, and
+/// `BrokenResource` with what the system said.
+pub fn receive<'a>(from: &'a Handle, gate: &'a Gate) -> ReceiveBlock<'a> {
     ReceiveBlock(Receiving::new(from, gate))
 }
 
@@ -56,12 +56,8 @@ pub fn receive<'a>(from: &Descriptor, gate: &'a Gate) -> ReceiveBlock<'a> {
 ///
 /// # Errors
 ///
-/// As for [`receive`].
-pub fn receive_into<'a>(
-    from: &Descriptor,
-    gate: &'a Gate,
-    buffer: &'a mut [u8],
-) -> ReceiveInto<'a> {
+/// As for [`receive`]; an [`io::Error`] of the kind `InvalidInput` if `buffer` is empty.
+pub fn receive_into<'a>(from: &'a Handle, gate: &'a Gate, buffer: &'a mut [u8]) -> ReceiveInto<'a> {
     let receiving = Receiving::new(from, gate);
     ReceiveInto { receiving, buffer }
 }
@@ -78,43 +74,43 @@ pub struct ReceiveInto<'a> {
 }
 
 impl Future for ReceiveBlock<'_> {
-    type Output = Result<io::Result<Lease>>;
+    type Output = Result<Option<Lease>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.receive_now(from);
-        let received = ready!(self.0.poll(context, attempt))?;
-        Poll::Ready(Ok(received.map(|received| match received {
+        let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.receive_block_now(from);
+        let lease = match ready!(self.0.poll(context, attempt))? {
             Received::AtOnce(lease) | Received::Waited(lease) => lease,
-        })))
+        };
+        Poll::Ready(Ok(Some(lease).filter(|lease| !lease.is_empty())))
     }
 }
 
 impl Future for ReceiveInto<'_> {
-    type Output = Result<io::Result<usize>>;
+    type Output = Result<usize>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { receiving, buffer } = &mut *self;
-        let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.try_receive(from, buffer);
-        let received = match ready!(receiving.poll(context, attempt))? {
-            Ok(received) => received,
-            Err(error) => return Poll::Ready(Ok(Err(error))),
+        if buffer.is_empty() {
+            let text = "a buffer to receive into needs room for at least one byte";
+            let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+            return Poll::Ready(Err(error.into()));
+        }
+        let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.receive_now(from, buffer);
+        let mut lease = match ready!(receiving.poll(context, attempt))? {
+            Received::AtOnce(count) => return Poll::Ready(Ok(count)),
+            Received::Waited(lease) => lease,
         };
-        let count = match received {
-            Received::AtOnce(count) => count,
-            Received::Waited(mut lease) => {
-                let count = lease.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&lease[..count]);
-                if count < lease.len() {
-                    lease.advance(count);
-                    // Nobody receives the rest of a stream that has been closed meanwhile.
-                    if let Some(from) = receiving.from.upgrade() {
-                        from.unreceive(lease);
-                    }
-                }
-                count
+        let count = lease.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&lease[..count]);
+        if count < lease.len() {
+            lease.advance(count);
+            // Nobody receives the rest of a stream that has been closed meanwhile.
+            if let Ok(from) = receiving.from.get() {
+                from.unreceive(lease);
             }
-        };
-        Poll::Ready(Ok(Ok(count)))
+        }
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -125,57 +121,82 @@ enum Received<T> {
 }
 
 struct Receiving<'a> {
-    /// Weakly: a future that is forgotten must not keep the descriptor open.
-    from: WeakDescriptor,
+    from: &'a Handle,
     gate: &'a Gate,
-    state: State<'a>,
+    /// Whether the gate is ours.
+    taken: bool,
+    state: State,
 }
 
-enum State<'a> {
+enum State {
     /// The checkpoint has not been passed.
     New,
     /// Waits for the token of a watch.
     Watching(Parked),
     /// Waits for an operation.
-    Running(Submit<'a>),
+    Running(Running),
     /// Waits for operations that others have left behind.
     Settling(OrphansGone),
     Ended,
 }
 
 impl<'a> Receiving<'a> {
-    fn new(from: &Descriptor, gate: &'a Gate) -> Self {
-        let from = from.downgrade();
-        let state = State::New;
-        Self { from, gate, state }
+    fn new(from: &'a Handle, gate: &'a Gate) -> Self {
+        Self {
+            from,
+            gate,
+            taken: false,
+            state: State::New,
+        }
     }
 
+    #[inline]
     fn poll<T>(
         &mut self,
         context: &mut Context<'_>,
-        attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> io::Result<T>,
-    ) -> Poll<Result<io::Result<Received<T>>>> {
+        attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
+    ) -> Poll<Result<Received<T>>> {
+        let result = ready!(context::with(|run| self.poll_in(run, context, attempt)));
+        self.end();
+        Poll::Ready(result)
+    }
+
+    fn poll_in<T>(
+        &mut self,
+        run: &Rc<Run>,
+        context: &mut Context<'_>,
+        attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
+    ) -> Poll<Result<Received<T>>> {
         match &mut self.state {
-            State::New => ready!(enter_operation(context))?,
+            State::New => {
+                if !self.taken {
+                    self.gate.take()?;
+                    self.taken = true;
+                }
+                ready!(enter_operation_in(run, context))?;
+            }
             State::Watching(parked) => {
                 let cancelled = ready!(parked.poll_woken(context));
-                self.end_watch();
+                if cancelled.is_none() {
+                    // By its token, or by closing: the watch is over.
+                    self.state = State::Ended;
+                }
                 if let Some(cancelled) = cancelled {
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
             }
-            State::Running(submit) => {
-                let polled = Pin::new(submit).poll(context);
-                return self.finish(polled);
+            State::Running(running) => {
+                let finished = ready!(running.poll(context));
+                self.state = State::Ended;
+                return Poll::Ready(finished.and_then(|finished| self.finish(finished)));
             }
             State::Settling(orphans) => {
-                let gone = ready!(Pin::new(orphans).poll(context));
+                ready!(Pin::new(orphans).poll(context))?;
                 self.state = State::New;
-                gone?;
             }
             State::Ended => panic!("a future is not polled after its end"),
         }
-        context::with(|run| self.begin(run, context, attempt))
+        self.begin(run, context, attempt)
     }
 
     /// Looks and tries, and waits if that gave nothing.
@@ -183,70 +204,78 @@ impl<'a> Receiving<'a> {
         &mut self,
         run: &Rc<Run>,
         context: &mut Context<'_>,
-        attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> io::Result<T>,
-    ) -> Poll<Result<io::Result<Received<T>>>> {
-        self.state = State::Ended;
-        let open = self.from.upgrade().filter(|_| !self.gate.is_closed());
-        let Some(from) = &open else {
-            return Poll::Ready(Ok(Err(cancelled())));
-        };
+        attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
+    ) -> Poll<Result<Received<T>>> {
+        let handle = self.from;
+        let from = handle.get()?;
+        if self.gate.is_closed() {
+            return Poll::Ready(Err(ClosedResource::new().into()));
+        }
         if let Some(stashed) = from.stashed_receive() {
-            return Poll::Ready(Ok(stashed.map(Received::Waited)));
+            let stashed = stashed.map_err(|error| handle.error(error));
+            return Poll::Ready(stashed.map(Received::Waited));
         }
         if from.orphans(Direction::Receive) > 0 {
-            self.state = State::Settling(orphans_gone(from, Direction::Receive));
-            return self.poll(context, attempt);
+            self.state = State::Settling(orphans_gone(&from, Direction::Receive));
+            drop(from);
+            return self.poll_in(run, context, attempt);
         }
         let mut driver = run.driver();
-        if driver.likely_readable(from) {
-            match attempt(&mut *driver, from) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(Ok(result.map(Received::AtOnce))),
-            }
+        if let Some(received) = attempt(&mut *driver, &from) {
+            let received = received.map_err(|error| handle.error(error));
+            return Poll::Ready(received.map(Received::AtOnce));
         }
         let parked = Parked::in_run(run, context, "receive");
-        if driver.watch(from, Token(u64::from(parked.wait()))) {
-            run.tree
-                .borrow_mut()
-                .set_watched(parked.wait(), from.clone());
-            self.gate.set_waiting(Some(Waiting::Wait(parked.wait())));
+        if driver.watch(&from, Token(u64::from(parked.wait()))) {
+            self.gate.set_waiting(Some(parked.wait()));
             self.state = State::Watching(parked);
             return Poll::Pending;
         }
         drop(driver);
         drop(parked);
-        let submit = submit_in(Receive::new(from.clone()), self.gate);
-        self.state = State::Running(submit);
-        let State::Running(submit) = &mut self.state else {
-            unreachable!("it was set in the line above");
-        };
-        // Its first poll submits, unless the budget is used up.
-        let polled = Pin::new(submit).poll(context);
-        self.finish(polled)
+        let receive = Receive::new(from.clone()).into();
+        let running = Running::begin(run, context, receive, Some(self.gate));
+        self.state = State::Running(running);
+        Poll::Pending
     }
 
-    fn finish<T>(
-        &mut self,
-        polled: Poll<Result<Finished>>,
-    ) -> Poll<Result<io::Result<Received<T>>>> {
-        let finished = ready!(polled);
-        self.state = State::Ended;
-        let received = finished.map(Finished::into_received);
-        Poll::Ready(received.map(|received| received.map(Received::Waited)))
+    #[cold]
+    fn finish<T>(&self, finished: Finished) -> Result<Received<T>> {
+        let received = finished.into_received();
+        let lease = received.map_err(|error| self.from.error(error))?;
+        Ok(Received::Waited(lease))
     }
 
-    /// Takes the watch back; after this no token of it comes.
-    fn end_watch(&mut self) {
-        if let State::Watching(parked) = std::mem::replace(&mut self.state, State::New) {
-            parked.end_watch();
+    /// Takes back what the future is in the middle of, and gives the gate back.
+    #[inline]
+    fn end(&mut self) {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Watching(parked) => self.end_watch(parked),
+            State::Running(running) => running.abandon(),
+            State::New | State::Settling(_) | State::Ended => {}
+        }
+        if self.taken {
+            self.taken = false;
             self.gate.set_waiting(None);
+            self.gate.give_back();
+        }
+    }
+
+    /// Takes a watch back; after this no token of it comes.
+    #[cold]
+    fn end_watch(&self, parked: Parked) {
+        if let Ok(from) = self.from.get() {
+            parked.with(|run| run.driver().unwatch(&from));
         }
     }
 }
 
 impl Drop for Receiving<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.end_watch();
+        if self.taken {
+            self.end();
+        }
     }
 }
 

@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use trio_platform::{Backend, Completed, Driver, DriverStatistics, SystemClock, Time, Wait};
+use trio_platform::{
+    Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
+};
 
 use crate::cancel::{
     CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
@@ -62,6 +64,8 @@ pub(crate) struct Run {
     pub(crate) tree: RefCell<Tree>,
     /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
     effective: Rc<Cell<u32>>,
+    /// Set when the tree has gone: whoever has held on to the run finds nothing there.
+    ended: Cell<bool>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
     backend: Backend,
@@ -151,6 +155,7 @@ impl Drop for Ending<'_> {
         self.run.instruments.clear();
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
+        self.run.ended.set(true);
         let driver = self.run.driver.take();
         let tree = self.run.tree.replace(Tree::new(Rc::default()));
         while self.run.nurseries.pop().is_some() {}
@@ -186,6 +191,7 @@ impl Run {
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new(effective.clone())),
             effective,
+            ended: Cell::new(false),
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
             fallback,
@@ -337,12 +343,12 @@ impl Run {
     }
 
     fn orphan_ended(&self, wait: u32) {
-        let (state, counted) = self.tree.borrow_mut().remove_wait(wait);
+        let ended = self.tree.borrow_mut().remove_wait(wait);
         debug_assert!(
-            matches!(state, WaitState::Orphan),
+            matches!(ended.state, WaitState::Orphan),
             "an orphan has nobody who waits"
         );
-        if let Some(nursery) = counted {
+        if let Some(nursery) = ended.counted {
             nursery.remove_orphan();
         }
         for watcher in self.orphan_watchers.take() {
@@ -439,6 +445,10 @@ impl Run {
         if self.position.is_linked() {
             return self.position.linked();
         }
+        self.link_position()
+    }
+
+    fn link_position(&self) -> u32 {
         self.position.link(|parent, timeout| {
             let entry = Entry {
                 relative: Some(timeout),
@@ -454,6 +464,22 @@ impl Run {
         if self.effective.get() == 0 {
             return None;
         }
+        self.look_for_cancelled()
+    }
+
+    /// Whether a checkpoint has nothing to report and nothing to wait for: nothing in the run is
+    /// cancelled, and the task may go on. Counts against its budget then.
+    #[inline]
+    pub(crate) fn passes(&self) -> bool {
+        let budget = self.budget.get();
+        let passes = budget > 0 && self.effective.get() == 0;
+        if passes {
+            self.budget.set(budget - 1);
+        }
+        passes
+    }
+
+    fn look_for_cancelled(&self) -> Option<Cancelled> {
         self.count(Seen {
             looks: 1,
             yields: 1,
@@ -629,9 +655,36 @@ impl Run {
         self.apply(effects);
     }
 
+    /// Ends a wait whose descriptor is going to be closed: its operation is asked to end, if it has
+    /// one, and else it is a watch.
+    pub(crate) fn close_wait(&self, wait: u32, descriptor: Option<&Descriptor>) {
+        let operation = self.tree.borrow().operation(wait);
+        if let Some(key) = operation {
+            return self.driver().cancel(key);
+        }
+        if let Some(descriptor) = descriptor {
+            self.driver().unwatch(descriptor);
+        }
+        self.finish_wait(wait);
+    }
+
+    /// Whether the run has given up its driver and its scopes.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    #[inline]
     pub(crate) fn release_wait(&self, wait: u32) {
-        let (_, counted) = self.tree.borrow_mut().remove_wait(wait);
-        if let Some(nursery) = counted {
+        let task = self.tree.borrow_mut().remove_plain_wait(wait);
+        if task.is_none() {
+            self.release_any_wait(wait);
+        }
+    }
+
+    fn release_any_wait(&self, wait: u32) {
+        let ended = self.tree.borrow_mut().remove_wait(wait);
+        if let Some(nursery) = &ended.counted {
             nursery.remove_orphan();
         }
     }
@@ -654,8 +707,8 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for stream in self.tree.borrow_mut().left_watching(task) {
-            self.driver().unwatch(&stream);
+        for wait in self.tree.borrow_mut().end_left_waiting(task) {
+            self.driver().unwatch_token(Token(u64::from(wait)));
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
@@ -692,9 +745,14 @@ impl Run {
     // Tasks.
 
     /// The node that is being polled; the main task when something is dropped between turns.
+    #[inline]
     pub(crate) fn node_or_main(&self) -> NodeRef {
-        let node = self.current.get().or_else(|| self.main.borrow().clone());
-        node.expect("a run has a main task")
+        self.current.get().unwrap_or_else(|| self.main_node())
+    }
+
+    #[cold]
+    fn main_node(&self) -> NodeRef {
+        self.main.borrow().clone().expect("a run has a main task")
     }
 
     /// The task that is being polled: for a body, the one that opened the nursery.

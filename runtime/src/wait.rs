@@ -1,6 +1,5 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
 
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -11,11 +10,12 @@ use crate::context;
 use crate::run::Run;
 
 /// A registered wait. Dropping it takes the wait back, unless [`Parked::into_orphan`] was called.
+///
+/// Holds the run, and not its number, so that no call has to find it. A wait that outlives the run,
+/// in a future that was forgotten or returned, finds that it has ended, and does nothing.
 pub(crate) struct Parked {
-    run: u64,
+    run: Rc<Run>,
     wait: u32,
-    /// Only the thread of the run can take the wait back, so it must not leave it.
-    thread: PhantomData<Rc<()>>,
 }
 
 /// The waker to call for `context`: none if the task itself is to be woken.
@@ -26,21 +26,18 @@ fn foreign<'a>(run: &Run, context: &Context<'a>) -> Option<&'a Waker> {
 
 impl Parked {
     /// Registers the current task as waiting under the current scope, which is not cancelled.
+    #[inline]
     pub(crate) fn new(context: &Context<'_>, what: &'static str) -> Self {
         context::with(|run| Self::in_run(run, context, what))
     }
 
-    pub(crate) fn in_run(run: &Run, context: &Context<'_>, what: &'static str) -> Self {
+    pub(crate) fn in_run(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Self {
         let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
         let scope = run.scope();
-        let mut tree = run.tree.borrow_mut();
-        let wait = tree.insert_wait(task, waker, scope, what);
-        Self {
-            run: run.id,
-            wait,
-            thread: PhantomData,
-        }
+        let wait = run.tree.borrow_mut().insert_wait(task, waker, scope, what);
+        let run = run.clone();
+        Self { run, wait }
     }
 
     pub(crate) fn wait(&self) -> u32 {
@@ -58,37 +55,45 @@ impl Parked {
     }
 
     /// Ready when the wait is over: with the cancellation if that is what ended it.
+    #[inline]
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
-        self.refresh(context);
-        let state = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
-        state.unwrap_or(Poll::Pending)
+        let outcome = self.with(|run| {
+            self.refresh_in(run, context);
+            run.tree.borrow_mut().outcome(self.wait)
+        });
+        outcome.unwrap_or(Poll::Pending)
     }
 
     /// Follows the future to wherever it is polled now.
+    #[inline]
     pub(crate) fn refresh(&self, context: &Context<'_>) {
-        self.with(|run| {
-            let waker = foreign(run, context);
-            let scope = run.scope();
-            if waker.is_none() && run.tree.borrow().is_current(self.wait, &run.current, scope) {
-                return;
-            }
-            let task = run.node_or_main();
-            let mut effects = Effects::default();
-            run.tree
-                .borrow_mut()
-                .repoll(self.wait, &task, waker, scope, &mut effects);
-            run.apply(effects);
-        });
+        self.with(|run| self.refresh_in(run, context));
     }
 
-    /// Has the driver forget the stream that it watches for this wait, if it does.
-    pub(crate) fn end_watch(&self) {
-        self.with(|run| {
-            let stream = run.tree.borrow_mut().take_watched(self.wait);
-            if let Some(stream) = stream {
-                run.driver().unwatch(&stream);
-            }
-        });
+    #[inline]
+    fn refresh_in(&self, run: &Run, context: &Context<'_>) {
+        let waker = foreign(run, context);
+        let scope = run.scope();
+        if waker.is_some() || !run.tree.borrow().is_current(self.wait, &run.current, scope) {
+            self.move_here(run, waker, scope);
+        }
+    }
+
+    #[cold]
+    fn move_here(&self, run: &Run, waker: Option<&Waker>, scope: u32) {
+        let task = run.node_or_main();
+        // Wakers of others run code of others, to be cloned and to be dropped: nothing is borrowed.
+        let same = waker.is_some_and(|waker| run.tree.borrow().will_wake(self.wait, waker));
+        if !same {
+            let waker = waker.cloned();
+            let before = run.tree.borrow_mut().replace_waker(self.wait, waker);
+            drop(before);
+        }
+        let mut effects = Effects::default();
+        run.tree
+            .borrow_mut()
+            .repoll(self.wait, &task, scope, &mut effects);
+        run.apply(effects);
     }
 
     /// The cancellation with which an operation has been asked to end, if it has.
@@ -102,20 +107,27 @@ impl Parked {
 
     /// Gives the wait up while its operation is in flight: from now on the operation counts
     /// against the nursery of the task, until the driver reports it.
-    pub(crate) fn into_orphan(self) {
+    pub(crate) fn into_orphan(mut self) {
         self.with(|run| run.orphan(self.wait));
         // The entry stays until the driver reports the operation.
-        let _ = std::mem::ManuallyDrop::new(self);
+        self.wait = GIVEN_UP;
     }
 
     /// Calls `f` in the run that this wait belongs to; not at all if the run has ended.
+    #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Rc<Run>) -> R) -> Option<R> {
-        context::try_with(|run| run.filter(|run| run.id == self.run).map(f))
+        (!self.run.has_ended()).then(|| f(&self.run))
     }
 }
 
 impl Drop for Parked {
+    #[inline]
     fn drop(&mut self) {
-        self.with(|run| run.release_wait(self.wait));
+        if self.wait != GIVEN_UP {
+            self.with(|run| run.release_wait(self.wait));
+        }
     }
 }
+
+/// The number of no wait.
+const GIVEN_UP: u32 = u32::MAX;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use trio::lowlevel::driver_statistics;
+use trio::lowlevel::{Connect, Descriptor, Family, driver_statistics, socket, submit};
 use trio::net::{TcpListener, TcpStream, connect_tcp, open_tcp_listeners};
 use trio::testing::{Simulation, wait_all_tasks_blocked};
 use trio::{Builder, CancelScope, Result, checkpoint, open_nursery};
@@ -28,6 +28,46 @@ pub(crate) async fn pair() -> Result<(TcpStream, TcpStream)> {
     let server = listener.accept().await?;
     Ok((client, server))
 }
+
+/// The same, with as much sent by the first as finds room, and how many bytes that is.
+///
+/// There is little room, and always the same: left to itself a system makes more at any moment. And
+/// a busy one acknowledges late, so the connection is full when it has been so for several looks.
+pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
+    const LOOKS: u32 = 5;
+    let listening = narrow_socket()?;
+    socket::bind(&listening, &(Ipv4Addr::LOCALHOST, 0).into(), false)?;
+    socket::listen(&listening, 1)?;
+    let address = socket::local_address(&listening)?;
+    let listener = TcpListener::from_descriptor(listening);
+    let connected = submit(Connect::new(narrow_socket()?, address)).await?;
+    let client = connected.into_connected()?;
+    let server = listener.accept().await?;
+    let mut clogged = 0;
+    let mut full = 0;
+    while full < LOOKS {
+        let before = clogged;
+        while let Ok(count) = socket::try_send(&client, &[0; 1024]) {
+            clogged += count;
+        }
+        full = if clogged == before { full + 1 } else { 0 };
+        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
+    }
+    Ok((TcpStream::from_descriptor(client), server, clogged))
+}
+
+fn narrow_socket() -> Result<Descriptor> {
+    let descriptor = socket::stream(Family::V4)?;
+    // The simulated network is as narrow as it is.
+    if let Ok(socket) = descriptor.socket() {
+        socket.set_send_buffer_size(NARROW)?;
+        socket.set_recv_buffer_size(NARROW)?;
+    }
+    Ok(descriptor)
+}
+
+/// Bytes of room on either side, which the system may double.
+const NARROW: usize = 64 * 1024;
 
 /// Runs `body` in `world`, and returns its value once everything has ended in it.
 pub(crate) fn simulate<F, T>(world: &Simulation, body: F) -> T
@@ -120,32 +160,6 @@ pub(crate) async fn dropped_after<T>(turns: usize, future: impl Future<Output = 
         Either::Left((value, _)) => Some(value),
         Either::Right(_) => None,
     }
-}
-
-/// Sends until the connection takes no more, and returns how many bytes it took.
-///
-/// A busy kernel acknowledges late, and then there is room again: the connection is full when it has
-/// been so for several looks in a row.
-pub(crate) async fn clog(stream: &TcpStream) -> Result<usize> {
-    const LOOKS: u32 = 5;
-    let taken = Cell::new(0);
-    let sent = &taken;
-    let mut full = 0;
-    while full < LOOKS {
-        let before = taken.get();
-        cancelled_when_blocked(async move {
-            loop {
-                stream.send_all(&[0; 1024]).await?;
-                sent.set(sent.get() + 1024);
-            }
-            #[allow(unreachable_code)]
-            Ok(())
-        })
-        .await?;
-        full = if taken.get() == before { full + 1 } else { 0 };
-        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
-    }
-    Ok(taken.get())
 }
 
 /// Everything up to the end of file.

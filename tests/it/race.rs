@@ -1,11 +1,14 @@
 //! What comes and a cancel at the same time: exactly one of them wins (R).
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
-use trio::lowlevel::cancel_shielded_checkpoint;
+use trio::lowlevel::{cancel_shielded_checkpoint, task_tree};
 use trio::net::open_tcp_listeners;
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{Backend, Builder, CancelScope, Result, checkpoint, current_time, open_nursery, sleep};
@@ -154,7 +157,7 @@ impl Post {
     }
 
     async fn receive(&self) -> u32 {
-        std::future::poll_fn(|context| {
+        poll_fn(|context| {
             let mut inside = self.0.lock().expect("nobody panics with it");
             match inside.0.take() {
                 Some(value) => Poll::Ready(value),
@@ -200,4 +203,50 @@ async fn r4_what_another_thread_wakes_is_polled_and_keeps_what_it_got() -> Resul
         Ok(())
     })
     .await
+}
+
+/// A waker that asks for the task tree when the last of its clones goes.
+struct Nosy(Arc<AtomicU32>);
+
+impl Wake for Nosy {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        assert_eq!(task_tree().name, "main");
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[trio::test(clock = "autojump")]
+async fn r4_the_wakers_of_others_may_look_at_the_run_when_they_go() -> Result<()> {
+    let gone = Arc::new(AtomicU32::new(0));
+    let nosy = || Waker::from(Arc::new(Nosy(gone.clone())));
+    {
+        let mut dropped = pin!(sleep(secs(9)));
+        let mut moved = pin!(sleep(secs(9)));
+        for waiting in [dropped.as_mut(), moved.as_mut()] {
+            assert!(waiting.poll(&mut Context::from_waker(&nosy())).is_pending());
+        }
+        // Polled again with the task's own.
+        poll_fn(|context| {
+            assert!(moved.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(gone.load(Ordering::Relaxed), 1);
+    }
+    assert_eq!(gone.load(Ordering::Relaxed), 2);
+
+    let mut woken = pin!(sleep(secs(1)));
+    assert!(
+        woken
+            .as_mut()
+            .poll(&mut Context::from_waker(&nosy()))
+            .is_pending()
+    );
+    sleep(secs(2)).await?;
+    assert_eq!(gone.load(Ordering::Relaxed), 3);
+    woken.await
 }

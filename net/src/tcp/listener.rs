@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use trio_io::{AsyncResource, Listener};
 use trio_runtime::lowlevel::{
-    self, Accept, AcceptFailure, Descriptor, Direction, Family, accept_failure,
+    self, Accept, AcceptFailure, Descriptor, Direction, Family, Gate, Handle, accept_failure,
     is_family_unavailable, socket,
 };
 use trio_runtime::{ClosedResource, Error, Result, checkpoint};
 
-use super::{Lane, Socket, TcpStream};
+use super::TcpStream;
 use crate::Bind;
 
 /// The longest queue of connections that have not been accepted, and the default.
@@ -19,8 +19,8 @@ const BACKLOG_MAX: u32 = 0xffff;
 /// A listening TCP socket. Dropping it closes it.
 #[derive(Debug)]
 pub struct TcpListener {
-    socket: Socket,
-    accepting: Lane,
+    socket: Handle,
+    accepting: Gate,
 }
 
 /// Opens one listener for each address that `on` stands for.
@@ -96,8 +96,8 @@ impl TcpListener {
     /// A listener over a socket that listens, which it takes over.
     pub fn from_descriptor(descriptor: Descriptor) -> Self {
         Self {
-            socket: Socket::new(descriptor),
-            accepting: Lane::default(),
+            socket: Handle::new(descriptor),
+            accepting: Gate::default(),
         }
     }
 
@@ -136,7 +136,7 @@ impl TcpListener {
                 continue;
             }
             let accept = Accept::new(descriptor);
-            let finished = lowlevel::submit_in(accept, &self.accepting.gate).await?;
+            let finished = lowlevel::submit_in(accept, &self.accepting).await?;
             match finished.into_accepted() {
                 Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
                 Err(_) if self.socket.is_closed() => return Err(ClosedResource::new().into()),
@@ -151,8 +151,8 @@ impl TcpListener {
 
     /// Closes the listener. A task that waits in it gets `ClosedResource`.
     pub fn close(&self) {
+        self.accepting.close(&self.socket);
         self.socket.close();
-        self.accepting.gate.close();
     }
 }
 

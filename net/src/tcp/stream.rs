@@ -1,15 +1,16 @@
 //! A TCP connection.
 
-use std::io;
+use std::cell::{Cell, Ref};
 use std::net::SocketAddr;
 
 use trio_io::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
 use trio_runtime::lowlevel::{
-    self, Connect, Descriptor, Family, Interest, Ready, Send, SendData, socket,
+    self, Connect, Descriptor, Family, Gate, Handle, Interest, Ready, socket,
 };
+pub use trio_runtime::lowlevel::{ReceiveBlock as Receive, ReceiveInto as ReceiveSome};
 use trio_runtime::{ClosedResource, Result, checkpoint};
 
-use super::{Lane, Socket};
+use super::SendAll;
 
 /// A TCP connection.
 ///
@@ -20,11 +21,11 @@ use super::{Lane, Socket};
 /// `TCP_NODELAY` is on.
 #[derive(Debug)]
 pub struct TcpStream {
-    socket: Socket,
-    receiving: Lane,
-    sending: Lane,
+    pub(super) socket: Handle,
+    receiving: Gate,
+    pub(super) sending: Gate,
     /// Whether the end of file has been sent.
-    ended: std::cell::Cell<bool>,
+    ended: Cell<bool>,
 }
 
 /// Connects to `address`.
@@ -48,10 +49,10 @@ impl TcpStream {
     pub fn from_descriptor(descriptor: Descriptor) -> Self {
         socket::prepare_stream(&descriptor);
         Self {
-            socket: Socket::new(descriptor),
-            receiving: Lane::default(),
-            sending: Lane::default(),
-            ended: std::cell::Cell::new(false),
+            socket: Handle::new(descriptor),
+            receiving: Gate::default(),
+            sending: Gate::default(),
+            ended: Cell::new(false),
         }
     }
 
@@ -85,13 +86,8 @@ impl TcpStream {
     ///
     /// `BusyResource` if another task is receiving, `ClosedResource` if this side has closed it,
     /// `BrokenResource` if the other side has broken it.
-    pub async fn receive(&self) -> Result<Option<Lease>> {
-        let _claim = self.receiving.claim()?;
-        // The borrow ends before the wait: the stream may be closed meanwhile.
-        let receive = lowlevel::receive(&*self.socket.get()?, &self.receiving.gate);
-        let received = receive.await?;
-        let lease = received.map_err(|error| self.socket.error(error))?;
-        Ok(Some(lease).filter(|lease| !lease.is_empty()))
+    pub fn receive(&self) -> Receive<'_> {
+        lowlevel::receive(&self.socket, &self.receiving)
     }
 
     /// Receives at least one byte and at most what `buffer` holds; zero is the end of file.
@@ -104,16 +100,8 @@ impl TcpStream {
     ///
     /// As for [`receive`](Self::receive); an [`io::Error`] of the kind `InvalidInput` if `buffer` is
     /// empty.
-    pub async fn receive_some(&self, buffer: &mut [u8]) -> Result<usize> {
-        if buffer.is_empty() {
-            let text = "a buffer to receive into needs room for at least one byte";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
-        }
-        let _claim = self.receiving.claim()?;
-        let gate = &self.receiving.gate;
-        let receive = lowlevel::receive_into(&*self.socket.get()?, gate, buffer);
-        let received = receive.await?;
-        received.map_err(|error| self.socket.error(error))
+    pub fn receive_some<'a>(&'a self, buffer: &'a mut [u8]) -> ReceiveSome<'a> {
+        lowlevel::receive_into(&self.socket, &self.receiving, buffer)
     }
 
     /// Sends all of `data`.
@@ -129,68 +117,15 @@ impl TcpStream {
     ///
     /// `BusyResource` if another task is sending, `ClosedResource` if this side has closed it or has
     /// sent the end of file, `BrokenResource` if the other side is gone.
-    pub async fn send_all<'a>(&self, data: impl Into<Outgoing<'a>>) -> Result<()> {
-        let data = data.into();
-        let _claim = self.sending.claim()?;
-        lowlevel::enter_operation().await?;
-        let mut sent = 0;
-        loop {
-            let descriptor = self.open_for_sending()?;
-            let rest = &data.bytes()[sent..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-            match socket::try_send(&descriptor, rest) {
-                Ok(count) => {
-                    sent += count;
-                    // A future that is forgotten must not keep the descriptor open.
-                    drop(descriptor);
-                    if sent < data.bytes().len() {
-                        lowlevel::enter_operation().await?;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match data {
-                    Outgoing::Owned(data) => {
-                        return self.send_owned(descriptor, data, sent).await;
-                    }
-                    _ => self.wait_writable(descriptor).await?,
-                },
-                Err(error) => return Err(self.socket.error(error)),
-            }
-        }
+    pub fn send_all<'d>(&self, data: impl Into<Outgoing<'d>>) -> SendAll<'_, 'd> {
+        SendAll::new(self, data.into())
     }
 
-    /// Sends the rest of memory that was given away, by operations that own it.
-    async fn send_owned(&self, to: Descriptor, data: SendData, sent: usize) -> Result<()> {
-        let mut send = Send::new(to, data);
-        send.start = sent;
-        loop {
-            let finished = lowlevel::submit_in(send, &self.sending.gate).await?;
-            let (operation, result) = finished.into_sent();
-            send = operation;
-            send.start += result.map_err(|error| self.socket.error(error))? as usize;
-            if send.start == send.data.len() {
-                return Ok(());
-            }
-            if self.socket.is_closed() {
-                return Err(ClosedResource::new().into());
-            }
-        }
-    }
-
-    async fn wait_writable(&self, descriptor: Descriptor) -> Result<()> {
-        let ready = Ready::new(descriptor, Interest::Writable);
-        let finished = lowlevel::submit_in(ready, &self.sending.gate).await?;
-        finished
-            .into_ready()
-            .map_err(|error| self.socket.error(error))
-    }
-
-    fn open_for_sending(&self) -> Result<Descriptor> {
+    pub(super) fn open_for_sending(&self) -> Result<Ref<'_, Descriptor>> {
         if self.ended.get() {
             return Err(ClosedResource::new().into());
         }
-        self.socket.open()
+        self.socket.get()
     }
 
     /// Waits until [`send_all`](Self::send_all) might not block.
@@ -205,8 +140,12 @@ impl TcpStream {
     pub async fn wait_send_all_might_not_block(&self) -> Result<()> {
         let _claim = self.sending.claim()?;
         lowlevel::enter_operation().await?;
-        let descriptor = self.open_for_sending()?;
-        self.wait_writable(descriptor).await
+        let descriptor = self.open_for_sending()?.clone();
+        let ready = Ready::new(descriptor, Interest::Writable);
+        let finished = lowlevel::submit_in(ready, &self.sending).await?;
+        finished
+            .into_ready()
+            .map_err(|error| self.socket.error(error))
     }
 
     /// Sends the end of file; receiving goes on. Does nothing the second time.
@@ -245,9 +184,9 @@ impl TcpStream {
 
     /// Closes the connection at once.
     pub fn close(&self) {
+        self.receiving.close(&self.socket);
+        self.sending.close(&self.socket);
         self.socket.close();
-        self.receiving.gate.close();
-        self.sending.gate.close();
     }
 
     /// Makes the coming close an abort: the other side sees a reset.

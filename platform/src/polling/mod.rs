@@ -36,7 +36,7 @@ use crate::clock::SystemClock;
 use crate::driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
 };
-use crate::fd::Descriptor;
+use crate::fd::{Descriptor, DriverId};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Interest, Operation, cancelled};
 use crate::socket;
@@ -54,6 +54,7 @@ use crate::socket;
 /// ```
 #[derive(Debug)]
 pub struct Polling {
+    id: DriverId,
     selector: Rc<Selector>,
     sources: Rc<RefCell<Sources>>,
     table: Table,
@@ -82,6 +83,7 @@ impl Polling {
 
     fn with_selector(selector: Selector) -> Self {
         Self {
+            id: DriverId::new(),
             selector: Rc::new(selector),
             sources: Rc::default(),
             table: Table::default(),
@@ -117,10 +119,12 @@ impl Polling {
                 .is_some_and(|source| source.side(interest).is_blocked());
             if !blocked {
                 let result = attempt(operation, &self.pool);
+                let blocks = would_block(&result);
                 if let Some(source) = source {
-                    source.note(interest, is_short(operation, &result), &result);
+                    let shown = (!blocks).then(|| is_short(operation, &result));
+                    source.note(interest, shown);
                 }
-                if !would_block(&result) {
+                if !blocks {
                     return result.map(Some);
                 }
             }
@@ -172,18 +176,29 @@ impl Polling {
             sources.remove(index);
             return Err(error);
         }
-        descriptor.register(Box::new(Registered {
+        let registration = Registered {
             selector: self.selector.clone(),
             sources: Rc::downgrade(&self.sources),
             index,
             raw,
-        }));
+        };
+        descriptor.register(self.id, index, Box::new(registration));
         Ok(())
+    }
+
+    /// Watches a stream that the selector may not have been asked about.
+    #[cold]
+    fn watch_first(&mut self, stream: &Descriptor, token: Token) -> bool {
+        let armed = self
+            .find(stream)
+            .and_then(|registered| self.arm(stream, registered, Interest::Readable, false));
+        let index = stream.index_in(self.id).filter(|_| armed.is_ok());
+        index.is_some_and(|index| self.sources.borrow_mut().get_mut(index).watch(token))
     }
 
     /// Puts an operation that has to wait into the queue of its descriptor, which is armed.
     fn park(&mut self, operation: Operation, token: Token) -> Key {
-        let index = operation.descriptor().registration();
+        let index = operation.descriptor().index_in(self.id);
         let interest = operation.interest();
         let watches = matches!(operation, Operation::Ready(_));
         let key = self.table.insert(operation, token);
@@ -192,10 +207,10 @@ impl Polling {
         let side = source.side(interest);
         debug_assert!(side.armed, "who waits is going to be told");
         if watches {
-            side.watching.push(key);
+            side.queue().watching.push(key);
         } else {
             debug_assert!(!side.ready, "who waits has seen the side blocked");
-            side.waiting.push_back(key);
+            side.queue().waiting.push_back(key);
         }
         key
     }
@@ -206,17 +221,17 @@ impl Polling {
     ///
     /// If it is not the system's, or is registered with another driver that still runs.
     fn find(&self, descriptor: &Descriptor) -> io::Result<Option<usize>> {
-        let raw = raw(descriptor)?;
-        let Some(index) = descriptor.registration() else {
-            return Ok(None);
-        };
-        match self.sources.borrow().get(index) {
-            Some(source) if source.raw == raw => Ok(Some(index)),
-            _ => Err(io::Error::new(
+        if let Some(index) = descriptor.index_in(self.id) {
+            return Ok(Some(index));
+        }
+        raw(descriptor)?;
+        if descriptor.is_registered() {
+            return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the descriptor belongs to another run, which has not ended",
-            )),
+            ));
         }
+        Ok(None)
     }
 
     /// Waits for reports, as `wait` says, until one of them ends an operation or the waker calls.
@@ -335,33 +350,29 @@ impl Polling {
         !self.ended.is_empty() || !self.told.is_empty()
     }
 
-    /// The index of the source of `descriptor`, and whether an attempt is known to fail.
-    fn look(&self, descriptor: &Descriptor, interest: Interest) -> Option<(usize, bool)> {
-        let index = self.find(descriptor).ok().flatten()?;
-        let mut sources = self.sources.borrow_mut();
-        let blocked = sources.get_mut(index).side(interest).is_blocked();
-        Some((index, blocked))
-    }
-
-    /// Makes an attempt on behalf of somebody who does not wait, unless it is known to fail.
-    fn try_now(
+    /// Makes an attempt on behalf of somebody who does not wait, unless it is known to fail. `None`
+    /// says that nothing could be transferred, `wanted` how much was to be.
+    #[inline(always)]
+    fn transfer_now(
         &mut self,
         descriptor: &Descriptor,
         interest: Interest,
-        wanted: usize,
-        transfer: impl FnOnce() -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        match self.look(descriptor, interest) {
-            Some((_, true)) => Err(io::ErrorKind::WouldBlock.into()),
-            Some((index, false)) => {
-                let result = transfer();
-                let is_short = matches!(result, Ok(count) if count > 0 && count < wanted);
-                let mut sources = self.sources.borrow_mut();
-                sources.get_mut(index).note(interest, is_short, &result);
-                result
-            }
-            None => transfer(),
+        transfer: impl FnOnce(&Pool) -> (Option<io::Result<usize>>, usize),
+    ) -> Option<io::Result<usize>> {
+        let Some(index) = descriptor.index_in(self.id) else {
+            return transfer(&self.pool).0;
+        };
+        let mut sources = self.sources.borrow_mut();
+        let source = sources.get_mut(index);
+        if source.side(interest).is_blocked() {
+            return None;
         }
+        let (result, wanted) = transfer(&self.pool);
+        let is_short = result
+            .as_ref()
+            .map(|result| matches!(result, Ok(count) if *count > 0 && *count < wanted));
+        source.note(interest, is_short);
+        result
     }
 }
 
@@ -408,36 +419,30 @@ impl Driver for Polling {
         if self.selector.is_one_shot() {
             return false;
         }
-        let Ok(registered) = self.find(stream) else {
-            return false;
+        let watched = match stream.index_in(self.id) {
+            Some(index) => self.sources.borrow_mut().get_mut(index).watch(token),
+            None => false,
         };
-        if self
-            .arm(stream, registered, Interest::Readable, false)
-            .is_err()
-        {
+        if !watched && !self.watch_first(stream, token) {
             return false;
         }
-        let Some(index) = stream.registration() else {
-            return false;
-        };
-        let mut sources = self.sources.borrow_mut();
-        let source = sources.get_mut(index);
-        if source.readable.ready {
-            return false;
-        }
-        let before = source.watcher.replace(token);
-        debug_assert!(before.is_none(), "a stream is watched by one at a time");
         self.table.statistics.submitted += 1;
         self.watched = true;
         true
     }
 
     fn unwatch(&mut self, stream: &Descriptor) {
-        if let Ok(Some(index)) = self.find(stream) {
+        if let Some(index) = stream.index_in(self.id) {
             let watcher = self.sources.borrow_mut().get_mut(index).watcher.take();
             if watcher.is_some() {
                 self.table.statistics.watch_cancelled();
             }
+        }
+    }
+
+    fn unwatch_token(&mut self, token: Token) {
+        if self.sources.borrow_mut().take_watch(token) {
+            self.table.statistics.watch_cancelled();
         }
     }
 
@@ -478,20 +483,46 @@ impl Driver for Polling {
     }
 
     fn likely_readable(&self, on: &Descriptor) -> bool {
-        self.look(on, Interest::Readable)
-            .is_none_or(|(_, blocked)| !blocked)
+        let index = on.index_in(self.id);
+        index.is_none_or(|index| {
+            !self
+                .sources
+                .borrow_mut()
+                .get_mut(index)
+                .readable
+                .is_blocked()
+        })
     }
 
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
-        self.try_now(from, Interest::Readable, into.len(), || {
-            socket::try_receive(from, into)
-        })
+        let received = self.receive_now(from, into);
+        received.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
-        self.try_now(to, Interest::Writable, data.len(), || {
-            socket::try_send(to, data)
+        let sent = self.transfer_now(to, Interest::Writable, |_| {
+            (socket::send(to, data), data.len())
+        });
+        sent.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    fn receive_now(&mut self, from: &Descriptor, into: &mut [u8]) -> Option<io::Result<usize>> {
+        self.transfer_now(from, Interest::Readable, |_| {
+            (socket::receive(from, into), into.len())
         })
+    }
+
+    fn receive_block_now(&mut self, from: &Descriptor) -> Option<io::Result<Lease>> {
+        let mut received = None;
+        let result = self.transfer_now(from, Interest::Readable, |pool| {
+            let lease = received.insert(pool.lease());
+            let result = socket::receive(from, lease.block_mut());
+            if let Some(Ok(count)) = result {
+                lease.fill_to(count);
+            }
+            (result, lease.capacity())
+        });
+        Some(result?.map(|_| received.expect("a transfer was made")))
     }
 }
 
@@ -511,27 +542,30 @@ fn serve(
     ended: &mut Vec<(Key, io::Result<u32>)>,
 ) {
     side.ready = true;
-    for key in side.watching.drain(..) {
+    let Some(queue) = side.waiting() else {
+        return;
+    };
+    for key in queue.watching.drain(..) {
         let operation = table.in_flight_mut(key).expect(IN_FLIGHT);
         if let Operation::Ready(ready) = operation {
             ready.reported = true;
         }
         ended.push((key, operation.attempt()));
     }
-    while side.ready {
-        let Some(&key) = side.waiting.front() else {
-            return;
-        };
+    while let Some(&key) = queue.waiting.front() {
         let operation = table.in_flight_mut(key).expect(IN_FLIGHT);
         operation.unpoison();
         let result = attempt(operation, pool);
         operation.poison();
         let blocks = would_block(&result);
         let drained = drains && is_short(operation, &result);
-        side.ready = !blocks && !drained;
         if !blocks {
-            side.waiting.pop_front();
+            queue.waiting.pop_front();
             ended.push((key, result));
+        }
+        if blocks || drained {
+            side.ready = false;
+            return;
         }
     }
 }

@@ -49,8 +49,6 @@ pub(super) fn raw(descriptor: &Descriptor) -> io::Result<Raw> {
 /// One registered descriptor.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Tells the descriptor from one of another driver that was given the same index: both are
-    /// open, so their numbers differ.
     pub(super) raw: Raw,
     pub(super) readable: Side,
     pub(super) writable: Side,
@@ -72,6 +70,7 @@ impl Source {
         }
     }
 
+    #[inline]
     pub(super) fn side(&mut self, interest: Interest) -> &mut Side {
         match interest {
             Interest::Readable => &mut self.readable,
@@ -79,10 +78,11 @@ impl Source {
         }
     }
 
-    /// Remembers what a transfer has shown about the readiness for `interest`.
-    pub(super) fn note<T>(&mut self, interest: Interest, is_short: bool, result: &io::Result<T>) {
-        let blocks = matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        if blocks || (is_short && self.drains) {
+    /// Remembers what a transfer has shown about the readiness for `interest`: `None` that it would
+    /// have blocked, `Some(true)` that it was short.
+    #[inline]
+    pub(super) fn note(&mut self, interest: Interest, is_short: Option<bool>) {
+        if is_short.is_none_or(|is_short| is_short && self.drains) {
             self.side(interest).ready = false;
         }
     }
@@ -90,6 +90,16 @@ impl Source {
     /// Everyone who waits, in whatever way.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.readable.keys().chain(self.writable.keys())
+    }
+
+    /// Lets `token` be told of the next report, if it is certain that one comes.
+    pub(super) fn watch(&mut self, token: Token) -> bool {
+        if !self.readable.is_blocked() {
+            return false;
+        }
+        let before = self.watcher.replace(token);
+        debug_assert!(before.is_none(), "a stream is watched by one at a time");
+        true
     }
 
     /// What the selector has been asked to report.
@@ -116,9 +126,16 @@ pub(super) struct Side {
     pub(super) armed: bool,
     /// Whether an attempt may succeed, as far as is known. Nothing is known at first, so it may.
     pub(super) ready: bool,
-    /// Operations that wait for their turn to be attempted, first come, first served.
+    /// `None` until an operation has had to wait: most streams are watched only, and there are many.
+    queue: Option<Box<Queue>>,
+}
+
+/// Operations that wait on one side.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// For their turn to be attempted, first come, first served.
     pub(super) waiting: VecDeque<Key>,
-    /// Operations that wait for the next report, and take nothing.
+    /// For the next report; they take nothing.
     pub(super) watching: Vec<Key>,
 }
 
@@ -127,33 +144,48 @@ impl Side {
         Self {
             armed: false,
             ready: true,
-            waiting: VecDeque::new(),
-            watching: Vec::new(),
+            queue: None,
         }
     }
 
     /// Whether an attempt is known to fail, and a report to come when it is not (rule 2).
+    #[inline]
     pub(super) fn is_blocked(&self) -> bool {
         self.armed && !self.ready
     }
 
+    /// The operations that wait, for one more.
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
+    }
+
+    /// The operations that wait, if any ever have.
+    #[inline]
+    pub(super) fn waiting(&mut self) -> Option<&mut Queue> {
+        self.queue.as_deref_mut()
+    }
+
     fn is_wanted(&self) -> bool {
-        !self.waiting.is_empty() || !self.watching.is_empty()
+        self.keys().next().is_some()
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        self.waiting.iter().chain(&self.watching).copied()
+        let queue = self.queue.as_deref().into_iter();
+        queue.flat_map(|queue| queue.waiting.iter().chain(&queue.watching).copied())
     }
 
     /// Takes an operation out of its queue; `false` if it is in none.
     pub(super) fn withdraw(&mut self, key: Key) -> bool {
-        if let Some(place) = self.waiting.iter().position(|&waiting| waiting == key) {
-            self.waiting.remove(place);
+        let Some(queue) = self.waiting() else {
+            return false;
+        };
+        if let Some(place) = queue.waiting.iter().position(|&waiting| waiting == key) {
+            queue.waiting.remove(place);
             return true;
         }
-        let place = self.watching.iter().position(|&watching| watching == key);
+        let place = queue.watching.iter().position(|&watching| watching == key);
         if let Some(place) = place {
-            self.watching.remove(place);
+            queue.watching.remove(place);
         }
         place.is_some()
     }
@@ -182,12 +214,24 @@ impl Sources {
         self.slab.remove(index).1
     }
 
+    #[cfg(test)]
     pub(super) fn get(&self, index: usize) -> Option<&Source> {
         self.slab.get(index).map(|(_, source)| source)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, index: usize) -> &mut Source {
         &mut self.slab[index].1
+    }
+
+    /// Ends the watch of `token`; `false` if there is none.
+    pub(super) fn take_watch(&mut self, token: Token) -> bool {
+        let mut watchers = self
+            .slab
+            .iter_mut()
+            .map(|(_, (_, source))| &mut source.watcher);
+        let own = watchers.find(|watcher| **watcher == Some(token));
+        own.is_some_and(|watcher| watcher.take().is_some())
     }
 
     /// What the selector is to call the source. Never one of the highest numbers, which have a
@@ -220,10 +264,6 @@ pub(super) struct Registered {
 }
 
 impl Registration for Registered {
-    fn index(&self) -> usize {
-        self.index
-    }
-
     fn is_live(&self) -> bool {
         self.sources.strong_count() > 0
     }

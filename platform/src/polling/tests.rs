@@ -630,7 +630,10 @@ fn a_late_report_of_a_closed_descriptor_is_ignored() {
     check(|driver| {
         let (first, _first_peer) = pair();
         let key = receive(driver, &first);
-        let late = driver.sources.borrow().key(first.registration().unwrap());
+        let late = driver
+            .sources
+            .borrow()
+            .key(first.index_in(driver.id).unwrap());
         driver.cancel(key);
         poll(driver);
         driver.take(key);
@@ -646,7 +649,7 @@ fn a_late_report_of_a_closed_descriptor_is_ignored() {
             plain: true,
         });
         let sources = driver.sources.borrow();
-        let source = sources.get(second.registration().unwrap()).unwrap();
+        let source = sources.get(second.index_in(driver.id).unwrap()).unwrap();
         assert!(
             source.readable.is_blocked(),
             "nothing was reported of this one"

@@ -16,12 +16,14 @@
 //! 3. The memory lives as long as anybody holds it: the driver, or a lease that outlives it. When
 //!    the driver has gone, giving a block back writes an entry that nobody reads.
 //!
-//! The kernel takes blocks in the order in which they were given back, so it goes through all of
-//! them and never comes back to the one that is still in the cache. What that costs is small while
-//! messages are: only the first lines of a block are touched. Providing fewer blocks at a time, and
-//! the last one used first, would be the remedy if a measurement asked for one.
+//! The kernel takes blocks in the order in which they were provided, and would go through all of
+//! them before it came back to one that is still in the cache. So only a *window* of them is provided
+//! at a time; what is given back beyond that is kept here, the last one on top, and the window is
+//! widened when the kernel has found none (`ENOBUFS`). And the first lines of the blocks, all that a
+//! short message touches, lie so that they do not compete for the same places in the cache
+//! ([`STRIDE`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -40,6 +42,13 @@ pub(crate) const BLOCK_SIZE: u32 = 16 * 1024;
 /// A cache line: entries and blocks share none.
 const LINE: usize = 64;
 
+/// From one block to the next: a line more than a block, for the caches of processors choose the
+/// place of a line by the lower bits of its address, which would else be the same for all blocks.
+const STRIDE: usize = BLOCK_SIZE as usize + LINE;
+
+/// How many blocks are provided at a time, to begin with: 1 MiB.
+const WINDOW: u16 = 64;
+
 /// The blocks of one ring, and the ring of entries that provides them.
 #[derive(Debug)]
 pub(super) struct Blocks {
@@ -51,7 +60,12 @@ pub(super) struct Blocks {
     /// Where the next entry goes, before the mask is applied.
     tail: Cell<u16>,
     lent: Box<[Cell<bool>]>,
-    lent_count: Cell<u16>,
+    /// Blocks that are provided, as far as completions have told.
+    provided: Cell<u16>,
+    /// How many are to be.
+    window: Cell<u16>,
+    /// Blocks that are neither provided nor lent, the one used last on top.
+    spare: RefCell<Vec<u16>>,
 }
 
 impl Blocks {
@@ -68,7 +82,7 @@ impl Blocks {
         );
         let entries_length =
             (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(LINE);
-        let map_length = entries_length + usize::from(count) * BLOCK_SIZE as usize;
+        let map_length = entries_length + usize::from(count) * STRIDE;
         // SAFETY: an anonymous mapping at an address of the system's choice touches no memory that
         // is in use.
         let map = unsafe {
@@ -94,12 +108,14 @@ impl Blocks {
             count,
             tail: Cell::new(0),
             lent: vec![Cell::new(false); usize::from(count)].into(),
-            lent_count: Cell::new(0),
+            provided: Cell::new(0),
+            window: Cell::new(WINDOW.min(count)),
+            spare: RefCell::new((0..count).rev().collect()),
         };
         for id in 0..count {
             poison::set(blocks.block(id).as_ptr(), BLOCK_SIZE as usize);
-            blocks.provide(id);
         }
+        blocks.top_up();
         Ok(Rc::new(blocks))
     }
 
@@ -115,14 +131,33 @@ impl Blocks {
 
     /// Whether every block is in somebody's hands.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.lent_count.get() == self.count
+        self.provided.get() == 0
+    }
+
+    /// The kernel has found no block: more are provided from now on, as far as there are more.
+    #[cold]
+    pub(super) fn widen(&self) {
+        let wider = self.window.get().saturating_mul(2);
+        self.window.set(wider.min(self.count));
+        self.top_up();
+    }
+
+    /// Provides as many blocks as there are to be.
+    fn top_up(&self) {
+        while self.provided.get() < self.window.get() {
+            let Some(id) = self.spare.borrow_mut().pop() else {
+                return;
+            };
+            self.provide(id);
+        }
     }
 
     /// The block that a completion has named.
     pub(super) fn lend(self: &Rc<Self>, id: u16) -> Lease {
         let before = self.lent[usize::from(id)].replace(true);
         assert!(!before, "a block is lent once at a time");
-        self.lent_count.set(self.lent_count.get() + 1);
+        self.provided.set(self.provided.get() - 1);
+        self.top_up();
         let home: Rc<dyn Home> = self.clone();
         // SAFETY: the block has `BLOCK_SIZE` bytes, initialised for the mapping began as zeroes.
         // The kernel has taken its entry and has posted the completion that names it, so it is
@@ -133,8 +168,8 @@ impl Blocks {
 
     fn block(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "the kernel names blocks that it was given");
-        // SAFETY: block `id` comes `id` blocks after the first, and the mapping holds `count`.
-        unsafe { self.first.add(usize::from(id) * BLOCK_SIZE as usize) }
+        // SAFETY: block `id` comes `id` strides after the first, and the mapping holds `count`.
+        unsafe { self.first.add(usize::from(id) * STRIDE) }
     }
 
     /// Gives a block to the kernel.
@@ -158,6 +193,7 @@ impl Blocks {
         }
         let tail = tail.wrapping_add(1);
         self.tail.set(tail);
+        self.provided.set(self.provided.get() + 1);
         // SAFETY: the mapping begins with entry zero, which is initialised.
         let published = unsafe { BufRingEntry::tail(entries.as_ptr()) };
         // SAFETY: the tail lies in the mapping, which is writable, aligned for a `u16`, and lives
@@ -176,8 +212,8 @@ unsafe impl Home for Blocks {
         let id = u16::try_from(id).expect("`lend` numbers its leases by block");
         let before = self.lent[usize::from(id)].replace(false);
         assert!(before, "a block is given back once");
-        self.lent_count.set(self.lent_count.get() - 1);
-        self.provide(id);
+        self.spare.borrow_mut().push(id);
+        self.top_up();
     }
 }
 
@@ -208,6 +244,21 @@ mod tests {
         assert_eq!(blocks.tail.get(), 3);
         drop(second);
         assert_eq!(blocks.tail.get(), 4);
+    }
+
+    #[test]
+    fn the_block_used_last_is_provided_first_once_the_window_is_full() {
+        let blocks = Blocks::new(2 * WINDOW).unwrap();
+        assert_eq!(blocks.provided.get(), WINDOW);
+        let lent: Vec<_> = (0..3).map(|id| blocks.lend(id)).collect();
+        assert_eq!(blocks.provided.get(), WINDOW, "spare ones took their place");
+        drop(lent);
+        assert_eq!(blocks.spare.borrow().last(), Some(&2));
+        assert_eq!(blocks.provided.get(), WINDOW);
+        blocks.widen();
+        blocks.widen();
+        assert_eq!(blocks.provided.get(), 2 * WINDOW);
+        assert!(blocks.spare.borrow().is_empty());
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Uring {
                         }
                     }
                     Err(error) if receive.into.is_none() && is_exhausted(error) => {
+                        self.blocks.widen();
                         if !cancelling {
                             self.receive_again(key);
                             return None;

@@ -35,7 +35,7 @@ use slab::Slab;
 use super::{Uring, buffers, quiet};
 use crate::buf::Lease;
 use crate::driver::{Completed, Key, Token};
-use crate::fd::{Descriptor, Registration, WeakDescriptor};
+use crate::fd::{Descriptor, DriverId, Registration, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
 
 /// Set in the lower half of the user data of a feed, whose other bits are its index. The index of an
@@ -50,6 +50,7 @@ const STASH_MAX: usize = 8;
 
 /// The feeds of one ring.
 pub(super) struct Feeds {
+    id: DriverId,
     slots: Slab<Feed>,
     /// Of the next feed, for the upper half of its user data.
     generation: u32,
@@ -87,10 +88,6 @@ struct Registered {
 }
 
 impl Registration for Registered {
-    fn index(&self) -> usize {
-        self.feed
-    }
-
     fn is_live(&self) -> bool {
         self.closing.live.get()
     }
@@ -120,6 +117,7 @@ impl Feeds {
             live: Cell::new(true),
         };
         Self {
+            id: DriverId::new(),
             slots: Slab::new(),
             generation: 0,
             armed: 0,
@@ -135,18 +133,20 @@ impl Feeds {
 
     /// Whether the kernel may have taken bytes of `stream` that it has not reported (rule 5).
     pub(super) fn is_armed(&self, stream: &Descriptor) -> bool {
-        let feed = stream
-            .registration()
-            .and_then(|index| self.slots.get(index));
-        feed.is_some_and(|feed| feed.armed.is_some())
+        let feed = stream.index_in(self.id);
+        feed.is_some_and(|index| self.slots[index].armed.is_some())
     }
 
     /// The feed of `stream`, if it has one or is to have one.
     fn of(&mut self, stream: &Descriptor) -> Option<usize> {
-        if let Some(index) = stream.registration() {
-            return Some(index).filter(|_| self.supported);
+        if !self.supported {
+            return None;
         }
-        if !self.supported || stream.receives() < ONE_BY_ONE {
+        if let Some(index) = stream.index_in(self.id) {
+            return Some(index);
+        }
+        // Another driver that still exists may have registered it.
+        if stream.receives() < ONE_BY_ONE || stream.is_registered() {
             return None;
         }
         let feed = self.slots.insert(Feed {
@@ -158,7 +158,7 @@ impl Feeds {
             watcher: None,
         });
         let closing = self.closing.clone();
-        stream.register(Box::new(Registered { feed, closing }));
+        stream.register(self.id, feed, Box::new(Registered { feed, closing }));
         Some(feed)
     }
 
@@ -219,10 +219,20 @@ impl Uring {
     }
 
     pub(super) fn unwatch_feed(&mut self, stream: &Descriptor) {
-        let feed = stream
-            .registration()
-            .and_then(|index| self.feeds.slots.get_mut(index));
-        if feed.is_some_and(|feed| feed.watcher.take().is_some()) {
+        let feed = stream.index_in(self.feeds.id);
+        if feed.is_some_and(|index| self.feeds.slots[index].watcher.take().is_some()) {
+            self.table.statistics.watch_cancelled();
+        }
+    }
+
+    pub(super) fn unwatch_feed_token(&mut self, token: Token) {
+        let mut watchers = self
+            .feeds
+            .slots
+            .iter_mut()
+            .map(|(_, feed)| &mut feed.watcher);
+        let own = watchers.find(|watcher| **watcher == Some(token));
+        if own.is_some_and(|watcher| watcher.take().is_some()) {
             self.table.statistics.watch_cancelled();
         }
     }
@@ -243,10 +253,10 @@ impl Uring {
         let Some(operation) = self.table.in_flight_mut(key) else {
             return false;
         };
-        let index = operation.descriptor().registration();
-        let Some(feed) = index.and_then(|index| self.feeds.slots.get_mut(index)) else {
+        let Some(index) = operation.descriptor().index_in(self.feeds.id) else {
             return false;
         };
+        let feed = &mut self.feeds.slots[index];
         let before = feed.waiting.len();
         feed.waiting.retain(|waiting| *waiting != key);
         if feed.waiting.len() == before {
@@ -310,6 +320,7 @@ impl Uring {
                 self.feed_won(index, Ok((block, count)), completed);
             }
             Err(error) if super::completion::is_exhausted(&error) => {
+                self.blocks.widen();
                 self.tell_watcher(index, completed);
                 self.feed_one(index);
             }

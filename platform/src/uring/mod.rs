@@ -283,6 +283,10 @@ impl Driver for Uring {
         self.unwatch_feed(stream);
     }
 
+    fn unwatch_token(&mut self, token: Token) {
+        self.unwatch_feed_token(token);
+    }
+
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
         if self.feeds.is_armed(from) {
             return Err(io::ErrorKind::WouldBlock.into());

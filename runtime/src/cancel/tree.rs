@@ -17,14 +17,16 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
-use trio_platform::{Descriptor, Key, Time};
+use trio_platform::{Key, Time};
 
 use super::scope::Handle;
+use super::waits::{Ended, WaitState, Waits};
 use super::{CancelSource, Cancelled};
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
 
-const NONE: u32 = u32::MAX;
+/// No scope, and no wait.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// The scope around everything in a run; never cancelled.
 pub(crate) const ROOT: u32 = 0;
@@ -33,7 +35,7 @@ pub(crate) struct Tree {
     scopes: Slab<Slot>,
     /// How many scopes are effective, for those who do not want to look at each.
     effective: Rc<Cell<u32>>,
-    waits: Slab<Wait>,
+    waits: Waits,
     pub(crate) timers: Timers,
 }
 
@@ -54,39 +56,6 @@ struct Slot {
     relative: Option<Duration>,
     timer: Option<TimerKey>,
     handle: Option<Rc<Handle>>,
-}
-
-/// One reason why a task does not run.
-struct Wait {
-    /// The task that waits; a body stands for the task that opened the nursery.
-    task: NodeRef,
-    /// The waker to call instead of the task, if a combinator has put its own in place.
-    waker: Option<Waker>,
-    scope: u32,
-    previous: u32,
-    next: u32,
-    timer: Option<TimerKey>,
-    operation: Option<Key>,
-    /// The stream that the driver watches for this wait.
-    watched: Option<Descriptor>,
-    state: WaitState,
-    /// The nursery that must not end before the operation has.
-    counted: Option<NurseryRef>,
-    /// What the task waits in, for the task tree.
-    what: &'static str,
-}
-
-#[derive(Debug)]
-pub(crate) enum WaitState {
-    Waiting,
-    /// What was waited for has come.
-    Woken,
-    /// Cancelled: it has not come and will not.
-    Aborted(Cancelled),
-    /// Cancelled, but the operation's own completion decides.
-    Asked(Cancelled),
-    /// Nobody waits any more; the entry lives until the operation ends.
-    Orphan,
 }
 
 /// What is left to do once the tree is no longer borrowed.
@@ -130,7 +99,7 @@ pub(crate) struct Left {
     pub(crate) handle: Option<Rc<Handle>>,
 }
 
-fn id(index: usize) -> u32 {
+pub(super) fn id(index: usize) -> u32 {
     u32::try_from(index).expect("fewer than four thousand million at once")
 }
 
@@ -143,7 +112,7 @@ impl Tree {
         Self {
             scopes,
             effective,
-            waits: Slab::new(),
+            waits: Waits::new(),
             timers: Timers::default(),
         }
     }
@@ -188,8 +157,7 @@ impl Tree {
         }
         while self.slot(scope).first_wait != NONE {
             let wait = self.slot(scope).first_wait;
-            self.unlink_wait(wait);
-            self.link_wait(wait, parent);
+            self.move_wait(wait, parent);
         }
         self.unlink(scope);
         let slot = self.scopes.remove(scope as usize);
@@ -340,7 +308,7 @@ impl Tree {
     fn abort_waits(&mut self, scope: u32, effects: &mut Effects) {
         let mut wait = self.slot(scope).first_wait;
         while wait != NONE {
-            let next = self.waits[wait as usize].next;
+            let next = self.waits[wait].next();
             self.abort(wait, effects);
             wait = next;
         }
@@ -348,11 +316,11 @@ impl Tree {
 
     /// Aborts one wait, unless it is over or has been asked to end (L5).
     fn abort(&mut self, wait: u32, effects: &mut Effects) {
-        let entry = &self.waits[wait as usize];
+        let entry = &self.waits[wait];
         let Some(record) = self.slot(entry.scope).record.clone() else {
             return;
         };
-        let entry = &mut self.waits[wait as usize];
+        let entry = &mut self.waits[wait];
         if !matches!(entry.state, WaitState::Waiting) {
             return;
         }
@@ -445,7 +413,7 @@ impl Tree {
                     self.cancel(scope, cancelled, effects);
                 }
                 Target::Wait(wait) => {
-                    self.waits[wait as usize].timer = None;
+                    self.waits[wait].timer = None;
                     self.finish_wait(wait, effects);
                 }
             }
@@ -466,6 +434,7 @@ impl Tree {
     // Waits.
 
     /// A wait of `task` under `scope`, which must not be cancelled.
+    #[inline]
     pub(crate) fn insert_wait(
         &mut self,
         task: NodeRef,
@@ -473,45 +442,27 @@ impl Tree {
         scope: u32,
         what: &'static str,
     ) -> u32 {
-        task.waits.set(task.waits.get() + 1);
-        let wait = id(self.waits.insert(Wait {
-            task,
-            waker,
-            scope,
-            previous: NONE,
-            next: NONE,
-            timer: None,
-            operation: None,
-            watched: None,
-            state: WaitState::Waiting,
-            counted: None,
-            what,
-        }));
-        self.link_wait(wait, scope);
-        wait
+        let first = &mut self.scopes[scope as usize].first_wait;
+        self.waits.insert(task, waker, scope, first, what)
     }
 
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
-        self.waits[wait as usize].operation = Some(key);
+        self.waits[wait].operation = Some(key);
     }
 
-    pub(crate) fn set_watched(&mut self, wait: u32, stream: Descriptor) {
-        self.waits[wait as usize].watched = Some(stream);
+    pub(crate) fn operation(&self, wait: u32) -> Option<Key> {
+        self.waits[wait].operation
     }
 
-    pub(crate) fn take_watched(&mut self, wait: u32) -> Option<Descriptor> {
-        self.waits[wait as usize].watched.take()
-    }
-
-    /// The streams that are watched for a task that has ended: nobody is going to look. Whoever
-    /// polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn left_watching(&mut self, task: &NodeRef) -> Vec<Descriptor> {
-        let waits = self.waits.iter_mut().map(|(_, entry)| entry);
-        let own = waits.filter(|entry| entry.task == *task && entry.watched.is_some());
-        let left = own.filter(|entry| matches!(entry.state, WaitState::Waiting));
-        left.filter_map(|entry| {
+    /// The waits without an operation that a task has left behind when it ended: nobody is going to
+    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
+    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.of_mut(task).filter(|(_, entry)| {
+            matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
+        });
+        left.map(|(wait, entry)| {
             entry.state = WaitState::Woken;
-            entry.watched.take()
+            wait
         })
         .collect()
     }
@@ -519,17 +470,18 @@ impl Tree {
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
         if deadline != Time::NEVER {
             let timer = self.timers.set(deadline, Target::Wait(wait));
-            self.waits[wait as usize].timer = Some(timer);
+            self.waits[wait].timer = Some(timer);
         }
     }
 
     pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
-        &self.waits[wait as usize].state
+        &self.waits[wait].state
     }
 
     /// Whether a wait is over: with the cancellation, which is handed out once, if that ended it.
+    #[inline]
     pub(crate) fn outcome(&mut self, wait: u32) -> Poll<Option<Cancelled>> {
-        let state = &mut self.waits[wait as usize].state;
+        let state = &mut self.waits[wait].state;
         match state {
             WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
             WaitState::Woken => Poll::Ready(None),
@@ -541,33 +493,31 @@ impl Tree {
     }
 
     /// Whether a wait is that of the task that is being polled, without a foreign waker.
+    #[inline]
     pub(crate) fn is_current(&self, wait: u32, current: &Current, scope: u32) -> bool {
-        let entry = &self.waits[wait as usize];
-        entry.scope == scope && entry.waker.is_none() && current.is(&entry.task)
+        let entry = &self.waits[wait];
+        entry.scope == scope && entry.waker.is_none() && current.is(entry.task())
+    }
+
+    /// Whether a wait has a waker that does what `waker` does.
+    pub(crate) fn will_wake(&self, wait: u32, waker: &Waker) -> bool {
+        let own = self.waits[wait].waker.as_ref();
+        own.is_some_and(|own| own.will_wake(waker))
+    }
+
+    /// Gives a wait another waker, or the task's own, and returns the one before.
+    pub(crate) fn replace_waker(&mut self, wait: u32, waker: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut self.waits[wait].waker, waker)
     }
 
     /// Brings a wait up to date with where its future is polled now.
-    pub(crate) fn repoll(
-        &mut self,
-        wait: u32,
-        task: &NodeRef,
-        waker: Option<&Waker>,
-        scope: u32,
-        effects: &mut Effects,
-    ) {
-        let entry = &mut self.waits[wait as usize];
-        if entry.task != *task {
-            entry.task.waits.set(entry.task.waits.get() - 1);
-            task.waits.set(task.waits.get() + 1);
-            entry.task = task.clone();
-        }
-        match (&mut entry.waker, waker) {
-            (Some(old), Some(new)) => old.clone_from(new),
-            (old, new) => *old = new.cloned(),
+    pub(crate) fn repoll(&mut self, wait: u32, task: &NodeRef, scope: u32, effects: &mut Effects) {
+        let entry = &mut self.waits[wait];
+        if entry.task() != task {
+            entry.set_task(task);
         }
         if entry.scope != scope {
-            self.unlink_wait(wait);
-            self.link_wait(wait, scope);
+            self.move_wait(wait, scope);
         }
         // The wait may have come here from a scope that was left, or been moved by its owner.
         if self.is_cancelled(scope) {
@@ -575,18 +525,23 @@ impl Tree {
         }
     }
 
+    /// Takes a wait out that has nothing but its task, and gives that; else gives nothing.
+    #[inline]
+    pub(crate) fn remove_plain_wait(&mut self, wait: u32) -> Option<NodeRef> {
+        let first = &mut self.scopes[self.waits[wait].scope as usize].first_wait;
+        self.waits.remove_plain(wait, first)
+    }
+
     /// Takes a wait out.
-    pub(crate) fn remove_wait(&mut self, wait: u32) -> (WaitState, Option<NurseryRef>) {
+    pub(crate) fn remove_wait(&mut self, wait: u32) -> Ended {
         self.end_timer(wait);
-        self.unlink_wait(wait);
-        let entry = self.waits.remove(wait as usize);
-        entry.task.waits.set(entry.task.waits.get() - 1);
-        (entry.state, entry.counted)
+        let first = &mut self.scopes[self.waits[wait].scope as usize].first_wait;
+        self.waits.remove(wait, first)
     }
 
     /// What was waited for has come.
     pub(crate) fn finish_wait(&mut self, wait: u32, effects: &mut Effects) {
-        let entry = &mut self.waits[wait as usize];
+        let entry = &mut self.waits[wait];
         if entry.operation.is_some() || matches!(entry.state, WaitState::Waiting) {
             if !matches!(entry.state, WaitState::Asked(_)) {
                 entry.state = WaitState::Woken;
@@ -598,82 +553,62 @@ impl Tree {
 
     /// Nobody waits any more: from now on the operation counts against `nursery`.
     pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
-        self.waits[wait as usize].state = WaitState::Orphan;
-        self.waits[wait as usize].counted = nursery;
+        self.waits[wait].state = WaitState::Orphan;
+        self.waits[wait].counted = nursery;
     }
 
     /// The nursery of the task that waits.
     pub(crate) fn nursery_of(&self, wait: u32) -> Option<NurseryRef> {
-        self.waits[wait as usize].task.home()
+        self.waits[wait].task().home()
     }
 
     /// The nursery that counts the operation of this wait, once.
     pub(crate) fn take_counted(&mut self, wait: u32) -> Option<NurseryRef> {
-        self.waits[wait as usize].counted.take()
+        self.waits[wait].counted.take()
     }
 
     /// The operations in flight that a task has left behind when it ended, with their waits.
     pub(crate) fn left_behind(&self, task: &NodeRef) -> Vec<(u32, Key)> {
-        let waits = self.waits.iter().filter(|(_, entry)| entry.task == *task);
-        let live = waits.filter(|(_, entry)| {
+        let live = self.waits.of(task).filter(|(_, entry)| {
             matches!(entry.state, WaitState::Waiting | WaitState::Asked(_))
                 && entry.counted.is_none()
         });
-        live.filter_map(|(index, entry)| Some((id(index), entry.operation?)))
+        live.filter_map(|(wait, entry)| Some((wait, entry.operation?)))
             .collect()
     }
 
     /// Counts the operation of a wait against `nursery` until it ends.
     pub(crate) fn count_wait(&mut self, wait: u32, nursery: NurseryRef) {
-        self.waits[wait as usize].counted = Some(nursery);
+        self.waits[wait].counted = Some(nursery);
     }
 
     /// What each wait of `task` waits in.
     pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
-        let waits = self.waits.iter().filter(|(_, entry)| entry.task == *task);
-        waits.map(|(_, entry)| entry.what).collect()
+        self.waits.of(task).map(|(_, entry)| entry.what).collect()
     }
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {
-        let entry = &self.waits[wait as usize];
-        match &entry.waker {
-            None => entry.task.schedule(),
-            Some(waker) => effects.wakers.push(waker.clone()),
+        let entry = &mut self.waits[wait];
+        match entry.waker.take() {
+            None => entry.task().schedule(),
+            Some(waker) => effects.wakers.push(waker),
         }
     }
 
+    #[inline]
     fn end_timer(&mut self, wait: u32) {
-        if let Some(timer) = self.waits[wait as usize].timer.take() {
+        if let Some(timer) = self.waits[wait].timer.take() {
             self.timers.unset(timer);
         }
     }
 
-    fn link_wait(&mut self, wait: u32, scope: u32) {
-        let first = self.slot(scope).first_wait;
-        let entry = &mut self.waits[wait as usize];
-        entry.scope = scope;
-        entry.previous = NONE;
-        entry.next = first;
-        if first != NONE {
-            self.waits[first as usize].previous = wait;
-        }
-        self.slot_mut(scope).first_wait = wait;
-    }
-
-    fn unlink_wait(&mut self, wait: u32) {
-        let Wait {
-            scope,
-            previous,
-            next,
-            ..
-        } = self.waits[wait as usize];
-        match previous {
-            NONE => self.slot_mut(scope).first_wait = next,
-            _ => self.waits[previous as usize].next = next,
-        }
-        if next != NONE {
-            self.waits[next as usize].previous = previous;
-        }
+    /// Moves a wait from the list of its scope to that of another.
+    fn move_wait(&mut self, wait: u32, scope: u32) {
+        let from = self.waits[wait].scope;
+        self.waits
+            .unlink(wait, &mut self.scopes[from as usize].first_wait);
+        self.waits
+            .link(wait, scope, &mut self.scopes[scope as usize].first_wait);
     }
 }
 

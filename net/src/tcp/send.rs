@@ -1,0 +1,160 @@
+//! Sending all of something.
+//!
+//! Mostly the system takes all of it at once, and nothing is waited for. If it does not:
+//!
+//! | What is sent was | it waits in                                     | dropped or forgotten meanwhile   |
+//! |------------------|-------------------------------------------------|----------------------------------|
+//! | lent             | an operation that waits for room and owns none  | the loan ends; a part is sent    |
+//! |                  | of it, and tries again itself                   |                                  |
+//! | given away       | operations that own it, one after the other     | the operation in flight may      |
+//! |                  |                                                 | still send its part              |
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use trio_io::Outgoing;
+use trio_runtime::lowlevel::{self, Interest, Ready, Send, Submit, poll_enter_operation, socket};
+use trio_runtime::{ClosedResource, Result};
+
+use super::TcpStream;
+
+/// The future of [`TcpStream::send_all`].
+#[must_use = "futures do nothing unless polled"]
+pub struct SendAll<'s, 'd> {
+    stream: &'s TcpStream,
+    /// Whether the direction is ours.
+    taken: bool,
+    state: State<'s, 'd>,
+}
+
+enum State<'s, 'd> {
+    /// Is going to try, after a checkpoint, to send what is left.
+    Trying(Outgoing<'d>, usize),
+    /// Waits for room.
+    Lent(&'d [u8], Submit<'s>),
+    /// Waits for an operation that owns what is left.
+    Given(Submit<'s>),
+    Ended,
+}
+
+impl<'s, 'd> SendAll<'s, 'd> {
+    pub(super) fn new(stream: &'s TcpStream, data: Outgoing<'d>) -> Self {
+        Self {
+            stream,
+            taken: false,
+            state: State::Trying(data, 0),
+        }
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let stream = self.stream;
+        loop {
+            match &mut self.state {
+                State::Trying(data, sent) => {
+                    ready!(poll_enter_operation(context))?;
+                    let rest = &data.bytes()[*sent..];
+                    let descriptor = stream.open_for_sending()?;
+                    if rest.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    match socket::try_send(&descriptor, rest) {
+                        Ok(count) if count == rest.len() => return Poll::Ready(Ok(())),
+                        Ok(count) => *sent += count,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            let descriptor = descriptor.clone();
+                            self.wait(descriptor);
+                        }
+                        Err(error) => return Poll::Ready(Err(stream.socket.error(error))),
+                    }
+                }
+                State::Lent(rest, room) => {
+                    let finished = ready!(Pin::new(room).poll(context))?;
+                    let ready = finished.into_ready();
+                    ready.map_err(|error| stream.socket.error(error))?;
+                    self.state = State::Trying(Outgoing::Borrowed(rest), 0);
+                }
+                State::Given(sending) => {
+                    let finished = ready!(Pin::new(sending).poll(context))?;
+                    let (mut send, result) = finished.into_sent();
+                    send.start += result.map_err(|error| stream.socket.error(error))? as usize;
+                    if send.start == send.data.len() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    if stream.socket.is_closed() {
+                        return Poll::Ready(Err(ClosedResource::new().into()));
+                    }
+                    self.state = State::Given(lowlevel::submit_in(send, &stream.sending));
+                }
+                State::Ended => panic!("a future is not polled after its end"),
+            }
+        }
+    }
+
+    /// There is no room for what is left: waits for some.
+    #[cold]
+    fn wait(&mut self, on: lowlevel::Descriptor) {
+        let gate = &self.stream.sending;
+        let State::Trying(data, sent) = std::mem::replace(&mut self.state, State::Ended) else {
+            unreachable!("only who tries finds no room");
+        };
+        self.state = match data {
+            Outgoing::Owned(data) => {
+                let mut send = Send::new(on, data);
+                send.start = sent;
+                State::Given(lowlevel::submit_in(send, gate))
+            }
+            Outgoing::Borrowed(bytes) => {
+                let ready = Ready::new(on, Interest::Writable);
+                State::Lent(&bytes[sent..], lowlevel::submit_in(ready, gate))
+            }
+        };
+    }
+}
+
+impl Future for SendAll<'_, '_> {
+    type Output = Result<()>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.taken {
+            self.stream.sending.take()?;
+            self.taken = true;
+        }
+        let result = ready!(self.advance(context));
+        self.end();
+        Poll::Ready(result)
+    }
+}
+
+impl SendAll<'_, '_> {
+    #[inline]
+    fn end(&mut self) {
+        self.state = State::Ended;
+        if self.taken {
+            self.taken = false;
+            self.stream.sending.give_back();
+        }
+    }
+}
+
+impl Drop for SendAll<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.taken {
+            self.end();
+        }
+    }
+}
+
+impl fmt::Debug for SendAll<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.state {
+            State::Trying(..) => "SendAll(not begun)",
+            State::Lent(..) | State::Given(_) => "SendAll(waiting for room)",
+            State::Ended => "SendAll(ended)",
+        })
+    }
+}

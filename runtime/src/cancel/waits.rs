@@ -1,0 +1,246 @@
+//! What waits, kept in places that are used again; and of each scope a list of what waits in it.
+//!
+//! Everything that waits for anything comes through here, a message of a server at least once. So a
+//! place that has been left is not taken apart: what few waits use is nothing in it already, and a
+//! new wait writes what it has to say and no more.
+//!
+//! 1. A place is taken if and only if it has a task. One that is free has nothing but the number of
+//!    the next that is free.
+//! 2. A wait that is taken stands in the list of its scope, whose head belongs to the scope and is
+//!    lent to each call that changes the list.
+
+use std::ops::{Index, IndexMut};
+use std::task::Waker;
+
+use trio_platform::Key;
+
+use super::Cancelled;
+use super::tree::{NONE, id};
+use crate::task::{NodeRef, NurseryRef};
+use crate::timers::TimerKey;
+
+/// The waits of a run, by their numbers.
+pub(super) struct Waits {
+    places: Vec<Wait>,
+    free: u32,
+}
+
+/// One reason why a task does not run.
+pub(super) struct Wait {
+    /// The task that waits; a body stands for the task that opened the nursery. `None` if the place
+    /// is free.
+    task: Option<NodeRef>,
+    /// The waker to call instead of the task, if a combinator has put its own in place.
+    pub(super) waker: Option<Waker>,
+    pub(super) scope: u32,
+    previous: u32,
+    /// In the list of the scope, or among what is free.
+    next: u32,
+    pub(super) timer: Option<TimerKey>,
+    pub(super) operation: Option<Key>,
+    pub(super) state: WaitState,
+    /// The nursery that must not end before the operation has.
+    pub(super) counted: Option<NurseryRef>,
+    /// What the task waits in, for the task tree.
+    pub(super) what: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) enum WaitState {
+    Waiting,
+    /// What was waited for has come.
+    Woken,
+    /// Cancelled: it has not come and will not.
+    Aborted(Cancelled),
+    /// Cancelled, but the operation's own completion decides.
+    Asked(Cancelled),
+    /// Nobody waits any more; the entry lives until the operation ends.
+    Orphan,
+}
+
+/// What a wait leaves when it ends; to be dropped when nothing is borrowed, since wakers of others
+/// run code of others.
+pub(crate) struct Ended {
+    pub(crate) state: WaitState,
+    /// The nursery that counts its operation.
+    pub(crate) counted: Option<NurseryRef>,
+    #[expect(dead_code, reason = "held to be dropped")]
+    rest: (Option<NodeRef>, Option<Waker>),
+}
+
+impl Waits {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: NONE,
+        }
+    }
+
+    /// A wait of `task` in `scope`, at the head of its list.
+    #[inline]
+    pub(super) fn insert(
+        &mut self,
+        task: NodeRef,
+        waker: Option<Waker>,
+        scope: u32,
+        first: &mut u32,
+        what: &'static str,
+    ) -> u32 {
+        task.waits.set(task.waits.get() + 1);
+        // `NONE` is beyond the end.
+        if self.free as usize >= self.places.len() {
+            self.grow();
+        }
+        let wait = self.free;
+        let entry = &mut self.places[wait as usize];
+        debug_assert!(entry.task.is_none(), "a place is taken once");
+        self.free = entry.next;
+        entry.task = Some(task);
+        if waker.is_some() {
+            entry.waker = waker;
+        }
+        entry.what = what;
+        self.link(wait, scope, first);
+        wait
+    }
+
+    /// A place that is free, at the end.
+    #[cold]
+    fn grow(&mut self) {
+        self.free = id(self.places.len());
+        self.places.push(Wait {
+            task: None,
+            waker: None,
+            scope: NONE,
+            previous: NONE,
+            next: NONE,
+            timer: None,
+            operation: None,
+            state: WaitState::Waiting,
+            counted: None,
+            what: "",
+        });
+    }
+
+    /// Frees the place of a wait that has nothing but its task, as nearly all have; gives the task.
+    /// Does nothing with any other.
+    #[inline]
+    pub(super) fn remove_plain(&mut self, wait: u32, first: &mut u32) -> Option<NodeRef> {
+        let entry = &self.places[wait as usize];
+        let plain = matches!(entry.state, WaitState::Waiting | WaitState::Woken)
+            && entry.waker.is_none()
+            && entry.timer.is_none()
+            && entry.counted.is_none();
+        if !plain {
+            return None;
+        }
+        self.unlink(wait, first);
+        self.free_place(wait)
+    }
+
+    /// Frees the place of a wait, whose timer has been taken back.
+    pub(super) fn remove(&mut self, wait: u32, first: &mut u32) -> Ended {
+        self.unlink(wait, first);
+        let entry = &mut self.places[wait as usize];
+        debug_assert!(entry.timer.is_none(), "a wait that ends has no deadline");
+        let state = std::mem::replace(&mut entry.state, WaitState::Waiting);
+        let counted = entry.counted.take();
+        let waker = entry.waker.take();
+        let rest = (self.free_place(wait), waker);
+        Ended {
+            state,
+            counted,
+            rest,
+        }
+    }
+
+    #[inline]
+    fn free_place(&mut self, wait: u32) -> Option<NodeRef> {
+        let free = std::mem::replace(&mut self.free, wait);
+        let entry = &mut self.places[wait as usize];
+        entry.next = free;
+        entry.operation = None;
+        entry.state = WaitState::Waiting;
+        let task = entry.task.take()?;
+        task.waits.set(task.waits.get() - 1);
+        Some(task)
+    }
+
+    #[inline]
+    pub(super) fn link(&mut self, wait: u32, scope: u32, first: &mut u32) {
+        let next = std::mem::replace(first, wait);
+        let entry = &mut self.places[wait as usize];
+        entry.scope = scope;
+        entry.previous = NONE;
+        entry.next = next;
+        if let Some(next) = self.places.get_mut(next as usize) {
+            next.previous = wait;
+        }
+    }
+
+    #[inline]
+    pub(super) fn unlink(&mut self, wait: u32, first: &mut u32) {
+        let Wait { previous, next, .. } = self.places[wait as usize];
+        match self.places.get_mut(previous as usize) {
+            Some(previous) => previous.next = next,
+            None => *first = next,
+        }
+        if let Some(next) = self.places.get_mut(next as usize) {
+            next.previous = previous;
+        }
+    }
+
+    /// The waits of `task`, with their numbers.
+    pub(super) fn of<'a>(&'a self, task: &'a NodeRef) -> impl Iterator<Item = (u32, &'a Wait)> {
+        let all = self.places.iter().enumerate();
+        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
+            .map(|(index, entry)| (id(index), entry))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn of_mut<'a>(
+        &'a mut self,
+        task: &'a NodeRef,
+    ) -> impl Iterator<Item = (u32, &'a mut Wait)> {
+        let all = self.places.iter_mut().enumerate();
+        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
+            .map(|(index, entry)| (id(index), entry))
+    }
+}
+
+impl Index<u32> for Waits {
+    type Output = Wait;
+
+    #[inline]
+    fn index(&self, wait: u32) -> &Wait {
+        &self.places[wait as usize]
+    }
+}
+
+impl IndexMut<u32> for Waits {
+    #[inline]
+    fn index_mut(&mut self, wait: u32) -> &mut Wait {
+        &mut self.places[wait as usize]
+    }
+}
+
+impl Wait {
+    /// The task that waits.
+    #[inline]
+    pub(super) fn task(&self) -> &NodeRef {
+        self.task.as_ref().expect("a wait has a task until it ends")
+    }
+
+    /// The wait has moved to another task.
+    pub(super) fn set_task(&mut self, task: &NodeRef) {
+        task.waits.set(task.waits.get() + 1);
+        if let Some(before) = self.task.replace(task.clone()) {
+            before.waits.set(before.waits.get() - 1);
+        }
+    }
+
+    /// The one behind this in the list of its scope, or `NONE`.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+}
