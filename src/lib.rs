@@ -34,8 +34,8 @@ pub use trio_runtime::{
     Cancelled, Checkpoint, ClosedResource, EndOfChannel, Enter, Error, FailAfter, Join, JoinHandle,
     Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever, TaskStatus,
     Time, TooSlow, Usage, WouldBlock, backend, checkpoint, current_effective_deadline,
-    current_time, fail_after, fail_at, move_on_after, move_on_at, open_nursery, run, sleep,
-    sleep_forever, sleep_until,
+    current_time, fail_after, fail_at, finally, move_on_after, move_on_at, open_nursery, run,
+    sleep, sleep_forever, sleep_until,
 };
 
 /// Observers of a run.

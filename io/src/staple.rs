@@ -1,6 +1,6 @@
 //! Two halves made into one stream.
 
-use trio_runtime::{Error, Result};
+use trio_runtime::Result;
 
 use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
 
@@ -54,14 +54,7 @@ impl<S, R> StapledStream<S, R> {
 /// Both results: an error of one does not hide that of the other.
 fn both(first: Result<()>, second: Result<()>) -> Result<()> {
     match (first, second) {
-        (Err(first), Err(second)) => {
-            // Two cancellations tell no more than one.
-            if first.is_cancelled() && second.is_cancelled() {
-                return Err(first);
-            }
-            let message = "errors while closing the halves of a stream";
-            Err(Error::group(message, vec![first, second]))
-        }
+        (Err(first), Err(second)) => Err(first.and(second)),
         (first, second) => first.and(second),
     }
 }

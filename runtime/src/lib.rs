@@ -12,6 +12,7 @@
 mod builder;
 mod cancel;
 mod checkpoint;
+mod cleanup;
 mod context;
 mod error;
 mod handle;
@@ -34,6 +35,7 @@ pub use cancel::{
     move_on_after, move_on_at,
 };
 pub use checkpoint::{Checkpoint, checkpoint};
+pub use cleanup::finally;
 pub use error::{
     BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
     Result, RunFinished, TooSlow, Usage, WouldBlock,

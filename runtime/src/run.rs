@@ -26,9 +26,7 @@ use trio_platform::{
     Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
 };
 
-use crate::cancel::{
-    CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
-};
+use crate::cancel::{Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState};
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
@@ -449,9 +447,10 @@ impl Run {
     }
 
     fn link_position(&self) -> u32 {
-        self.position.link(|parent, timeout| {
+        self.position.link(|parent, after| {
             let entry = Entry {
-                relative: Some(timeout),
+                relative: Some(after.timeout),
+                place: Some(after.place),
                 ..Entry::default()
             };
             self.tree.borrow_mut().enter(parent, &entry)
@@ -554,7 +553,7 @@ impl Run {
         let due = entry.relative.is_some_and(|relative| relative.is_zero())
             || (entry.deadline != Time::NEVER && entry.deadline <= self.now());
         if due && entry.cancelled.is_none() {
-            entry.cancelled = Some(Cancelled::new(CancelSource::Deadline, None, None, None));
+            entry.cancelled = Some(Cancelled::by_deadline(entry.place));
         }
         let around = self.scope();
         self.tree.borrow_mut().enter(around, &entry)

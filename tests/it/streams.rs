@@ -18,7 +18,7 @@ use trio::{
     move_on_after, open_nursery,
 };
 
-use crate::network::clog;
+use crate::network::clogged_both_ways;
 use crate::support::{connection, failure, oops, secs};
 
 #[track_caller]
@@ -415,19 +415,11 @@ async fn z6_streams_in_memory_that_go_both_ways_keep_the_rules() -> Result<()> {
     .await
 }
 
-/// A connection on which a send waits, both ways.
-async fn clogged_connection() -> Result<(trio::net::TcpStream, trio::net::TcpStream)> {
-    let (one, other) = connection().await?;
-    clog(&one).await?;
-    clog(&other).await?;
-    Ok((one, other))
-}
-
 #[trio::test(backend = "all")]
 async fn z6_tcp_streams_keep_the_rules() -> Result<()> {
     check_half_closeable_stream(
         async || connection().await,
-        async || Ok(Some(clogged_connection().await?)),
+        async || Ok(Some(clogged_both_ways().await?)),
     )
     .await
 }

@@ -16,7 +16,7 @@ mod tree;
 mod waits;
 
 pub use cancelled::{CancelSource, Cancelled};
-pub(crate) use position::{Here, Position};
+pub(crate) use position::{After, Here, Position};
 pub use scope::{CancelScope, Enter};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
 pub(crate) use tree::{Effects, Entry, Left, ROOT, Tree};

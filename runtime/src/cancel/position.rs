@@ -11,6 +11,7 @@
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
 use std::time::Duration;
 
 /// The position of the code that is being polled.
@@ -28,9 +29,16 @@ pub(crate) struct Here {
     pushed: u32,
 }
 
+/// A timeout, and where it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After {
+    pub(crate) timeout: Duration,
+    pub(crate) place: &'static Location<'static>,
+}
+
 #[derive(Debug)]
 struct Timeout {
-    after: Duration,
+    after: After,
     /// Its number, once it is linked.
     scope: Option<u32>,
 }
@@ -63,7 +71,7 @@ impl Position {
 
     /// Enters a scope with a timeout; gives the position before, for [`Position::pop`].
     #[inline]
-    pub(super) fn push(&self, after: Duration) -> Here {
+    pub(super) fn push(&self, after: After) -> Here {
         let timeout = Timeout { after, scope: None };
         self.timeouts.borrow_mut().push(timeout);
         let before = self.here.get();
@@ -90,7 +98,7 @@ impl Position {
 
     /// Links what is pushed, by `enter`, which is given the scope around and the timeout. Gives the
     /// innermost.
-    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Duration) -> u32) -> u32 {
+    pub(crate) fn link(&self, mut enter: impl FnMut(u32, After) -> u32) -> u32 {
         let here = self.here.get();
         let mut timeouts = self.timeouts.borrow_mut();
         let first = timeouts.len() - here.pushed as usize;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use trio_platform::Time;
 
-use super::{CancelSource, Cancelled, Entry, Here, Left};
+use super::{After, CancelSource, Cancelled, Entry, Here, Left};
 use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::run::Run;
@@ -74,18 +74,22 @@ impl CancelScope {
     ///
     /// The moment of entry is read off the clock when something in the scope first waits, or when
     /// somebody asks for the deadline; so a scope in which nothing waits costs no clock reading.
+    #[track_caller]
     pub fn with_timeout(timeout: Duration) -> Self {
         let entry = Entry {
             relative: Some(timeout),
+            place: Some(Location::caller()),
             ..Entry::default()
         };
         Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
     }
 
     /// A scope that is cancelled at `deadline`.
+    #[track_caller]
     pub fn with_deadline(deadline: Time) -> Self {
         let entry = Entry {
             deadline,
+            place: Some(Location::caller()),
             ..Entry::default()
         };
         Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
@@ -152,7 +156,7 @@ impl CancelScope {
             State::Unbound(entry) => {
                 let now = context::try_with(|run| run.map(|run| run.now()));
                 if entry.cancelled.is_none() && now.is_some_and(|now| entry.deadline <= now) {
-                    entry.cancelled = Some(due());
+                    entry.cancelled = Some(Cancelled::by_deadline(entry.place));
                 }
                 return entry.cancelled.is_some();
             }
@@ -171,7 +175,8 @@ impl CancelScope {
                     && tree.deadline(scope) <= run.now()
             };
             if passed {
-                run.cancel(scope, due());
+                let place = run.tree.borrow().place(scope);
+                run.cancel(scope, Cancelled::by_deadline(place));
             }
             passed
         })
@@ -201,25 +206,37 @@ impl CancelScope {
 
     /// Sets the moment at which the scope is cancelled, in place of whatever was set before;
     /// [`Time::NEVER`] for not at all. One in the past takes effect at the next turn of the loop.
+    #[track_caller]
     pub fn set_deadline(&self, to: Time) {
+        let place = Location::caller();
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.place = Some(place);
             entry.deadline = to;
             entry.relative = None;
             return;
         }
-        self.with_active(|run, scope| run.tree.borrow_mut().set_deadline(scope, to));
+        self.with_active(|run, scope| {
+            let mut tree = run.tree.borrow_mut();
+            tree.set_deadline(scope, to);
+            tree.set_place(scope, place);
+        });
     }
 
     /// Sets the deadline to `timeout` after entry; in a scope that has been entered, after now.
+    #[track_caller]
     pub fn set_timeout(&self, timeout: Duration) {
+        let place = Location::caller();
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.place = Some(place);
             entry.deadline = Time::NEVER;
             entry.relative = Some(timeout);
             return;
         }
         self.with_active(|run, scope| {
             let deadline = run.now() + timeout;
-            run.tree.borrow_mut().set_deadline(scope, deadline);
+            let mut tree = run.tree.borrow_mut();
+            tree.set_deadline(scope, deadline);
+            tree.set_place(scope, place);
         });
     }
 
@@ -303,17 +320,13 @@ impl fmt::Debug for CancelScope {
     }
 }
 
-fn due() -> Cancelled {
-    Cancelled::new(CancelSource::Deadline, None, None, None)
-}
-
 /// Where a scope comes from.
 pub(super) enum Source {
     Handle(Rc<Handle>),
     /// Nobody else knows of the scope, and it has a deadline.
-    Deadline(Time),
+    Deadline(Time, &'static Location<'static>),
     /// Nobody else knows of the scope, and it has a timeout.
-    Timeout(Duration),
+    Timeout(After),
 }
 
 pin_project! {
@@ -360,7 +373,7 @@ impl<F: Future> InScope<F> {
         let place = this.place;
         let run = &*context::with(Rc::clone);
         let output = match place.source.take() {
-            Some(Source::Timeout(after)) if run.may_link_later(after) => {
+            Some(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
                 run.check_depth()?;
                 let pushed = Pushed::new(run, after, place);
                 let output = this.future.poll(context);
@@ -409,7 +422,7 @@ struct Pushed<'a> {
 
 impl<'a> Pushed<'a> {
     #[inline]
-    fn new(run: &'a Run, after: Duration, place: &'a mut Place) -> Self {
+    fn new(run: &'a Run, after: After, place: &'a mut Place) -> Self {
         let before = run.position.push(after);
         Self { run, before, place }
     }
@@ -462,12 +475,14 @@ impl Source {
     fn enter(self, run: &Run) -> Result<u32> {
         run.check_depth()?;
         match self {
-            Self::Deadline(deadline) => Ok(run.enter(Entry {
+            Self::Deadline(deadline, place) => Ok(run.enter(Entry {
                 deadline,
+                place: Some(place),
                 ..Entry::default()
             })),
             Self::Timeout(after) => Ok(run.enter(Entry {
-                relative: Some(after),
+                relative: Some(after.timeout),
+                place: Some(after.place),
                 ..Entry::default()
             })),
             Self::Handle(handle) => {
