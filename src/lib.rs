@@ -40,6 +40,8 @@ pub use trio_runtime::{
 
 /// Observers of a run.
 pub mod instrument {
+    #[cfg(feature = "tracing")]
+    pub use trio_runtime::Tracing;
     pub use trio_runtime::lowlevel::{add_instrument, remove_instrument};
     pub use trio_runtime::{Instrument, InstrumentKey, Task, TaskId};
 }

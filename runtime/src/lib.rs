@@ -23,6 +23,8 @@ mod nursery;
 mod operation;
 mod receive;
 mod run;
+#[cfg(feature = "tracing")]
+mod spans;
 mod task;
 pub mod testing;
 mod time;
@@ -43,6 +45,8 @@ pub use error::{
 pub use instrument::{Instrument, InstrumentKey, Task, TaskId};
 pub use lowlevel::{BackendInfo, backend};
 pub use nursery::{Join, JoinHandle, Nursery, TaskStatus, open_nursery};
+#[cfg(feature = "tracing")]
+pub use spans::Tracing;
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

@@ -21,6 +21,8 @@ mod random;
 mod run;
 mod scope;
 mod serve;
+#[cfg(feature = "tracing")]
+mod spans;
 mod start;
 mod stream_flaws;
 mod streams;
