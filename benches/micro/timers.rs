@@ -20,13 +20,15 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 fn begin_and_drop(scale: Scale, pending: u32) -> Sample {
-    let pending = scale.of(pending);
+    let pending = scale.of_surroundings(pending);
     let count = scale.of(50_000);
     run(open_nursery(async |nursery| {
         let mut random = Random(1);
         for _ in 0..pending {
             nursery.start_soon(sleep(random.duration()));
         }
+        // One turn to begin to wait, and one to be counted from its end.
+        checkpoint().await?;
         checkpoint().await?;
         let mut waiting = 0;
         let watch = Stopwatch::start();

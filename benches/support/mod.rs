@@ -34,6 +34,14 @@ impl Scale {
             Self::Toy => full.min(20),
         }
     }
+
+    /// The same for what is there before anything is measured, and makes it harder.
+    pub(crate) fn of_surroundings(self, full: u32) -> u32 {
+        match self {
+            Self::Counted => full.min(10_000),
+            Self::Full | Self::Toy => self.of(full),
+        }
+    }
 }
 
 /// Time on its way.

@@ -308,6 +308,13 @@ pub trait Driver {
         socket::try_send(to, data)
     }
 
+    /// Takes a connection off the queue of `listener`, if there is likely to be one and taking it
+    /// costs less than an operation would; `None` if there is none, or an operation is to be used.
+    fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {
+        let _ = listener;
+        None
+    }
+
     /// Receives into `into` what is there, if that is [worth trying](Self::likely_readable); `None`
     /// if it is not, or nothing is there.
     fn receive_now(&mut self, from: &Descriptor, into: &mut [u8]) -> Option<io::Result<usize>> {

@@ -44,20 +44,25 @@ impl WeakDescriptor {
     }
 }
 
+/// In the order in which a message needs it: what every one looks at stands on the first cache line,
+/// beside the counts of the handles.
+#[repr(C)]
 struct Inner {
     /// With which driver the descriptor is registered, and its number there; beside
     /// `registration`, to be seen at a glance.
     place: Cell<Option<(DriverId, u32)>>,
-    object: Object,
+    receive_orphans: Cell<u32>,
+    /// Whether anything is in `received`.
+    stashed: Cell<bool>,
     /// What the last receive showed of the one after it; `None` until there was one.
     readable: Cell<Option<bool>>,
     /// Receives that have ended, as far as somebody has to know.
     receives: Cell<u8>,
-    receive_orphans: Cell<u32>,
-    accept_orphans: Cell<u32>,
+    object: Object,
     received: RefCell<Stash>,
-    accepted: RefCell<VecDeque<Descriptor>>,
     registration: RefCell<Option<Box<dyn Registration>>>,
+    accept_orphans: Cell<u32>,
+    accepted: RefCell<VecDeque<Descriptor>>,
 }
 
 /// Results of receives, oldest first. There is rarely more than one, and that is not worth an
@@ -82,14 +87,16 @@ impl Stash {
         }
     }
 
-    fn pop_front(&mut self) -> Option<io::Result<Lease>> {
-        let first = self.first.take()?;
+    /// The oldest, and whether there are more.
+    fn pop_front(&mut self) -> (Option<io::Result<Lease>>, bool) {
+        let first = self.first.take();
         if !self.rest.is_empty() {
             self.first = self.rest.pop_front();
         }
-        Some(first)
+        (first, self.first.is_some())
     }
 
+    #[cfg(target_os = "linux")]
     fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -144,14 +151,15 @@ impl Descriptor {
     pub(crate) fn new(object: Object) -> Self {
         Self(Rc::new(Inner {
             place: Cell::new(None),
-            object,
+            receive_orphans: Cell::new(0),
+            stashed: Cell::new(false),
             readable: Cell::new(None),
             receives: Cell::new(0),
-            receive_orphans: Cell::new(0),
-            accept_orphans: Cell::new(0),
+            object,
             received: RefCell::default(),
-            accepted: RefCell::default(),
             registration: RefCell::new(None),
+            accept_orphans: Cell::new(0),
+            accepted: RefCell::default(),
         }))
     }
 
@@ -180,6 +188,7 @@ impl Descriptor {
     /// # Errors
     ///
     /// `InvalidInput` if something else is.
+    #[inline]
     pub fn socket(&self) -> io::Result<&Socket> {
         match &self.0.object {
             Object::Socket(socket) => Ok(socket),
@@ -262,17 +271,25 @@ impl Descriptor {
     }
 
     /// Bytes, an end of file (an empty lease) or an error that an abandoned receive won.
+    #[inline]
     pub fn stashed_receive(&self) -> Option<io::Result<Lease>> {
-        self.0.received.borrow_mut().pop_front()
+        if !self.0.stashed.get() {
+            return None;
+        }
+        let (first, more) = self.0.received.borrow_mut().pop_front();
+        self.0.stashed.set(more);
+        first
     }
 
     /// Puts bytes back that were taken but not used: the next receive gets them first.
     pub fn unreceive(&self, lease: Lease) {
         self.0.received.borrow_mut().push_front(Ok(lease));
+        self.0.stashed.set(true);
     }
 
     pub(crate) fn stash_receive(&self, result: io::Result<Lease>) {
         self.0.received.borrow_mut().push_back(result);
+        self.0.stashed.set(true);
     }
 
     /// A connection that an abandoned accept won.
@@ -285,6 +302,7 @@ impl Descriptor {
     }
 
     /// Abandoned operations of this direction that are still in flight.
+    #[inline]
     pub fn orphans(&self, direction: Direction) -> u32 {
         self.orphan_count(direction).get()
     }
@@ -300,6 +318,7 @@ impl Descriptor {
         count.set(count.get() - 1);
     }
 
+    #[inline]
     fn orphan_count(&self, direction: Direction) -> &Cell<u32> {
         match direction {
             Direction::Receive => &self.0.receive_orphans,

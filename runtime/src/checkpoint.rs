@@ -46,7 +46,11 @@ fn stop_at_operation(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
 }
 
 /// The cancellation that the current code has to report.
+#[inline]
 fn cancelled() -> Option<Cancelled> {
+    if context::with(|run| run.is_calm()) {
+        return None;
+    }
     context::with(|run| run.cancelled())
 }
 

@@ -6,12 +6,17 @@
 //! is closed, and a future that is forgotten keeps nothing open.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::fmt;
 use std::io;
+use std::rc::Rc;
+use std::task::Context;
 
 use trio_platform::{Descriptor, is_cancelled};
 
 use crate::context;
 use crate::error::{BrokenResource, BusyResource, ClosedResource, Error, Result};
+use crate::run::Run;
+use crate::wait::Parked;
 
 /// A descriptor that its owner may close while others wait in it.
 #[derive(Debug)]
@@ -65,11 +70,14 @@ impl Handle {
 }
 
 /// One direction of a descriptor: who uses it, and how its owner ends what waits in it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Gate {
     busy: Cell<bool>,
     closed: Cell<bool>,
     waiting: Cell<Option<u32>>,
+    /// The place of the last wait, for the next: a connection waits for each of its messages, mostly
+    /// in the same task and under the same scope.
+    kept: Cell<Option<Parked>>,
 }
 
 impl Gate {
@@ -104,6 +112,20 @@ impl Gate {
         self.waiting.set(wait);
     }
 
+    /// A wait of the current task behind this gate.
+    #[inline]
+    pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Parked {
+        let kept = self.kept.take();
+        let resumed = kept.and_then(|kept| kept.resume(run, context));
+        resumed.unwrap_or_else(|| Parked::in_run(run, context, what))
+    }
+
+    /// Takes the place of a wait that is over.
+    #[inline]
+    pub(crate) fn keep(&self, parked: Parked) {
+        self.kept.set(parked.rest());
+    }
+
     /// What [`claim`](Self::claim) does, for a future that calls [`give_back`](Self::give_back) itself
     /// when it ends or is dropped.
     ///
@@ -122,6 +144,15 @@ impl Gate {
     #[inline]
     pub fn give_back(&self) {
         self.busy.set(false);
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("busy", &self.busy)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 

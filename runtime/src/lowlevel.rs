@@ -180,6 +180,12 @@ pub mod socket {
         context::with(|run| run.driver().reset_on_close(socket))
     }
 
+    /// Takes a connection that waits to be accepted, where that costs less than an operation; `None` if
+    /// there is none, or an operation is to be used.
+    pub fn accept_now(listener: &Descriptor) -> Option<io::Result<Descriptor>> {
+        context::with(|run| run.driver().accept_now(listener))
+    }
+
     /// Sends what fits without waiting.
     ///
     /// # Errors

@@ -177,12 +177,12 @@ impl<'a> Receiving<'a> {
             }
             State::Watching(parked) => {
                 let cancelled = ready!(parked.poll_woken(context));
-                if cancelled.is_none() {
-                    // By its token, or by closing: the watch is over.
-                    self.state = State::Ended;
-                }
                 if let Some(cancelled) = cancelled {
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+                // By its token, or by closing: the watch is over.
+                if let State::Watching(parked) = std::mem::replace(&mut self.state, State::Ended) {
+                    self.gate.keep(parked);
                 }
             }
             State::Running(running) => {
@@ -225,7 +225,7 @@ impl<'a> Receiving<'a> {
             let received = received.map_err(|error| handle.error(error));
             return Poll::Ready(received.map(Received::AtOnce));
         }
-        let parked = Parked::in_run(run, context, "receive");
+        let parked = self.gate.park(run, context, "receive");
         if driver.watch(&from, Token(u64::from(parked.wait()))) {
             self.gate.set_waiting(Some(parked.wait()));
             self.state = State::Watching(parked);

@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{Location, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -225,7 +225,7 @@ impl Run {
     /// Steps 1 to 3 of a turn in which a task is ready.
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.next().is_none() {
+        if !worth_asking && self.tree.borrow().timers.is_empty() {
             return;
         }
         let mut effects = Effects::default();
@@ -264,8 +264,7 @@ impl Run {
 
     /// How long this turn waits, and what it means if nothing happens until then.
     fn plan(&self) -> Plan {
-        let next = self.tree.borrow().timers.next();
-        let until = next.map_or(LONGEST_WAIT, |deadline| self.wait_until(deadline));
+        let (next, until) = self.next_deadline();
         let mut plan = Plan {
             wait: Wait::Forever,
             timeout: until.min(LONGEST_WAIT),
@@ -304,6 +303,24 @@ impl Run {
             _ => Wait::Forever,
         };
         plan
+    }
+
+    /// The next deadline, and how long to wait for it.
+    fn next_deadline(&self) -> (Option<Time>, Duration) {
+        if self.tree.borrow().timers.is_empty() {
+            return (None, LONGEST_WAIT);
+        }
+        let now = self.now();
+        let next = {
+            let mut tree = self.tree.borrow_mut();
+            tree.settle(now);
+            tree.timers.next()
+        };
+        let until = next.map(|deadline| match &self.clock {
+            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(now),
+            RunClock::Custom(clock) => clock.wait_until(deadline),
+        });
+        (next, until.unwrap_or(LONGEST_WAIT))
     }
 
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
@@ -355,7 +372,7 @@ impl Run {
     }
 
     fn expire(&self, effects: &mut Effects) -> bool {
-        if self.tree.borrow().timers.next().is_none() {
+        if self.tree.borrow().timers.is_empty() {
             return false;
         }
         let now = self.now();
@@ -414,15 +431,8 @@ impl Run {
         }
     }
 
-    fn wait_until(&self, deadline: Time) -> Duration {
-        match &self.clock {
-            RunClock::System(_) | RunClock::Driver => deadline.saturating_since(self.now()),
-            RunClock::Custom(clock) => clock.wait_until(deadline),
-        }
-    }
-
     /// Whether reading the clock costs next to nothing, and time moves only when it is told to.
-    fn is_virtual(&self) -> bool {
+    pub(crate) fn is_virtual(&self) -> bool {
         !matches!(self.clock, RunClock::System(_))
     }
 
@@ -460,10 +470,16 @@ impl Run {
     /// The cancellation that a checkpoint has to report.
     #[inline]
     pub(crate) fn cancelled(&self) -> Option<Cancelled> {
-        if self.effective.get() == 0 {
+        if self.is_calm() {
             return None;
         }
         self.look_for_cancelled()
+    }
+
+    /// Whether nothing in the run is cancelled.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        self.effective.get() == 0
     }
 
     /// Whether a checkpoint has nothing to report and nothing to wait for: nothing in the run is
@@ -471,7 +487,7 @@ impl Run {
     #[inline]
     pub(crate) fn passes(&self) -> bool {
         let budget = self.budget.get();
-        let passes = budget > 0 && self.effective.get() == 0;
+        let passes = budget > 0 && self.is_calm();
         if passes {
             self.budget.set(budget - 1);
         }
@@ -569,13 +585,11 @@ impl Run {
         self.leave(scope).close(false);
     }
 
-    /// Something waits in the scope: its deadline has to be watched.
+    /// Something waits in the scope: its deadline has to be watched, one that counts from now from
+    /// the end of this turn, so that the clock is read once a turn.
     #[inline]
     pub(crate) fn watch(&self, scope: u32) {
-        if self.tree.borrow().needs_arming(scope) {
-            self.resolve(scope);
-            self.tree.borrow_mut().arm(scope);
-        }
+        self.tree.borrow_mut().arm(scope);
     }
 
     /// Turns a deadline that counts from entry into a moment on the clock.
@@ -799,29 +813,22 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls with `node` as the one that is being polled, in its own scope and with a fresh budget.
+    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(
-        &self,
-        node: &NodeRef,
-        scope: u32,
-        poll: impl FnOnce() -> R,
-    ) -> std::thread::Result<R> {
+    pub(crate) fn step<R>(&self, node: &NodeRef, scope: u32, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
-            self.instrument_step(node, true);
+            self.instrument_step(node, scope, true);
         }
         let around = (
             self.position.replace(Here::at(scope)),
             self.budget.replace(BUDGET),
         );
-        let result = self
-            .current
-            .during(node, || catch_unwind(AssertUnwindSafe(poll)));
+        let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {
-            self.instrument_step(node, false);
+            self.instrument_step(node, scope, false);
         }
         result
     }
@@ -896,21 +903,27 @@ impl Run {
 
     #[cold]
     pub(crate) fn instrument_exited(&self, node: &NodeRef) {
-        let task = Task::of(node);
-        self.current
-            .during(node, || self.tell_instruments(&Event::Exited(&task)));
+        self.tell_from(node, node.scope.get(), |task| Event::Exited(task));
     }
 
     #[cold]
-    fn instrument_step(&self, node: &NodeRef, before: bool) {
+    fn instrument_step(&self, node: &NodeRef, scope: u32, before: bool) {
+        if before {
+            self.tell_from(node, scope, |task| Event::BeforeStep(task));
+        } else {
+            self.tell_from(node, scope, |task| Event::AfterStep(task));
+        }
+    }
+
+    /// Tells of a node as if from there.
+    fn tell_from(&self, node: &NodeRef, scope: u32, event: fn(&Task) -> Event<'_>) {
         let task = Task::of(node);
-        self.current.during(node, || {
-            self.tell_instruments(&if before {
-                Event::BeforeStep(&task)
-            } else {
-                Event::AfterStep(&task)
-            });
-        });
+        let around = self.position.replace(Here::at(scope));
+        let told = self
+            .current
+            .during(node, || self.tell_instruments(&event(&task)));
+        self.position.replace(around);
+        told.expect("the panic of an instrument is caught where it is called");
     }
 
     /// A task must not be in a run already.

@@ -60,7 +60,8 @@ pub fn current_effective_deadline() -> Time {
     context::with(|run| run.effective_deadline())
 }
 
-/// Sleeps for `duration`, never less.
+/// Sleeps for `duration`, never less: it is counted from the end of the turn in which the sleep
+/// begins.
 ///
 /// # Cancellation
 ///
@@ -147,20 +148,30 @@ impl Future for Sleep {
             return enter_operation(context);
         }
         ready!(enter_operation(context))?;
-        let now = context::with(|run| run.now());
-        let deadline = match self.until {
-            Until::After(duration) => now + duration,
-            Until::At(deadline) => deadline,
-            Until::Yielded => unreachable!("handled above"),
-        };
-        if deadline <= now {
+        let parked = context::with(|run| {
+            let deadline = match self.until {
+                // Counted from the end of this turn: one reading of the clock is enough for all.
+                Until::After(duration) if !duration.is_zero() && !run.is_virtual() => {
+                    let parked = Parked::in_run(run, context, "sleep");
+                    parked.after(duration);
+                    return Some(parked);
+                }
+                Until::After(duration) => run.now() + duration,
+                Until::At(deadline) => deadline,
+                Until::Yielded => unreachable!("handled above"),
+            };
+            if deadline <= run.now() {
+                return None;
+            }
+            let parked = Parked::in_run(run, context, "sleep");
+            parked.until(deadline);
+            Some(parked)
+        });
+        if parked.is_none() {
             self.until = Until::Yielded;
             context.waker().wake_by_ref();
-            return Poll::Pending;
         }
-        let parked = Parked::new(context, "sleep");
-        parked.until(deadline);
-        self.parked = Some(parked);
+        self.parked = parked;
         Poll::Pending
     }
 }

@@ -3,6 +3,12 @@
 //!
 //! Setting, moving and taking back cost a logarithm at worst. Deadlines mostly grow, so setting one
 //! is mostly an append, and taking back one that was set late mostly touches the end.
+//!
+//! Most deadlines are so long after now, and most are taken back. So one of that kind is only noted,
+//! for all that were set in a turn to be counted from one reading of the clock, and to come to the
+//! heap if they are still wanted then.
+
+use std::time::Duration;
 
 use slab::Slab;
 use trio_platform::Time;
@@ -29,6 +35,15 @@ pub(crate) struct Timers {
     entries: Slab<Entry>,
     /// Of the next deadline: equal ones come in the order in which they were set.
     sequence: u64,
+    /// What is to be counted from the next reading of the clock.
+    fresh: Vec<Fresh>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    after: Duration,
+    /// `NONE` if it has been taken back.
+    entry: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +55,17 @@ struct Node {
 
 #[derive(Debug)]
 struct Entry {
-    place: u32,
+    place: Place,
     target: Target,
 }
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Heap(u32),
+    Fresh(u32),
+}
+
+const NONE: u32 = u32::MAX;
 
 impl Node {
     fn before(&self, other: &Self) -> bool {
@@ -52,27 +75,52 @@ impl Node {
 
 impl Timers {
     pub(crate) fn set(&mut self, deadline: Time, target: Target) -> TimerKey {
-        let place = self.heap.len();
-        let entry = self.entries.insert(Entry {
-            place: index(place),
+        let entry = index(self.entries.insert(Entry {
+            place: Place::Heap(NONE),
             target,
-        });
-        self.sequence += 1;
-        self.heap.push(Node {
-            deadline,
-            sequence: self.sequence,
-            entry: index(entry),
-        });
-        self.rise(place);
-        TimerKey(index(entry))
+        }));
+        self.push(deadline, entry);
+        TimerKey(entry)
     }
 
+    /// A deadline so long after the next reading of the clock, which is given to
+    /// [`Timers::settle`].
+    #[inline]
+    pub(crate) fn set_after(&mut self, after: Duration, target: Target) -> TimerKey {
+        let place = Place::Fresh(index(self.fresh.len()));
+        let entry = index(self.entries.insert(Entry { place, target }));
+        self.fresh.push(Fresh { after, entry });
+        TimerKey(entry)
+    }
+
+    #[inline]
     pub(crate) fn unset(&mut self, key: TimerKey) {
-        let entry = self.entries.remove(key.0 as usize);
-        self.remove_at(entry.place as usize);
+        match self.entries.remove(key.0 as usize).place {
+            Place::Heap(place) => self.remove_at(place as usize),
+            Place::Fresh(place) => self.fresh[place as usize].entry = NONE,
+        }
     }
 
-    /// The earliest deadline.
+    /// Counts what was set since the last time from `now`, and tells of each what it is for.
+    pub(crate) fn settle(&mut self, now: Time, mut tell: impl FnMut(Target, Time)) {
+        for place in 0..self.fresh.len() {
+            let Fresh { after, entry } = self.fresh[place];
+            if entry != NONE {
+                let deadline = now + after;
+                self.push(deadline, entry);
+                tell(self.entries[entry as usize].target, deadline);
+            }
+        }
+        self.fresh.clear();
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heap.is_empty() && self.fresh.is_empty()
+    }
+
+    /// The earliest deadline, of those that have been settled.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
         self.heap.first().map(|node| node.deadline)
     }
@@ -88,35 +136,49 @@ impl Timers {
         Some(entry.target)
     }
 
+    fn push(&mut self, deadline: Time, entry: u32) {
+        self.sequence += 1;
+        let node = Node {
+            deadline,
+            sequence: self.sequence,
+            entry,
+        };
+        let place = self.heap.len();
+        self.heap.push(node);
+        self.rise(place, node);
+    }
+
     fn remove_at(&mut self, place: usize) {
-        self.heap.swap_remove(place);
+        let last = self.heap.pop().expect("what is removed is in the heap");
         if place < self.heap.len() {
-            self.settle(place);
-            self.rise(place);
-            self.sink(place);
+            let first = self.sink(place, last);
+            self.rise(first, last);
         }
     }
 
-    /// Notes where the node at `place` now is.
-    fn settle(&mut self, place: usize) {
-        let entry = self.heap[place].entry as usize;
-        self.entries[entry].place = index(place);
+    /// Puts `node` at `place`, and notes it there.
+    #[inline]
+    fn put(&mut self, place: usize, node: Node) {
+        self.heap[place] = node;
+        self.entries[node.entry as usize].place = Place::Heap(index(place));
     }
 
-    fn rise(&mut self, mut place: usize) {
+    /// Puts `node` at `place` or above, where what is later makes room.
+    fn rise(&mut self, mut place: usize, node: Node) {
         while place > 0 {
             let above = (place - 1) / ARITY;
-            if !self.heap[place].before(&self.heap[above]) {
-                return;
+            let other = self.heap[above];
+            if !node.before(&other) {
+                break;
             }
-            self.heap.swap(place, above);
-            self.settle(place);
-            self.settle(above);
+            self.put(place, other);
             place = above;
         }
+        self.put(place, node);
     }
 
-    fn sink(&mut self, mut place: usize) {
+    /// Where below `place` there is room for `node`, when what is earlier has moved up.
+    fn sink(&mut self, mut place: usize, node: Node) -> usize {
         loop {
             let first = place * ARITY + 1;
             let end = (first + ARITY).min(self.heap.len());
@@ -127,14 +189,13 @@ impl Timers {
                     least
                 }
             }) else {
-                return;
+                return place;
             };
-            if !self.heap[least].before(&self.heap[place]) {
-                return;
+            let other = self.heap[least];
+            if !other.before(&node) {
+                return place;
             }
-            self.heap.swap(place, least);
-            self.settle(place);
-            self.settle(least);
+            self.put(place, other);
             place = least;
         }
     }
@@ -160,22 +221,45 @@ mod tests {
         };
         let mut timers = Timers::default();
         let mut model: Vec<(Time, u32, TimerKey)> = Vec::new();
+        let mut fresh: Vec<(Duration, u32, TimerKey)> = Vec::new();
         for step in 0..20_000_u32 {
-            match random(4) {
+            match random(6) {
                 0 | 1 => {
                     let deadline = Time::from_nanos(random(1000));
                     model.push((deadline, step, timers.set(deadline, Target::Wait(step))));
                 }
-                2 if !model.is_empty() => {
+                2 => {
+                    let after = Duration::from_nanos(random(1000));
+                    fresh.push((after, step, timers.set_after(after, Target::Wait(step))));
+                }
+                3 if !model.is_empty() => {
                     let at = usize::try_from(random(model.len() as u64)).unwrap();
                     timers.unset(model.remove(at).2);
+                }
+                4 if !fresh.is_empty() => {
+                    let at = usize::try_from(random(fresh.len() as u64)).unwrap();
+                    timers.unset(fresh.remove(at).2);
+                }
+                5 => {
+                    let now = Time::from_nanos(random(1000));
+                    let mut told = Vec::new();
+                    timers.settle(now, |target, deadline| told.push((target, deadline)));
+                    let counted = fresh
+                        .drain(..)
+                        .map(|(after, set, key)| (now + after, set, key));
+                    let before = model.len();
+                    // What was counted comes behind what was set before, at the same moment too.
+                    model.extend(counted.enumerate().map(|(nth, (deadline, set, key))| {
+                        assert_eq!(told[nth], (Target::Wait(set), deadline));
+                        (deadline, set, key)
+                    }));
+                    assert_eq!(told.len(), model.len() - before);
                 }
                 _ => {
                     let now = Time::from_nanos(random(1000));
                     let due = model.iter().filter(|(deadline, ..)| *deadline <= now);
-                    let first = due
-                        .min_by_key(|(deadline, step, _)| (*deadline, *step))
-                        .copied();
+                    // The first of equal ones, in the order in which they came here.
+                    let first = due.min_by_key(|(deadline, ..)| *deadline).copied();
                     assert_eq!(
                         timers.expire(now),
                         first.map(|(_, step, _)| Target::Wait(step))

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use trio_platform::{Key, Time};
 
@@ -40,6 +41,26 @@ impl Parked {
         Self { run, wait }
     }
 
+    /// Keeps the place after the wait has ended, for one who is going to wait again soon.
+    #[inline]
+    pub(crate) fn rest(self) -> Option<Self> {
+        let rests = self.with(|run| run.tree.borrow_mut().rest_wait(self.wait));
+        (rests == Some(true)).then_some(self)
+    }
+
+    /// Waits again in a place that was kept, if task and scope are the same as then.
+    #[inline]
+    pub(crate) fn resume(self, run: &Rc<Run>, context: &Context<'_>) -> Option<Self> {
+        let own = Rc::ptr_eq(run, &self.run) && foreign(run, context).is_none();
+        let scope = run.scope();
+        let resumed = own
+            && run
+                .tree
+                .borrow_mut()
+                .resume_wait(self.wait, &run.current, scope);
+        resumed.then_some(self)
+    }
+
     pub(crate) fn wait(&self) -> u32 {
         self.wait
     }
@@ -47,6 +68,11 @@ impl Parked {
     /// Lets the wait end at `deadline`.
     pub(crate) fn until(&self, deadline: Time) {
         self.with(|run| run.tree.borrow_mut().set_wait_timer(self.wait, deadline));
+    }
+
+    /// Lets the wait end so long after this turn.
+    pub(crate) fn after(&self, after: Duration) {
+        self.with(|run| run.tree.borrow_mut().set_wait_timer_after(self.wait, after));
     }
 
     /// Ties the wait to an operation of the driver: cancelling asks that to end.

@@ -72,7 +72,7 @@ table! {
     trio::lowlevel::OrphansGone: '-' '-' 'U';
     trio::lowlevel::ReceiveBlock<'static>: '-' '-' 'U';
     trio::lowlevel::ReceiveInto<'static>: '-' '-' 'U';
-    trio::lowlevel::Gate: 'S' '-' 'U';
+    trio::lowlevel::Gate: '-' '-' 'U';
     trio::lowlevel::WeakDescriptor: '-' '-' 'U';
     trio::testing::WaitAllTasksBlocked: '-' '-' 'U';
     // A checkpoint is a flag, and looks at whatever run it is polled in.

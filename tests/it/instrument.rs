@@ -5,6 +5,7 @@ use std::panic::catch_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use trio::instrument::{Instrument, InstrumentKey, Task, add_instrument, remove_instrument};
 use trio::lowlevel::{in_run, in_task, task_tree};
 use trio::{
@@ -186,6 +187,28 @@ fn in1_a_nursery_is_told_of_as_the_body_of_the_task_that_opened_it() {
 }
 
 #[test]
+fn in1_a_task_that_is_dropped_with_its_nursery_has_ended() {
+    let noting = Noting::default();
+    let log = noting.log.clone();
+    Builder::new().instrument(noting).run(async {
+        let dropped = open_nursery(async |nursery| {
+            nursery.start_soon_named("dropped", sleep_forever());
+            nursery.start_soon_named("never polled", sleep_forever());
+            sleep_forever().await
+        });
+        assert!(dropped.now_or_never().is_none());
+    });
+    let log = log.take();
+    for line in ["exited dropped", "exited never polled", "exited main"] {
+        assert_eq!(
+            log.iter().filter(|other| *other == line).count(),
+            1,
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn in2_hooks_are_called_as_if_from_the_task_that_they_tell_of() {
     #[derive(Default)]
     struct Where(Rc<RefCell<Vec<(&'static str, bool)>>>);
@@ -205,7 +228,7 @@ fn in2_hooks_are_called_as_if_from_the_task_that_they_tell_of() {
         }
         fn before_task_step(&mut self, _: &Task) {
             self.look("before_task_step");
-            assert_eq!(current_effective_deadline(), trio::Time::NEVER);
+            assert_eq!(current_effective_deadline(), trio::Time::NEVER, "its own");
         }
         fn after_task_step(&mut self, _: &Task) {
             self.look("after_task_step");

@@ -154,6 +154,52 @@ async fn a_direction_is_free_again_after_a_cancel_and_after_a_drop() -> Result<(
     Ok(())
 }
 
+/// A stream keeps the place of its last wait; whoever waits next may be another task, under another
+/// scope, which may be cancelled while nobody waits.
+#[trio::test(backend = "all")]
+async fn a_stream_is_received_from_by_task_after_task_in_scope_after_scope() -> Result<()> {
+    let (client, server) = pair().await?;
+    let stream = &server;
+    for round in 0..3 {
+        open_nursery(async |nursery| {
+            nursery.start_soon(async move {
+                for _ in 0..4 {
+                    let byte = receive_exactly(stream, 1).await?;
+                    assert_eq!(byte, [round]);
+                }
+                Ok(())
+            });
+            for _ in 0..4 {
+                wait_all_tasks_blocked(Duration::ZERO).await?;
+                client.send_all(&[round]).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        assert_eq!(in_flight(), 0, "the task has left nothing behind");
+        // A scope that is cancelled after its wait was over, and one that ends the wait.
+        let scope = CancelScope::new();
+        let body = async {
+            client.send_all(b"x").await?;
+            assert_eq!(receive_exactly(stream, 1).await?, b"x");
+            scope.cancel("nobody waits");
+            assert!(
+                stream
+                    .receive()
+                    .await
+                    .is_err_and(|error| error.is_cancelled())
+            );
+            checkpoint().await
+        };
+        let caught: Option<()> = scope.enter(body).await?;
+        assert!(caught.is_none());
+        assert!(cancelled_when_blocked(stream.receive()).await?.is_none());
+    }
+    client.send_all(b"y").await?;
+    assert_eq!(receive_exactly(stream, 1).await?, b"y");
+    Ok(())
+}
+
 // Closed by this side.
 
 #[trio::test(backend = "all")]

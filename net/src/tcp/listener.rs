@@ -135,9 +135,15 @@ impl TcpListener {
                 lowlevel::orphans_gone(&descriptor, Direction::Accept).await?;
                 continue;
             }
-            let accept = Accept::new(descriptor);
-            let finished = lowlevel::submit_in(accept, &self.accepting).await?;
-            match finished.into_accepted() {
+            let accepted = match socket::accept_now(&descriptor) {
+                Some(accepted) => accepted,
+                None => {
+                    let accept = Accept::new(descriptor);
+                    let finished = lowlevel::submit_in(accept, &self.accepting).await?;
+                    finished.into_accepted()
+                }
+            };
+            match accepted {
                 Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
                 Err(_) if self.socket.is_closed() => return Err(ClosedResource::new().into()),
                 Err(error) => match accept_failure(&error) {

@@ -506,6 +506,22 @@ impl Driver for Polling {
         sent.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
+    fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {
+        // The first accept is an operation: its wait has the listener registered.
+        let index = listener.index_in(self.id)?;
+        let mut sources = self.sources.borrow_mut();
+        let source = sources.get_mut(index);
+        if source.readable.is_blocked() || source.readable.is_wanted() {
+            return None;
+        }
+        let accepted = socket::accept(listener);
+        if would_block(&accepted) {
+            source.note(Interest::Readable, None);
+            return None;
+        }
+        Some(accepted)
+    }
+
     fn receive_now(&mut self, from: &Descriptor, into: &mut [u8]) -> Option<io::Result<usize>> {
         self.transfer_now(from, Interest::Readable, |_| {
             (socket::receive(from, into), into.len())

@@ -165,7 +165,8 @@ impl Side {
         self.queue.as_deref_mut()
     }
 
-    fn is_wanted(&self) -> bool {
+    /// Whether an operation waits.
+    pub(super) fn is_wanted(&self) -> bool {
         self.keys().next().is_some()
     }
 

@@ -11,6 +11,7 @@
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ pub(crate) struct Position {
 }
 
 /// A scope of the tree, and how many are pushed inside it and not linked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Here {
-    linked: u32,
-    pushed: u32,
-}
+///
+/// In one word, the scope in its lower half: written in two halves and read as a whole, as each
+/// level of nested nurseries does, it could not be forwarded from one store to the next load.
+#[derive(Clone, Copy)]
+pub(crate) struct Here(u64);
 
 /// A timeout, and where it was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -54,13 +55,13 @@ impl Position {
     /// The innermost scope that is linked, around or at the position.
     #[inline]
     pub(crate) fn linked(&self) -> u32 {
-        self.here.get().linked
+        self.here.get().linked()
     }
 
     /// Whether there is nothing to link.
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
-        self.here.get().pushed == 0
+        self.here.get().pushed() == 0
     }
 
     /// Moves to another position; gives the one before, to be put back.
@@ -75,10 +76,7 @@ impl Position {
         let timeout = Timeout { after, scope: None };
         self.timeouts.borrow_mut().push(timeout);
         let before = self.here.get();
-        self.here.set(Here {
-            linked: before.linked,
-            pushed: before.pushed + 1,
-        });
+        self.here.set(before.one_more());
         before
     }
 
@@ -90,7 +88,7 @@ impl Position {
         let around = timeouts.last().and_then(|timeout| timeout.scope);
         self.here.set(match around {
             // What was pushed around has been linked with it.
-            Some(around) if before.pushed > 0 => Here::at(around),
+            Some(around) if before.pushed() > 0 => Here::at(around),
             _ => before,
         });
         left.scope
@@ -101,8 +99,8 @@ impl Position {
     pub(crate) fn link(&self, mut enter: impl FnMut(u32, After) -> u32) -> u32 {
         let here = self.here.get();
         let mut timeouts = self.timeouts.borrow_mut();
-        let first = timeouts.len() - here.pushed as usize;
-        let mut scope = here.linked;
+        let first = timeouts.len() - here.pushed() as usize;
+        let mut scope = here.linked();
         for timeout in &mut timeouts[first..] {
             scope = enter(scope, timeout.after);
             timeout.scope = Some(scope);
@@ -116,9 +114,28 @@ impl Here {
     /// In a scope of the tree.
     #[inline]
     pub(crate) fn at(scope: u32) -> Self {
-        Self {
-            linked: scope,
-            pushed: 0,
-        }
+        Self(u64::from(scope))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    fn linked(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    fn pushed(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn one_more(self) -> Self {
+        Self(self.0 + (1 << 32))
+    }
+}
+
+impl fmt::Debug for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Here({}, {} pushed)", self.linked(), self.pushed())
     }
 }

@@ -72,8 +72,9 @@ impl CancelScope {
 
     /// A scope that is cancelled `timeout` after it has been entered.
     ///
-    /// The moment of entry is read off the clock when something in the scope first waits, or when
-    /// somebody asks for the deadline; so a scope in which nothing waits costs no clock reading.
+    /// The moment of entry is read off the clock at the end of the turn in which something in the
+    /// scope first waits, or when somebody asks for the deadline; so a scope in which nothing waits
+    /// costs no clock reading, and any number of others cost one a turn.
     #[track_caller]
     pub fn with_timeout(timeout: Duration) -> Self {
         let entry = Entry {

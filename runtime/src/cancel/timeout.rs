@@ -18,7 +18,7 @@ use crate::error::{Result, TooSlow};
 ///
 /// On the deadline the future is cancelled, not dropped: it may clean up, and what it returns other
 /// than the cancellation is returned. A future that is ready at once costs no clock reading and sets
-/// no timer; the time is counted from when something in it first waits.
+/// no timer; the time is counted from the end of the turn in which something in it first waits.
 ///
 /// # Cancellation
 ///

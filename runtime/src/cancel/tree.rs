@@ -383,10 +383,25 @@ impl Tree {
     /// Starts watching the deadline of a scope in which something waits.
     pub(crate) fn arm(&mut self, scope: u32) {
         if self.needs_arming(scope) {
-            let deadline = self.slot(scope).deadline;
-            let timer = self.timers.set(deadline, Target::Scope(scope));
+            let slot = self.slot(scope);
+            let timer = match slot.relative {
+                Some(after) => self.timers.set_after(after, Target::Scope(scope)),
+                None => self.timers.set(slot.deadline, Target::Scope(scope)),
+            };
             self.slot_mut(scope).timer = Some(timer);
         }
+    }
+
+    /// Counts deadlines that were armed without one from `now`.
+    pub(crate) fn settle(&mut self, now: Time) {
+        let scopes = &mut self.scopes;
+        self.timers.settle(now, |target, deadline| {
+            if let Target::Scope(scope) = target {
+                let slot = &mut scopes[scope as usize];
+                slot.deadline = deadline;
+                slot.relative = None;
+            }
+        });
     }
 
     /// The earliest deadline that a task under `scope` feels; past if it is cancelled (H3).
@@ -418,6 +433,7 @@ impl Tree {
 
     /// Lets every deadline that is due take effect.
     pub(crate) fn expire(&mut self, now: Time, effects: &mut Effects) -> bool {
+        self.settle(now);
         let mut any = false;
         while let Some(target) = self.timers.expire(now) {
             any = true;
@@ -461,6 +477,22 @@ impl Tree {
         self.waits.insert(task, waker, scope, first, what)
     }
 
+    /// Keeps the place of a wait that is over for the next one; `false` if that cannot be.
+    #[inline]
+    pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
+        self.waits[wait].rest()
+    }
+
+    /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`.
+    #[inline]
+    pub(crate) fn resume_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
+        let own = self.is_current(wait, current, scope);
+        if own {
+            self.waits[wait].resume();
+        }
+        own
+    }
+
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
         self.waits[wait].operation = Some(key);
     }
@@ -489,6 +521,12 @@ impl Tree {
         }
     }
 
+    /// The same, so long after the next reading of the clock.
+    pub(crate) fn set_wait_timer_after(&mut self, wait: u32, after: Duration) {
+        let timer = self.timers.set_after(after, Target::Wait(wait));
+        self.waits[wait].timer = Some(timer);
+    }
+
     pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
         &self.waits[wait].state
     }
@@ -498,7 +536,9 @@ impl Tree {
     pub(crate) fn outcome(&mut self, wait: u32) -> Poll<Option<Cancelled>> {
         let state = &mut self.waits[wait].state;
         match state {
-            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan => Poll::Pending,
+            WaitState::Waiting | WaitState::Asked(_) | WaitState::Orphan | WaitState::Resting => {
+                Poll::Pending
+            }
             WaitState::Woken => Poll::Ready(None),
             WaitState::Aborted(_) => match std::mem::replace(state, WaitState::Woken) {
                 WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled)),
@@ -599,7 +639,9 @@ impl Tree {
 
     /// What each wait of `task` waits in.
     pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
-        self.waits.of(task).map(|(_, entry)| entry.what).collect()
+        let waits = self.waits.of(task);
+        let waits = waits.filter(|(_, entry)| !matches!(entry.state, WaitState::Resting));
+        waits.map(|(_, entry)| entry.what).collect()
     }
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {

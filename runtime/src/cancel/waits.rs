@@ -56,6 +56,9 @@ pub(crate) enum WaitState {
     Asked(Cancelled),
     /// Nobody waits any more; the entry lives until the operation ends.
     Orphan,
+    /// Nobody waits, and somebody is going to wait again: the place is kept, and not counted with its
+    /// task.
+    Resting,
 }
 
 /// What a wait leaves when it ends; to be dropped when nothing is borrowed, since wakers of others
@@ -126,12 +129,7 @@ impl Waits {
     /// Does nothing with any other.
     #[inline]
     pub(super) fn remove_plain(&mut self, wait: u32, first: &mut u32) -> Option<NodeRef> {
-        let entry = &self.places[wait as usize];
-        let plain = matches!(entry.state, WaitState::Waiting | WaitState::Woken)
-            && entry.waker.is_none()
-            && entry.timer.is_none()
-            && entry.counted.is_none();
-        if !plain {
+        if !self.places[wait as usize].is_plain() {
             return None;
         }
         self.unlink(wait, first);
@@ -160,9 +158,12 @@ impl Waits {
         let entry = &mut self.places[wait as usize];
         entry.next = free;
         entry.operation = None;
+        let rested = matches!(entry.state, WaitState::Resting);
         entry.state = WaitState::Waiting;
         let task = entry.task.take()?;
-        task.waits.set(task.waits.get() - 1);
+        if !rested {
+            task.waits.set(task.waits.get() - 1);
+        }
         Some(task)
     }
 
@@ -225,6 +226,37 @@ impl IndexMut<u32> for Waits {
 }
 
 impl Wait {
+    /// Whether it has nothing but its task.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        use WaitState::{Resting, Waiting, Woken};
+        matches!(self.state, Waiting | Woken | Resting)
+            && self.waker.is_none()
+            && self.timer.is_none()
+            && self.counted.is_none()
+    }
+
+    /// What was waited for has come, and the place is kept for the next wait; `false` if it cannot be.
+    #[inline]
+    pub(super) fn rest(&mut self) -> bool {
+        if !self.is_plain() || self.operation.is_some() {
+            return false;
+        }
+        let task = self.task();
+        task.waits.set(task.waits.get() - 1);
+        self.state = WaitState::Resting;
+        true
+    }
+
+    /// Waits again.
+    #[inline]
+    pub(super) fn resume(&mut self) {
+        debug_assert!(matches!(self.state, WaitState::Resting), "nobody waits");
+        let task = self.task();
+        task.waits.set(task.waits.get() + 1);
+        self.state = WaitState::Waiting;
+    }
+
     /// The task that waits.
     #[inline]
     pub(super) fn task(&self) -> &NodeRef {

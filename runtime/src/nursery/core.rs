@@ -296,6 +296,16 @@ impl NurseryRef {
         child.set_home(Some(self.clone()));
     }
 
+    /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
+    pub(super) fn begin(&self, child: &NodeRef) {
+        child.scope.set(self.scope.get());
+        self.adopt(child);
+        if self.run.instrumented.get() {
+            self.run.instrument_spawned(child);
+        }
+        child.schedule();
+    }
+
     /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
     #[inline]
     pub(crate) fn drive<T>(
@@ -361,8 +371,10 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) {
         let body = self.body();
-        let poll = || body.with_context(&mut *poll_body);
-        let result = self.run.step(body, self.scope.get(), poll);
+        let current = &self.run.current;
+        let result = self.run.step(body, self.scope.get(), || {
+            body.with_context(|context| current.during(body, || poll_body(context)))
+        });
         match result {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
@@ -384,9 +396,10 @@ impl NurseryRef {
         if child.is_done() {
             return;
         }
+        let current = &self.run.current;
         let result = self
             .run
-            .step(child, child.scope.get(), || child.poll_task());
+            .step(child, child.scope.get(), || child.poll_task(current));
         match result {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(result)) => self.child_returned(child, result),
@@ -500,6 +513,9 @@ impl Open {
             core.settle_left_behind(&child);
             core.leave_scope_of(&child);
             child.set_home(None);
+            if core.run.instrumented.get() {
+                core.run.instrument_exited(&child);
+            }
         }
         core.settle_left_behind(core.body());
         core.ready.clear();

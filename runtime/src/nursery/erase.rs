@@ -8,7 +8,7 @@
 //!   `Nursery` that the body is lent, chosen by nobody (`for<'scope>`), invariant, so it can be
 //!   neither shortened nor stretched. What `F` borrows lives outside the future of `open_nursery`,
 //!   or is the `Nursery` itself.
-//! - The cell is polled only by [`Core::drive`](super::Core), which runs only inside a poll of the
+//! - The cell is polled only by `NurseryRef::drive`, which runs only inside a poll of the
 //!   future of `open_nursery` (of `Nursery::start`, before the task has reported, for the same
 //!   `'scope`). While that future exists, everything outside it that it borrows is borrowed too.
 //! - When that future is dropped, at any point, its `Open` drops every child's future first.
@@ -22,12 +22,12 @@ use std::future::Future;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::Core;
 use crate::error::Result;
 use crate::run::Run;
-use crate::task::{NurseryRef, Output, new_task};
+use crate::task::{NodeRef, NurseryRef, Output, new_silent_task, new_task};
 
 /// Spawns `task` into `nursery`, whose `'scope` the caller vouches for with the bound on `task`.
+#[inline]
 pub(super) fn spawn<'scope, F, T>(
     nursery: &NurseryRef,
     task: F,
@@ -38,31 +38,30 @@ where
     F: Future<Output = Result<T>> + 'scope,
     T: 'scope,
 {
-    let output = cell(nursery, task, name, place);
-    let node = output.node();
-    node.scope.set(nursery.scope.get());
-    nursery.adopt(node);
-    if nursery.run.instrumented.get() {
-        nursery.run.instrument_spawned(node);
-    }
-    node.schedule();
+    // SAFETY: the head of this file: the future is dropped, or never touched again, before `'scope`
+    // ends, because only `nursery` polls and drops it; and each caller puts the output into a type
+    // that is bounded by `'scope`.
+    let output = unsafe { new_task(&nursery.run.shared, task, name, place) };
+    nursery.begin(output.node());
     output
 }
 
-fn cell<'scope, F, T>(
-    nursery: &Core,
+/// The same for a task that gives nothing.
+#[inline]
+pub(super) fn spawn_silent<'scope, F>(
+    nursery: &NurseryRef,
     task: F,
     name: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
-) -> Output<T>
+) -> NodeRef
 where
-    F: Future<Output = Result<T>> + 'scope,
-    T: 'scope,
+    F: Future<Output = Result<()>> + 'scope,
 {
     // SAFETY: the head of this file: the future is dropped, or never touched again, before `'scope`
-    // ends, because only `nursery` polls and drops it; and each caller puts the output into a type
-    // that is bounded by `'scope`, or drops it at once.
-    unsafe { new_task(&nursery.run.shared, task, name, place) }
+    // ends, because only `nursery` polls and drops it.
+    let task = unsafe { new_silent_task(&nursery.run.shared, task, name, place) };
+    nursery.begin(&task);
+    task
 }
 
 /// Spawns the main task. The caller keeps the output and the nursery in one frame, and drops the

@@ -154,7 +154,12 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     where
         F: Future<Output = Result<()>> + 'scope,
     {
-        drop(erase::spawn(&self.core, task, None, Location::caller()));
+        drop(erase::spawn_silent(
+            &self.core,
+            task,
+            None,
+            Location::caller(),
+        ));
     }
 
     /// Like [`start_soon`](Self::start_soon), with a name for the task tree and for error texts.
@@ -163,7 +168,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     where
         F: Future<Output = Result<()>> + 'scope,
     {
-        drop(erase::spawn(
+        drop(erase::spawn_silent(
             &self.core,
             task,
             Some(name.into()),

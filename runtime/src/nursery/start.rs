@@ -165,7 +165,7 @@ where
             moved: Cell::new(false),
         });
         let future = task(TaskStatus(Some(status.clone())));
-        let child = erase::spawn(&nursery, future, None, place).node().clone();
+        let child = erase::spawn_silent(&nursery, future, None, place);
         child.scope.set(nursery.run.enter(Entry::default()));
         nursery
             .run

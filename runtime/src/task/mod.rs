@@ -23,7 +23,7 @@ mod blocks;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
 
-pub(crate) use raw::new_task;
 pub(crate) use raw::{
     Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
 };
+pub(crate) use raw::{new_silent_task, new_task};

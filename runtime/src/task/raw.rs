@@ -9,7 +9,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -28,6 +28,10 @@ const BODY: u8 = 4;
 const WANTED: u8 = 8;
 /// The node stands among siblings.
 const LISTED: u8 = 16;
+/// Of a task: its future is in its stage, and has something to drop.
+const RUNNING: u8 = 32;
+/// Of a task: its output is in its stage.
+const FINISHED: u8 = 64;
 
 /// No wait.
 const NONE: u32 = u32::MAX;
@@ -68,8 +72,10 @@ pub(crate) struct TaskInfo {
 
 struct VTable {
     type_name: fn() -> &'static str,
-    /// Polls the future once.
-    poll: unsafe fn(NonNull<Node>, &mut Context<'_>) -> Poll<Result<()>>,
+    /// Where in the cell the stage is.
+    stage: usize,
+    /// Polls the future, which is at the pointer, once.
+    poll: Poller,
     /// Drops the future, if it is there.
     drop_future: unsafe fn(NonNull<Node>),
     /// Moves the output, if it is there, into the `Option<T>` behind the pointer.
@@ -78,17 +84,25 @@ struct VTable {
     free: unsafe fn(NonNull<Node>),
 }
 
+/// A future's own `poll`, or one that keeps its output.
+type Poller = unsafe fn(*mut (), &mut Context<'_>) -> Poll<Result<()>>;
+
+/// What `F::poll` is.
+type Own<F> = fn(Pin<&mut F>, &mut Context<'_>) -> Poll<Result<()>>;
+
 #[repr(C)]
 struct TaskCell<F, T> {
     node: Node,
     /// Never dropped with the cell: what is inside may borrow from a frame that has gone (rule 4).
-    stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>,
+    stage: UnsafeCell<Stage<F, T>>,
 }
 
-enum Stage<F, T> {
-    Running(F),
-    Finished(T),
-    Gone,
+/// What there is of a task besides its node: its future until it is `DONE`, to be dropped while
+/// `RUNNING`; its output while `FINISHED`.
+#[repr(C)]
+union Stage<F, T> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<T>,
 }
 
 #[repr(C)]
@@ -235,23 +249,6 @@ impl Node {
         poll(&mut Context::from_waker(&waker))
     }
 
-    /// Polls the future of a task once. The caller keeps rule 4.
-    #[inline(always)]
-    pub(crate) fn poll_task(&self) -> Poll<Result<()>> {
-        assert!(!self.is_done(), "a task that has ended is not polled");
-        // SAFETY: the pointer is to the node of the cell for whose types `vtable` was made. Nobody
-        // else is inside the stage: nurseries poll and drop from the one thread of the run, a
-        // nursery never while it polls the same node, and polling is refused after the end.
-        self.with_context(|context| unsafe { (self.vtable.poll)(NonNull::from(self), context) })
-    }
-
-    /// Drops the future of a task, if it is still there. The caller keeps rule 4.
-    pub(crate) fn drop_future(&self) {
-        self.set_done();
-        // SAFETY: as in `poll_task`; `DONE` excludes a later poll.
-        unsafe { (self.vtable.drop_future)(NonNull::from(self)) }
-    }
-
     /// The name that the task was given, or that of its type.
     pub(crate) fn name(&self) -> Cow<'static, str> {
         match &self.info.name {
@@ -269,7 +266,53 @@ fn tidy_type_name(name: &'static str) -> &'static str {
 /// A counted handle to a node; stays on the thread of the run.
 pub(crate) struct NodeRef(NonNull<Node>);
 
+// What reaches beyond the node, into the cell around it, starts from the pointer of the handle.
 impl NodeRef {
+    /// Polls the future of a task once, as the `current` node, and drops it if it has ended. Gives
+    /// its panic, if there was one. The caller keeps rule 4.
+    #[inline(always)]
+    pub(crate) fn poll_task(&self, current: &Current) -> std::thread::Result<Poll<Result<()>>> {
+        assert!(!self.is_done(), "a task that has ended is not polled");
+        let cell = self.0.as_ptr().cast::<()>();
+        // SAFETY: `vtable` was made for the cell of this node, and knows where its stage is.
+        let stage = unsafe { cell.byte_add(self.vtable.stage) };
+        let poll = self.vtable.poll;
+        let polled = self.with_context(|context| {
+            // Nothing else in here, so that the frame of the catching is inlined.
+            current.during(self, || {
+                // SAFETY: the future is at the head of its stage, since the task has not ended.
+                // Nobody else is inside the stage: nurseries poll and drop from the one thread of
+                // the run, a nursery never while it polls the same node, and polling is refused
+                // after the end.
+                unsafe { poll(stage, context) }
+            })
+        });
+        match polled {
+            Ok(Poll::Ready(result)) => self.end(current, result),
+            pending => pending,
+        }
+    }
+
+    /// Drops the future of a task that has returned `result`, as the current node.
+    #[inline(never)]
+    fn end(&self, current: &Current, result: Result<()>) -> std::thread::Result<Poll<Result<()>>> {
+        self.set_done();
+        if self.has(RUNNING) {
+            current.during(self, || self.drop_future())?;
+        }
+        Ok(Poll::Ready(result))
+    }
+
+    /// Drops the future of a task, if it is still there. The caller keeps rule 4.
+    #[inline]
+    pub(crate) fn drop_future(&self) {
+        self.set_done();
+        if self.has(RUNNING) {
+            // SAFETY: as in `poll_task`; `DONE` excludes a later poll.
+            unsafe { (self.vtable.drop_future)(self.0) }
+        }
+    }
+
     /// As [`Node::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
@@ -417,6 +460,7 @@ impl Deref for NurseryRef {
 
 static NURSERY: VTable = VTable {
     type_name: || "nursery",
+    stage: 0,
     poll: |_, _| unreachable!("a nursery polls its body itself"),
     drop_future: |_| {},
     take_output: |_, _| unreachable!("a body has no output in its node"),
@@ -472,23 +516,77 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(&Typed::<F, T>::TABLE, shared, WANTED, info);
-    let stage = UnsafeCell::new(ManuallyDrop::new(Stage::<F, T>::Running(future)));
+    let head = Node::new(
+        &Typed::<F, T>::KEEPING,
+        shared,
+        WANTED | Typed::<F, T>::RUNNING,
+        info,
+    );
     Output {
-        node: NodeRef(Typed::place(head, stage)),
+        node: NodeRef(Typed::place(head, future)),
         output: std::marker::PhantomData,
     }
 }
 
+/// A task in a cell of its own that gives nothing.
+///
+/// # Safety
+///
+/// As for [`new_task`].
+pub(crate) unsafe fn new_silent_task<F>(
+    shared: &Arc<Shared>,
+    future: F,
+    name: Option<Cow<'static, str>>,
+    place: &'static Location<'static>,
+) -> NodeRef
+where
+    F: Future<Output = Result<()>>,
+{
+    let info = TaskInfo { name, place };
+    let head = Node::new(
+        &Typed::<F, ()>::SILENT,
+        shared,
+        Typed::<F, ()>::RUNNING,
+        info,
+    );
+    NodeRef(Typed::place(head, future))
+}
+
 struct Typed<F, T>(std::marker::PhantomData<(F, T)>);
 
+impl<F: Future<Output = Result<()>>> Typed<F, ()> {
+    /// For a task whose output nobody wants: the future is polled without a frame in between, since
+    /// nested nurseries pay for each frame on each wake.
+    const SILENT: VTable = VTable {
+        poll: Self::POLL,
+        ..Self::KEEPING
+    };
+
+    const POLL: Poller = {
+        let poll: Own<F> = F::poll;
+        // SAFETY: the two types of functions have the same ABI: `Pin` is transparent, and a
+        // reference to something sized is passed as a raw pointer is. What the callee relies on,
+        // that the pointer is to a future that is pinned and nobody else's, whoever calls it vouches
+        // for (`poll_task`).
+        unsafe { std::mem::transmute::<Own<F>, Poller>(poll) }
+    };
+}
+
 impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
-    const TABLE: VTable = VTable {
+    const KEEPING: VTable = VTable {
         type_name: std::any::type_name::<F>,
-        poll: Self::poll,
+        stage: std::mem::offset_of!(TaskCell<F, T>, stage),
+        poll: Self::poll_and_keep,
         drop_future: Self::drop_future,
         take_output: Self::take_output,
         free: Self::free,
+    };
+
+    /// The flag of a task whose future has something to drop.
+    const RUNNING: u8 = if std::mem::needs_drop::<F>() {
+        RUNNING
+    } else {
+        0
     };
 
     /// Of what size the block of a cell is, if it is one of those that are kept.
@@ -500,7 +598,10 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
 
     /// A cell on the heap. Its two parts are written where they are to be: a future may be large.
     #[inline(always)]
-    fn place(node: Node, stage: UnsafeCell<ManuallyDrop<Stage<F, T>>>) -> NonNull<Node> {
+    fn place(node: Node, future: F) -> NonNull<Node> {
+        let stage = UnsafeCell::new(Stage {
+            future: ManuallyDrop::new(future),
+        });
         let Some(lines) = Self::LINES else {
             return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
@@ -517,62 +618,72 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         block.cast()
     }
 
+    /// The stage of a cell, in which the future and the output begin at the same place.
+    ///
     /// # Safety
     ///
-    /// `node` is that of a live `TaskCell<F, T>`, and nobody else is inside its stage.
-    unsafe fn stage<'a>(node: NonNull<Node>) -> &'a mut Stage<F, T> {
+    /// `node` is that of a live `TaskCell<F, T>`.
+    unsafe fn stage(node: NonNull<Node>) -> *mut Stage<F, T> {
         let cell = node.cast::<TaskCell<F, T>>().as_ptr();
         // SAFETY: the caller vouches for the cell.
-        let stage = unsafe { (*cell).stage.get() };
-        // SAFETY: the caller vouches that this is the only reference into the stage.
-        unsafe { &mut *stage }
+        unsafe { (*cell).stage.get() }
     }
 
-    unsafe fn poll(node: NonNull<Node>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        // SAFETY: passed on.
-        let stage = unsafe { Self::stage(node) };
-        let Stage::Running(future) = stage else {
-            unreachable!("a task that has ended is not polled");
-        };
+    /// # Safety
+    ///
+    /// `stage` is that of a cell whose task has not ended, and nobody else is inside it.
+    unsafe fn poll_and_keep(stage: *mut (), context: &mut Context<'_>) -> Poll<Result<()>> {
+        // SAFETY: the future is at the head of the stage, and nobody else is inside it.
+        let future = unsafe { &mut *stage.cast::<F>() };
         // SAFETY: the future stays in its cell on the heap until it is dropped there.
         let future = unsafe { Pin::new_unchecked(future) };
         let output = std::task::ready!(future.poll(context));
-        // SAFETY: the caller vouches for the node.
+        // SAFETY: a stage lies so far behind the node of its cell.
+        let cell = unsafe { stage.byte_sub(std::mem::offset_of!(TaskCell<F, T>, stage)) };
+        // SAFETY: it is inside the cell.
+        let node = unsafe { NonNull::new_unchecked(cell.cast::<Node>()) };
+        // SAFETY: the node lives as long as the cell.
         let head = unsafe { node.as_ref() };
         head.set_done();
-        match output {
-            Ok(value) => {
-                let wanted = head.has(WANTED);
-                *stage = if wanted {
-                    Stage::Finished(value)
-                } else {
-                    Stage::Gone
-                };
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => {
-                *stage = Stage::Gone;
-                Poll::Ready(Err(error))
-            }
+        // SAFETY: it is the node of this cell, whose future has ended; its place is for the output.
+        unsafe { Self::drop_future(node) };
+        let value = match output {
+            Ok(value) => value,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        // Looked at only now: the future may have held the handle, and dropped it.
+        if head.has(WANTED) {
+            // SAFETY: the stage has room for an output, and neither a future nor an output in it.
+            unsafe { stage.cast::<T>().write(value) };
+            head.set(FINISHED);
         }
+        Poll::Ready(Ok(()))
     }
 
     unsafe fn drop_future(node: NonNull<Node>) {
-        // SAFETY: passed on.
-        let stage = unsafe { Self::stage(node) };
-        if matches!(stage, Stage::Running(_)) {
-            *stage = Stage::Gone;
+        // SAFETY: the caller vouches for the node.
+        let head = unsafe { node.as_ref() };
+        if head.has(RUNNING) {
+            // First, so that a future that panics when it is dropped is not dropped again.
+            head.clear(RUNNING);
+            // SAFETY: passed on.
+            let stage = unsafe { Self::stage(node) };
+            // SAFETY: the future was there, and nobody is going to look at it any more.
+            unsafe { stage.cast::<F>().drop_in_place() };
         }
     }
 
     unsafe fn take_output(node: NonNull<Node>, slot: *mut ()) {
-        // SAFETY: passed on.
-        let stage = unsafe { Self::stage(node) };
-        if matches!(stage, Stage::Finished(_)) {
-            if let Stage::Finished(value) = std::mem::replace(stage, Stage::Gone) {
-                // SAFETY: the caller vouches that an `Option<T>` is behind the pointer.
-                unsafe { *slot.cast::<Option<T>>() = Some(value) };
-            }
+        // SAFETY: the caller vouches for the node.
+        let head = unsafe { node.as_ref() };
+        if head.has(FINISHED) {
+            head.clear(FINISHED);
+            // SAFETY: passed on.
+            let stage = unsafe { Self::stage(node) };
+            // SAFETY: the output was there, and from now on it is the caller's.
+            let value = unsafe { stage.cast::<T>().read() };
+            // SAFETY: the caller vouches that an `Option<T>` is behind the pointer.
+            unsafe { *slot.cast::<Option<T>>() = Some(value) };
         }
     }
 
@@ -580,7 +691,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         let cell = node.cast::<TaskCell<F, T>>();
         let Some(lines) = Self::LINES else {
             // SAFETY: the last handle has gone, and the cell came from a box in `place`. What may
-            // be left in the stage is not dropped (`ManuallyDrop`).
+            // be left in the stage is not dropped, as nothing in a union is.
             drop(unsafe { Box::from_raw(cell.as_ptr()) });
             return;
         };
@@ -753,18 +864,18 @@ impl Drop for Siblings {
 pub(crate) struct Current(Cell<Option<NonNull<Node>>>);
 
 impl Current {
-    /// Calls `poll` with `node` as the one that is being polled.
+    /// Calls `poll` with `node` as the one that is being polled, and catches its panic: in one, so
+    /// that there is neither a closure around `poll` nor a frame for it.
     #[inline(always)]
-    pub(crate) fn during<R>(&self, node: &NodeRef, poll: impl FnOnce() -> R) -> R {
-        struct Restore<'a>(&'a Current, Option<NonNull<Node>>);
-        impl Drop for Restore<'_> {
-            #[inline]
-            fn drop(&mut self) {
-                self.0.0.set(self.1);
-            }
-        }
-        let _restore = Restore(self, self.0.replace(Some(node.0)));
-        poll()
+    pub(crate) fn during<R>(
+        &self,
+        node: &NodeRef,
+        poll: impl FnOnce() -> R,
+    ) -> std::thread::Result<R> {
+        let before = self.0.replace(Some(node.0));
+        let result = catch_unwind(AssertUnwindSafe(poll));
+        self.0.set(before);
+        result
     }
 
     pub(crate) fn get(&self) -> Option<NodeRef> {
