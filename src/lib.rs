@@ -24,7 +24,12 @@
 //! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
 //!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
 //!
+//! The [guide] has pages for people who come [from Trio](guide::from_trio) or [from
+//! tokio](guide::from_tokio), and one on [testing](guide::testing).
+//!
 //! What exactly is promised, by number, is in `docs/semantics.md` of the repository.
+
+pub mod guide;
 
 pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
@@ -61,7 +66,8 @@ pub mod lowlevel {
     pub use trio_runtime::lowlevel::*;
 }
 
-/// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams.
+/// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams. The
+/// guide has a page on [testing](crate::guide::testing).
 pub mod testing {
     pub use trio_io::testing::*;
     pub use trio_net::testing::*;
