@@ -75,6 +75,13 @@ table! {
     trio::lowlevel::Gate: '-' '-' 'U';
     trio::lowlevel::WeakDescriptor: '-' '-' 'U';
     trio::testing::WaitAllTasksBlocked: '-' '-' 'U';
+    trio::testing::Sequencer: '-' '-' 'U';
+    trio::testing::WaitTurn<'static>: '-' '-' 'U';
+    trio::testing::Turn<'static>: '-' '-' 'U';
+    trio::testing::AssertCheckpoints<Fixed>: '-' '-' 'U';
+    trio::testing::AssertNoCheckpoints<Pinned>: '-' '-' '-';
+    trio::testing::MemoryStream: '-' '-' 'U';
+    trio::testing::LockstepStream: '-' '-' 'U';
     // A checkpoint is a flag, and looks at whatever run it is polled in.
     trio::Checkpoint: 'S' 'Y' 'U';
     trio::lowlevel::CheckpointIfCancelled: 'S' 'Y' 'U';
@@ -86,6 +93,9 @@ table! {
     trio::BrokenResource: 'S' 'Y' 'U';
     trio::BusyResource: 'S' 'Y' 'U';
     trio::ClosedResource: 'S' 'Y' 'U';
+    trio::EndOfChannel: 'S' 'Y' 'U';
+    trio::RunFinished: 'S' 'Y' 'U';
+    trio::WouldBlock: 'S' 'Y' 'U';
     trio::NestedTooDeeply: 'S' 'Y' 'U';
     trio::TooSlow: 'S' 'Y' 'U';
     trio::Usage: 'S' 'Y' 'U';
@@ -96,6 +106,9 @@ table! {
     trio::lowlevel::DriverStatistics: 'S' 'Y' 'U';
     trio::lowlevel::TaskTree: 'S' 'Y' 'U';
     trio::instrument::Task: 'S' 'Y' 'U';
+    trio::instrument::TaskId: 'S' 'Y' 'U';
+    trio::instrument::InstrumentKey: 'S' 'Y' 'U';
+    trio::io::StapledStream<Free, Free>: 'S' 'Y' 'U';
     trio::net::Bind: 'S' 'Y' 'U';
     // Sockets belong to a run, and so does the memory that they read into.
     trio::net::TcpStream: '-' '-' 'U';

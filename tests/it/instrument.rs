@@ -158,8 +158,10 @@ fn in1_the_steps_of_two_tasks_lie_side_by_side() {
 
 #[test]
 fn in1_a_nursery_is_told_of_as_the_body_of_the_task_that_opened_it() {
+    /// A body, and the task whose step came before.
+    type Steps = Rc<RefCell<Vec<(Task, Option<Task>)>>>;
     #[derive(Default)]
-    struct Bodies(Rc<RefCell<Vec<(Task, Option<Task>)>>>, Option<Task>);
+    struct Bodies(Steps, Option<Task>);
     impl Instrument for Bodies {
         fn before_task_step(&mut self, task: &Task) {
             if task.is_body() {

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -18,25 +17,11 @@ const fn millis(millis: u64) -> Duration {
 
 /// How long `work` takes on the system's clock.
 fn took<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let system = trio::run(async { SystemTime::now() });
+    let real = MockClock::new();
+    real.set_rate(1.0);
+    let start = real.now();
     let value = work();
-    (value, system.elapsed())
-}
-
-/// The system's clock, as a run has it.
-struct SystemTime(Time, Rc<dyn Fn() -> Time>);
-
-impl SystemTime {
-    fn now() -> Self {
-        let clock = MockClock::new();
-        clock.set_rate(1.0);
-        let now: Rc<dyn Fn() -> Time> = Rc::new(move || clock.now());
-        Self(now(), now)
-    }
-
-    fn elapsed(&self) -> Duration {
-        (self.1)() - self.0
-    }
+    (value, real.now() - start)
 }
 
 #[test]
@@ -242,17 +227,18 @@ impl Instrument for Waits {
 fn b4_with_nothing_to_jump_to_the_loop_waits_for_the_outside_world() {
     let (tell, hear) = mpsc::channel::<Duration>();
     let (wake, woken) = futures::channel::oneshot::channel();
-    let outside = std::thread::spawn(move || {
-        // As long as it looks again at once, it has not understood.
-        let looks = hear.iter().take_while(|wait| wait.is_zero());
-        let looks = looks.take(1000).count();
-        wake.send(looks).expect("the run waits for it");
+    let looks = std::thread::scope(|threads| {
+        threads.spawn(move || {
+            // As long as it looks again at once, it has not understood.
+            let looks = hear.iter().take_while(Duration::is_zero);
+            let looks = looks.take(1000).count();
+            wake.send(looks).expect("the run waits for it");
+        });
+        Builder::new()
+            .clock(MockClock::autojump())
+            .instrument(Waits(tell))
+            .run(async { woken.await.expect("the thread sends") })
     });
-    let looks = Builder::new()
-        .clock(MockClock::autojump())
-        .instrument(Waits(tell))
-        .run(async { woken.await.expect("the thread sends") });
-    outside.join().expect("it does not panic");
     assert!(looks < 1000, "the loop has been spinning");
 }
 

@@ -337,7 +337,6 @@ async fn z4_a_lockstep_send_returns_when_all_has_been_taken() -> Result<()> {
         });
         wait_all_tasks_blocked(secs(0)).await?;
         assert!(!sent.get());
-        let mut receive = receive;
         receive.aclose().await
     })
     .await

@@ -484,7 +484,8 @@ async fn whatever_can_be_sent_arrives() -> Result<()> {
     client.send_all(&b"slice "[..]).await?;
     client.send_all("text ").await?;
     client.send_all(vec![b'v', b' ']).await?;
-    client.send_all(&vec![b'w', b' ']).await?;
+    let words = vec![b'w', b' '];
+    client.send_all(&words).await?;
     let mut lease = socket::buffer();
     lease.extend(b"lease ");
     client.send_all(&lease).await?;
