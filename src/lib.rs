@@ -21,6 +21,9 @@
 //! - **Cancellation is a value.** Everything inside a [`CancelScope`] that has been cancelled, by a
 //!   call or a deadline, gets [`Cancelled`] from each operation, cleans up, and returns. Nothing is
 //!   dropped half-way, and a result that beat the cancel is not lost.
+//! - **Several things at once.** [`try_join`], [`race`], [`as_completed`], [`map_concurrent`]: losers are
+//!   cancelled and waited for, and no value is lost on the way. [`CancelScope::drain`] is a shutdown
+//!   that lets work finish, [`open_service_nursery`] for helpers, [`Supervisor`] for what may fail.
 //! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
 //!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
 //!
@@ -34,14 +37,27 @@ pub mod guide;
 pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
 pub use trio_net::{open_tcp_listeners, serve_listeners, serve_tcp};
+pub use trio_runtime::sync::{CapacityLimiter, Condition, Event, Lock, Semaphore, StrictFifoLock};
 pub use trio_runtime::{
-    Backend, BackendInfo, BrokenResource, Builder, BusyResource, CancelScope, CancelSource,
-    Cancelled, Checkpoint, ClosedResource, EndOfChannel, Enter, Error, FailAfter, Join, JoinHandle,
-    Leaves, MoveOn, NestedTooDeeply, Nursery, Result, RunFinished, Sleep, SleepForever, TaskStatus,
-    Time, TooSlow, Usage, WouldBlock, backend, checkpoint, current_effective_deadline,
-    current_time, fail_after, fail_at, finally, move_on_after, move_on_at, open_nursery, run,
-    sleep, sleep_forever, sleep_until,
+    AcquireRate, Backend, BackendInfo, Backoff, BrokenResource, Builder, BusyResource, CancelScope,
+    CancelSource, Cancelled, Checkpoint, ChildState, ClosedResource, Completed, EndOfChannel,
+    Ended, Enter, Error, FailAfter, Failure, Join, JoinHandle, JoinTuple, Leaves,
+    MemoryReceiveChannel, MemorySendChannel, MoveOn, NestedTooDeeply, NextCompleted, NoValue,
+    Nursery, Progress, RaceTuple, RateLimiter, RateLimiterStatistics, Result, RunFinished, Sleep,
+    SleepForever, Supervisor, TaskStatus, Time, TooSlow, TryJoinTuple, UntilDraining, Usage,
+    Verdict, WouldBlock, as_completed, backend, checkpoint, cleanup, current_effective_deadline,
+    current_time, fail_after, fail_at, fail_if_idle, finally, for_each_concurrent, is_draining,
+    join, join_all, map_concurrent, map_concurrent_unordered, move_on_after, move_on_at,
+    move_on_if_idle, open_broadcast_channel, open_lagging_broadcast_channel, open_memory_channel,
+    open_nursery, open_service_nursery, open_thread_channel, open_watch_channel, race, race_all,
+    race_ok, race_ok_all, run, safe_channel, select, sleep, sleep_forever, sleep_until, try_join,
+    try_join_all, until_draining, wait_draining,
 };
+
+/// Channels: values between tasks, between threads, to one or to all.
+pub mod channel {
+    pub use trio_runtime::channel::*;
+}
 
 /// Observers of a run.
 pub mod instrument {
@@ -59,6 +75,11 @@ pub mod io {
 /// TCP: streams, listeners, servers.
 pub mod net {
     pub use trio_net::*;
+}
+
+/// Events, locks, semaphores, limiters, conditions: how tasks wait for each other.
+pub mod sync {
+    pub use trio_runtime::sync::*;
 }
 
 /// What the library itself is built on.

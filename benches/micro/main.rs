@@ -8,9 +8,11 @@
 mod support;
 
 mod cancel;
+mod channel;
 mod nesting;
 mod scope;
 mod spawn;
+mod sync;
 mod timers;
 mod waiting;
 mod yielding;
@@ -23,7 +25,9 @@ fn main() {
         nesting::rows(),
         scope::rows(),
         cancel::rows(),
+        channel::rows(),
         timers::rows(),
+        sync::rows(),
         waiting::rows(),
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 mod claim;
 mod close;
 mod outgoing;
@@ -11,6 +12,7 @@ mod staple;
 mod stream;
 pub mod testing;
 
+pub use channel::{Channel, ReceiveChannel, SendChannel};
 pub use close::aclose_forcefully;
 pub use outgoing::Outgoing;
 pub use staple::StapledStream;

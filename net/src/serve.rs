@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use trio_io::Listener;
-use trio_runtime::{Error, Nursery, Result, TaskStatus, open_nursery, sleep, sleep_forever};
+use trio_runtime::{
+    Error, Nursery, Result, TaskStatus, open_nursery, sleep, until_draining, wait_draining,
+};
 
 use crate::Bind;
 use crate::tcp::{TcpStream, open_tcp_listeners};
@@ -25,12 +27,14 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Cancellation
 ///
-/// Stops accepting and cancels every handler.
+/// Stops accepting and cancels every handler. A scope around that is
+/// [drained](trio_runtime::CancelScope::drain) ends the server in an orderly way: it stops accepting,
+/// and returns `Ok` when every handler has ended; so a handler that waits for a next request should do
+/// that in [`until_draining`].
 ///
 /// # Errors
 ///
-/// What kept it from listening; a group with what went wrong in a handler or while accepting. Never
-/// returns `Ok`.
+/// What kept it from listening; a group with what went wrong in a handler or while accepting.
 ///
 /// # Examples
 ///
@@ -135,11 +139,11 @@ impl<'env, H> Server<'env, H> {
     ///
     /// # Cancellation
     ///
-    /// Stops accepting and cancels every handler.
+    /// Stops accepting and cancels every handler; draining is as for [`serve_tcp`].
     ///
     /// # Errors
     ///
-    /// A group with what went wrong in a handler or while accepting. Never returns `Ok`.
+    /// A group with what went wrong in a handler or while accepting.
     pub async fn serve<L, F>(self, listeners: Vec<L>) -> Result<()>
     where
         L: Listener + 'env,
@@ -172,7 +176,7 @@ impl<'env, H> Server<'env, H> {
                 });
             }
             status.started(())?;
-            sleep_forever().await
+            wait_draining().await
         })
         .await
     }
@@ -182,7 +186,7 @@ impl<'env, H> Server<'env, H> {
     ///
     /// # Cancellation
     ///
-    /// Stops accepting. Handlers are cancelled with `nursery`.
+    /// Stops accepting, with `Ok` if a scope around is drained. Handlers are cancelled with `nursery`.
     ///
     /// # Errors
     ///
@@ -206,12 +210,12 @@ impl<'env, H> Server<'env, H> {
                     server.accept_into(&listener, nursery).await
                 });
             }
-            sleep_forever().await
+            wait_draining().await
         })
         .await
     }
 
-    /// Accepts for ever, and starts a handler for each connection.
+    /// Accepts until the server is drained, and starts a handler for each connection.
     async fn accept_into<'scope, L, F>(
         &self,
         listener: &L,
@@ -224,8 +228,9 @@ impl<'env, H> Server<'env, H> {
         F: Future<Output = Result<()>> + 'env,
     {
         loop {
-            match listener.accept().await {
-                Ok(stream) => {
+            match until_draining(listener.accept()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(stream)) => {
                     let connection = Connection {
                         handler: (self.handler)(stream),
                         on_error: self.on_error.clone(),

@@ -17,8 +17,8 @@
 //! 5. **No request is lost.** A submission or a cancel that finds the queue of the kernel full
 //!    waits in a queue of the driver.
 //! 6. **[`Driver::drain`] leaves nothing in flight**, or says how many operations it had to leak.
-//! 7. **A watch is no operation.** [`Driver::watch`] has a token reported, once, when a receive is
-//!    worth trying again: it owns no memory, takes nothing, and is over when [`Driver::unwatch`]
+//! 7. **A watch is no operation.** [`Driver::watch`] has a token reported, once, when a receive or an
+//!    accept is worth trying again: it owns no memory, takes nothing, and is over when [`Driver::unwatch`]
 //!    returns. A driver that would rather have an operation says so.
 //! 8. A driver never calls into a task: `turn` fills a list of tokens and returns.
 
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buf::Lease;
-use crate::fd::Descriptor;
+use crate::fd::{Descriptor, Direction};
 use crate::op::{Finished, Operation};
 use crate::{Time, socket};
 
@@ -231,12 +231,12 @@ pub trait Driver {
     /// `false` means that [`Driver::try_receive`] would most likely find nothing.
     fn likely_readable(&self, on: &Descriptor) -> bool;
 
-    /// Reports `token` when there may be something to receive from `stream`, in its stash or in the
-    /// system; at most once, and not after [`unwatch`](Self::unwatch). `false` if the driver wants
-    /// an operation instead. Whoever asks has looked into the stash, and has found nothing in the
-    /// system unless [`likely_readable`](Self::likely_readable) said that there is nothing.
-    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
-        let _ = (stream, token);
+    /// Reports `token` when there may be something to take from `on` in this direction, in its stash or
+    /// in the system; at most once, and not after [`unwatch`](Self::unwatch). `false` if the driver
+    /// wants an operation instead. Whoever asks has looked into the stash, and has found nothing by
+    /// [`receive_now`](Self::receive_now) or [`accept_now`](Self::accept_now).
+    fn watch(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
+        let _ = (on, direction, token);
         false
     }
 
@@ -246,9 +246,10 @@ pub trait Driver {
     }
 
     /// Takes back the watch that was to report `token`, if there is one, for somebody who does not
-    /// know the stream any more. Looks through all watches.
-    fn unwatch_token(&mut self, token: Token) {
+    /// know the stream any more; says whether there was. Looks through all watches.
+    fn unwatch_token(&mut self, token: Token) -> bool {
         let _ = token;
+        false
     }
 
     /// A new stream socket, non-blocking and closed on exec.

@@ -56,13 +56,13 @@ struct Inner {
     stashed: Cell<bool>,
     /// What the last receive showed of the one after it; `None` until there was one.
     readable: Cell<Option<bool>>,
-    /// Receives that have ended, as far as somebody has to know.
-    receives: Cell<u8>,
+    /// Receives or accepts that have ended, as far as somebody has to know.
+    taken: Cell<u8>,
     object: Object,
     received: RefCell<Stash>,
     registration: RefCell<Option<Box<dyn Registration>>>,
     accept_orphans: Cell<u32>,
-    accepted: RefCell<VecDeque<Descriptor>>,
+    accepted: RefCell<VecDeque<io::Result<Descriptor>>>,
 }
 
 /// Results of receives, oldest first. There is rarely more than one, and that is not worth an
@@ -154,7 +154,7 @@ impl Descriptor {
             receive_orphans: Cell::new(0),
             stashed: Cell::new(false),
             readable: Cell::new(None),
-            receives: Cell::new(0),
+            taken: Cell::new(0),
             object,
             received: RefCell::default(),
             registration: RefCell::new(None),
@@ -250,13 +250,18 @@ impl Descriptor {
 
     pub(crate) fn set_likely_readable(&self, readable: bool) {
         self.0.readable.set(Some(readable));
-        self.0.receives.set(self.0.receives.get().saturating_add(1));
+        self.count_taken();
     }
 
-    /// How many receives have ended here, up to 255.
+    /// A receive or an accept has ended.
+    pub(crate) fn count_taken(&self) {
+        self.0.taken.set(self.0.taken.get().saturating_add(1));
+    }
+
+    /// How many receives or accepts have ended here, up to 255.
     #[cfg(target_os = "linux")]
-    pub(crate) fn receives(&self) -> u8 {
-        self.0.receives.get()
+    pub(crate) fn taken(&self) -> u8 {
+        self.0.taken.get()
     }
 
     /// How many results of receives wait in the stash.
@@ -292,13 +297,19 @@ impl Descriptor {
         self.0.stashed.set(true);
     }
 
-    /// A connection that an abandoned accept won.
-    pub fn stashed_accept(&self) -> Option<Self> {
+    /// A connection, or an error, that came while nobody accepted or that an abandoned accept won.
+    pub fn stashed_accept(&self) -> Option<io::Result<Self>> {
         self.0.accepted.borrow_mut().pop_front()
     }
 
-    pub(crate) fn stash_accept(&self, accepted: Self) {
+    pub(crate) fn stash_accept(&self, accepted: io::Result<Self>) {
         self.0.accepted.borrow_mut().push_back(accepted);
+    }
+
+    /// How many results of accepts wait in the stash.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn stashed_accepts(&self) -> usize {
+        self.0.accepted.borrow().len()
     }
 
     /// Abandoned operations of this direction that are still in flight.

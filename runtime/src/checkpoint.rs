@@ -28,15 +28,24 @@ pub(crate) fn enter_operation_in(run: &Run, context: &Context<'_>) -> Poll<Resul
     if run.passes() {
         return Poll::Ready(Ok(()));
     }
-    stop_at_operation(run, context)
+    stop_at_operation(run, context).map_err(Error::cancelled)
+}
+
+/// The same as [`enter_operation`], with nothing around the cancellation. Not inlined, so that
+/// operations of other crates' types find the run without asking for its place.
+pub(crate) fn pass(context: &Context<'_>) -> Poll<Result<(), Cancelled>> {
+    context::with(|run| match run.passes() {
+        true => Poll::Ready(Ok(())),
+        false => stop_at_operation(run, context),
+    })
 }
 
 #[cold]
-fn stop_at_operation(run: &Run, context: &Context<'_>) -> Poll<Result<()>> {
+fn stop_at_operation(run: &Run, context: &Context<'_>) -> Poll<Result<(), Cancelled>> {
     let budget = run.budget.get();
     run.budget.set(budget.saturating_sub(1));
     if let Some(cancelled) = run.cancelled() {
-        return Poll::Ready(Err(Error::cancelled(cancelled)));
+        return Poll::Ready(Err(cancelled));
     }
     if budget == 0 {
         context.waker().wake_by_ref();

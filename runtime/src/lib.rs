@@ -11,20 +11,25 @@
 
 mod builder;
 mod cancel;
+pub mod channel;
 mod checkpoint;
-mod cleanup;
+mod combine;
 mod context;
 mod error;
+mod finally;
 mod handle;
 mod instrument;
 mod introspect;
 pub mod lowlevel;
 mod nursery;
 mod operation;
-mod receive;
+mod rate;
 mod run;
 #[cfg(feature = "tracing")]
 mod spans;
+mod supervise;
+pub mod sync;
+mod taking;
 mod task;
 pub mod testing;
 mod time;
@@ -33,20 +38,36 @@ mod wait;
 
 pub use builder::{Builder, run};
 pub use cancel::{
-    CancelScope, CancelSource, Cancelled, Enter, FailAfter, MoveOn, fail_after, fail_at,
-    move_on_after, move_on_at,
+    CancelScope, CancelSource, Cancelled, Enter, FailAfter, MoveOn, Progress, UntilDraining,
+    cleanup, fail_after, fail_at, fail_if_idle, is_draining, move_on_after, move_on_at,
+    move_on_if_idle, until_draining, wait_draining,
+};
+pub use channel::{
+    MemoryReceiveChannel, MemorySendChannel, open_broadcast_channel,
+    open_lagging_broadcast_channel, open_memory_channel, open_thread_channel, open_watch_channel,
+    safe_channel, select,
 };
 pub use checkpoint::{Checkpoint, checkpoint};
-pub use cleanup::finally;
+pub use combine::{
+    Completed, JoinTuple, NextCompleted, RaceTuple, TryJoinTuple, as_completed,
+    for_each_concurrent, join, join_all, map_concurrent, map_concurrent_unordered, race, race_all,
+    race_ok, race_ok_all, try_join, try_join_all,
+};
 pub use error::{
     BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
     Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
+pub use finally::finally;
 pub use instrument::{Instrument, InstrumentKey, Task, TaskId};
 pub use lowlevel::{BackendInfo, backend};
-pub use nursery::{Join, JoinHandle, Nursery, TaskStatus, open_nursery};
+pub use nursery::{
+    ChildState, Ended, Join, JoinHandle, NoValue, Nursery, TaskStatus, open_nursery,
+    open_service_nursery,
+};
+pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
 #[cfg(feature = "tracing")]
 pub use spans::Tracing;
+pub use supervise::{Backoff, Failure, Supervisor, Verdict};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

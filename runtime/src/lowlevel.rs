@@ -23,7 +23,11 @@ pub use crate::instrument::{add_instrument, remove_instrument};
 pub use crate::introspect::{TaskTree, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
-pub use crate::receive::{ReceiveBlock, ReceiveInto, receive, receive_into};
+pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
+pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
+pub use crate::taking::{
+    AcceptConnection, ReceiveBlock, ReceiveInto, accept, receive, receive_into,
+};
 
 /// Which backend runs, and why it is not `io_uring` if nobody asked for another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,12 +182,6 @@ pub mod socket {
     /// What the system said.
     pub fn reset_on_close(socket: &Descriptor) -> io::Result<()> {
         context::with(|run| run.driver().reset_on_close(socket))
-    }
-
-    /// Takes a connection that waits to be accepted, where that costs less than an operation; `None` if
-    /// there is none, or an operation is to be used.
-    pub fn accept_now(listener: &Descriptor) -> Option<io::Result<Descriptor>> {
-        context::with(|run| run.driver().accept_now(listener))
     }
 
     /// Sends what fits without waiting.

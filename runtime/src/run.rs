@@ -82,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) nurseries: Siblings,
     /// Decides the order of tasks, if a seed was given.
     random: Cell<Option<u64>>,
+    /// Where the next choice among several that are ready begins.
+    choices: Cell<u64>,
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
     pub(crate) instruments: Instruments,
@@ -202,6 +204,7 @@ impl Run {
             idle_waiters: RefCell::default(),
             nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
+            choices: Cell::new(seed.unwrap_or_default()),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
             instruments,
@@ -459,12 +462,28 @@ impl Run {
     fn link_position(&self) -> u32 {
         self.position.link(|parent, after| {
             let entry = Entry {
-                relative: Some(after.timeout),
-                place: Some(after.place),
+                relative: after.map(|after| after.timeout),
+                place: after.map(|after| after.place),
                 ..Entry::default()
             };
-            self.tree.borrow_mut().enter(parent, &entry)
+            let scope = self.enter_under(parent, &entry);
+            if after.is_none() {
+                let task = self.current.get().expect("only a task is apart");
+                task.set_own_scope(scope);
+            }
+            scope
         })
+    }
+
+    /// The scope of the task that is being polled.
+    pub(crate) fn current_scope(&self) -> u32 {
+        let task = self.current.get().expect("only a task is apart");
+        task.scope.get()
+    }
+
+    /// Enters a scope inside another, which need not be that of the code.
+    pub(crate) fn enter_under(&self, parent: u32, entry: &Entry) -> u32 {
+        self.tree.borrow_mut().enter(parent, entry)
     }
 
     /// The cancellation that a checkpoint has to report.
@@ -609,6 +628,32 @@ impl Run {
         self.apply(effects);
     }
 
+    /// Asks what is in a scope to come to an end, and cancels it after `grace` if that is earlier than
+    /// its deadline.
+    pub(crate) fn drain(&self, scope: u32, asked: Cancelled, grace: Duration) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().drain(scope, asked, &mut effects);
+        self.apply(effects);
+        self.resolve(scope);
+        let deadline = self.now() + grace;
+        let mut tree = self.tree.borrow_mut();
+        if deadline < tree.deadline(scope) {
+            tree.set_deadline(scope, deadline);
+        }
+    }
+
+    /// Whether the code has been asked to come to an end, softly or not.
+    pub(crate) fn is_draining(&self) -> bool {
+        if self.cancelled().is_some() {
+            return true;
+        }
+        // What is not linked is neither shielded nor drained.
+        self.tree
+            .borrow()
+            .draining(self.position.linked())
+            .is_some()
+    }
+
     pub(crate) fn set_shield(&self, scope: u32, shield: bool) {
         let mut effects = Effects::default();
         self.tree
@@ -628,7 +673,11 @@ impl Run {
     /// Does what a change of the tree has left to do.
     #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
-        let Effects { cancels, wakers } = effects;
+        let Effects {
+            cancels,
+            wakers,
+            aborts,
+        } = effects;
         if !cancels.is_empty() {
             let mut driver = self.driver();
             for key in cancels {
@@ -637,6 +686,9 @@ impl Run {
         }
         if !wakers.is_empty() {
             self.deferred.borrow_mut().extend(wakers);
+        }
+        for (aborter, cancelled) in aborts {
+            aborter.abort(cancelled);
         }
         if self.instrumented.get() {
             self.tell_scheduled();
@@ -720,8 +772,13 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        for wait in self.tree.borrow_mut().end_left_waiting(task) {
-            self.driver().unwatch_token(Token(u64::from(wait)));
+        let waiting = self.tree.borrow().left_waiting(task);
+        for wait in waiting {
+            // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
+            // begins anew; other waits go on there.
+            if self.driver().unwatch_token(Token(u64::from(wait))) {
+                self.finish_wait(wait);
+            }
         }
         let left = self.tree.borrow().left_behind(task);
         for (wait, key) in left {
@@ -805,6 +862,16 @@ impl Run {
         self.random.set(Some(state));
     }
 
+    /// A number below `below`, from a sequence that is the same in each run of the same seed: where
+    /// a choice is to favour nobody.
+    pub(crate) fn choose(&self, below: usize) -> usize {
+        // Weyl's sequence with the golden ratio, as in `shuffle`; its upper half is the better one.
+        let state = self.choices.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.choices.set(state);
+        let hash = (state ^ (state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        usize::try_from(hash).expect("half of 64 bits") % below
+    }
+
     pub(crate) fn is_seeded(&self) -> bool {
         self.random.get().is_some()
     }
@@ -815,20 +882,17 @@ impl Run {
 
     /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
     #[inline(always)]
-    pub(crate) fn step<R>(&self, node: &NodeRef, scope: u32, poll: impl FnOnce() -> R) -> R {
+    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
-            self.instrument_step(node, scope, true);
+            self.instrument_step(node, here, true);
         }
-        let around = (
-            self.position.replace(Here::at(scope)),
-            self.budget.replace(BUDGET),
-        );
+        let around = (self.position.replace(here), self.budget.replace(BUDGET));
         let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {
-            self.instrument_step(node, scope, false);
+            self.instrument_step(node, here, false);
         }
         result
     }
@@ -903,22 +967,22 @@ impl Run {
 
     #[cold]
     pub(crate) fn instrument_exited(&self, node: &NodeRef) {
-        self.tell_from(node, node.scope.get(), |task| Event::Exited(task));
+        self.tell_from(node, Here::at(node.scope.get()), |task| Event::Exited(task));
     }
 
     #[cold]
-    fn instrument_step(&self, node: &NodeRef, scope: u32, before: bool) {
+    fn instrument_step(&self, node: &NodeRef, here: Here, before: bool) {
         if before {
-            self.tell_from(node, scope, |task| Event::BeforeStep(task));
+            self.tell_from(node, here, |task| Event::BeforeStep(task));
         } else {
-            self.tell_from(node, scope, |task| Event::AfterStep(task));
+            self.tell_from(node, here, |task| Event::AfterStep(task));
         }
     }
 
     /// Tells of a node as if from there.
-    fn tell_from(&self, node: &NodeRef, scope: u32, event: fn(&Task) -> Event<'_>) {
+    fn tell_from(&self, node: &NodeRef, here: Here, event: fn(&Task) -> Event<'_>) {
         let task = Task::of(node);
-        let around = self.position.replace(Here::at(scope));
+        let around = self.position.replace(here);
         let told = self
             .current
             .during(node, || self.tell_instruments(&event(&task)));

@@ -33,9 +33,20 @@ impl Parked {
     }
 
     pub(crate) fn in_run(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Self {
+        Self::under(run, context, run.scope(), what)
+    }
+
+    /// Registers the current task as waiting under a scope that need not be around it, and is not
+    /// cancelled: to learn of its cancellation.
+    #[inline]
+    pub(crate) fn under(
+        run: &Rc<Run>,
+        context: &Context<'_>,
+        scope: u32,
+        what: &'static str,
+    ) -> Self {
         let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
-        let scope = run.scope();
         let wait = run.tree.borrow_mut().insert_wait(task, waker, scope, what);
         let run = run.clone();
         Self { run, wait }
@@ -65,6 +76,11 @@ impl Parked {
         self.wait
     }
 
+    /// The run in which the wait is registered.
+    pub(crate) fn run(&self) -> &Rc<Run> {
+        &self.run
+    }
+
     /// Lets the wait end at `deadline`.
     pub(crate) fn until(&self, deadline: Time) {
         self.with(|run| run.tree.borrow_mut().set_wait_timer(self.wait, deadline));
@@ -85,6 +101,15 @@ impl Parked {
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
         let outcome = self.with(|run| {
             self.refresh_in(run, context);
+            run.tree.borrow_mut().outcome(self.wait)
+        });
+        outcome.unwrap_or(Poll::Pending)
+    }
+
+    /// The same for a wait [under](Self::under) a scope of its own, which has not been left.
+    pub(crate) fn poll_under(&self, context: &Context<'_>, scope: u32) -> Poll<Option<Cancelled>> {
+        let outcome = self.with(|run| {
+            self.move_here(run, foreign(run, context), scope);
             run.tree.borrow_mut().outcome(self.wait)
         });
         outcome.unwrap_or(Poll::Pending)

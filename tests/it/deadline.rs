@@ -1,15 +1,17 @@
 //! Deadlines, timeouts and sleeping (DL).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{
     Builder, CancelScope, Error, Result, Time, TooSlow, checkpoint, current_time, fail_after,
     fail_at, move_on_after, move_on_at, open_nursery, sleep, sleep_forever, sleep_until,
 };
 
-use crate::support::{failure, oops, secs};
+use crate::support::{begin, failure, oops, secs};
 
 #[trio::test(backend = "all", clock = "autojump")]
 async fn dl1_what_waits_past_its_deadline_is_cancelled_then() -> Result<()> {
@@ -271,7 +273,7 @@ fn dl9_sleeping_is_never_shorter_on_the_real_clock() {
 
 #[trio::test(clock = "autojump")]
 async fn dl9_sleepers_wake_in_the_order_of_their_deadlines() -> Result<()> {
-    let order = std::cell::RefCell::new(Vec::new());
+    let order = RefCell::new(Vec::new());
     open_nursery(async |nursery| {
         for n in [5, 1, 4, 2, 3] {
             let order = &order;
@@ -375,6 +377,42 @@ async fn dl12_whoever_waits_for_all_to_be_blocked_goes_before_a_jump_of_the_cloc
     })
     .await?;
     assert_eq!(current_time() - start, secs(10));
+    Ok(())
+}
+
+/// Polls `future` in a task that ends before it does, and gives it back.
+async fn begun_elsewhere<F: Future + Unpin>(mut future: F) -> Result<F> {
+    let moved = RefCell::new(None);
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            begin(&mut future).await;
+            *moved.borrow_mut() = Some(future);
+            Ok(())
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(moved.take().expect("the task has left it"))
+}
+
+#[trio::test(clock = "autojump")]
+async fn dl9_a_sleep_that_goes_on_in_another_task_does_not_end_early() -> Result<()> {
+    let before = current_time();
+    let sleep = begun_elsewhere(sleep(secs(10))).await?;
+    sleep.await?;
+    assert_eq!(current_time() - before, secs(10));
+    // So it does in a combinator that polls only what has been woken.
+    let many = FuturesUnordered::from_iter([trio::sleep(secs(10))]).into_future();
+    let (ended, _) = begun_elsewhere(many).await?.await;
+    assert!(ended.is_some_and(|result| result.is_ok()));
+    assert_eq!(current_time() - before, secs(20));
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn dl10_sleeping_forever_goes_on_in_another_task() -> Result<()> {
+    let forever = begun_elsewhere(sleep_forever()).await?;
+    assert_eq!(move_on_after(secs(1), forever).await?, None);
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::pin::Pin;
 
 use trio::testing::MockClock;
 use trio::{
-    Builder, CancelScope, Error, Nursery, Result, Usage, checkpoint, current_time, fail_after,
-    move_on_after, open_nursery, sleep, sleep_forever,
+    Builder, CancelScope, ClosedResource, Error, NoValue, Nursery, Result, Usage, checkpoint,
+    current_time, fail_after, move_on_after, open_nursery, sleep, sleep_forever,
 };
 
 use crate::support::secs;
@@ -230,7 +230,10 @@ fn a_random_tree_ends_whole_for_every_seed() {
             for leaf in error.leaves() {
                 // A shield that is raised at the wrong moment can let a private nursery catch what
                 // kept a child from reporting or from having a value.
-                let expected = leaf.is::<Usage>() || leaf.to_string() == "at random";
+                let expected = leaf.is::<Usage>()
+                    || leaf.is::<NoValue>()
+                    || leaf.is::<ClosedResource>()
+                    || leaf.to_string() == "at random";
                 assert!(expected, "seed {seed}: {error:?}");
             }
         }

@@ -14,7 +14,7 @@ use trio::net::{
 use trio::testing::{Errno, Fault, Kind, Rule, Simulation, wait_all_tasks_blocked};
 use trio::{
     CancelScope, ClosedResource, Error, Result, checkpoint, current_effective_deadline,
-    current_time, move_on_after, open_nursery, serve_tcp, sleep, sleep_forever,
+    current_time, move_on_after, open_nursery, serve_tcp, sleep, sleep_forever, until_draining,
 };
 
 use crate::network::{
@@ -784,4 +784,90 @@ fn v6_a_server_leaves_no_socket_behind() {
         .await
     });
     assert_eq!(world.open_sockets(), 0);
+}
+
+// V7: draining.
+
+#[trio::test(backend = "all")]
+async fn v7_a_server_that_is_drained_lets_its_handlers_finish_and_ends_well() -> Result<()> {
+    let (listener, address) = listen().await?;
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        // A request is a byte; between two of them a handler has nothing to finish.
+        let handler = |stream: TcpStream| async move {
+            while let Some(Some(request)) = until_draining(stream.receive()).await? {
+                stream.send_all(b"[").await?;
+                stream.receive().await?;
+                stream.send_all(request).await?;
+            }
+            stream.send_all(b"bye").await
+        };
+        let server = Server::new(handler).serve(vec![listener]);
+        let mut serving = nursery.spawn(scope.enter(server));
+        let (idle, busy) = (connect_tcp(address).await?, connect_tcp(address).await?);
+        busy.send_all(b"x").await?;
+        assert_eq!(receive_exactly(&busy, 1).await?, b"[");
+        // Both handlers are there: that of the idle one answers as well.
+        idle.send_all(b"y").await?;
+        assert_eq!(receive_exactly(&idle, 1).await?, b"[");
+        idle.send_all(b"!").await?;
+        assert_eq!(receive_exactly(&idle, 1).await?, b"y");
+        wait_all_tasks_blocked(Duration::ZERO).await?;
+
+        scope.drain(Duration::from_secs(60), "closing time");
+        assert_eq!(receive_to_end(&idle).await?, b"bye");
+        assert!(!serving.is_finished());
+        busy.send_all(b"!").await?;
+        assert_eq!(receive_to_end(&busy).await?, b"xbye");
+        assert_eq!(serving.join().await?, Some(()));
+        assert!(connect_tcp(address).await.is_err(), "nobody listens");
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test(clock = "autojump")]
+async fn v7_handlers_that_do_not_end_are_cancelled_after_the_grace_period() -> Result<()> {
+    let start = current_time();
+    let (listener, address) = listen().await?;
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        let handler = async |stream: TcpStream| {
+            stream.send_all(b"x").await?;
+            sleep_forever().await
+        };
+        let mut serving = nursery.spawn(scope.enter(serve_listeners(handler, vec![listener])));
+        let client = connect_tcp(address).await?;
+        receive_exactly(&client, 1).await?;
+        scope.drain(Duration::from_secs(30), "closing time");
+        assert!(serving.join().await?.is_none());
+        assert!(current_time() - start >= Duration::from_secs(30));
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test(backend = "all")]
+async fn v7_a_server_with_its_handlers_elsewhere_stops_accepting() -> Result<()> {
+    let (listener, address) = listen().await?;
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        let server = Server::new(echo);
+        let serving = scope.enter(server.serve_in(nursery, vec![listener]));
+        let mut serving = nursery.spawn(serving);
+        let client = connect_tcp(address).await?;
+        client.send_all(b"one").await?;
+        assert_eq!(receive_exactly(&client, 3).await?, b"one");
+        scope.drain(Duration::MAX, "");
+        assert_eq!(serving.join().await?, Some(()));
+        client.send_all(b"two").await?;
+        assert_eq!(
+            receive_exactly(&client, 3).await?,
+            b"two",
+            "the handler goes on"
+        );
+        nursery.cancel_scope().cancel("done");
+        Ok(())
+    })
+    .await
 }

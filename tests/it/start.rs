@@ -5,8 +5,8 @@ use std::future::Future;
 
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    CancelScope, Error, Result, TaskStatus, Usage, checkpoint, current_time, move_on_after,
-    open_nursery, sleep, sleep_forever,
+    CancelScope, ClosedResource, Error, Result, TaskStatus, Usage, checkpoint, current_time,
+    move_on_after, open_nursery, sleep, sleep_forever,
 };
 
 use crate::support::{failure, oops, secs};
@@ -339,5 +339,101 @@ async fn t11_a_call_that_is_dropped_drops_a_child_that_has_not_started_and_no_ot
     })
     .await?;
     assert_eq!((first.get(), second.get()), (1, 2));
+    Ok(())
+}
+
+// T12: into a nursery that is cancelled, from where its cancellation does not reach.
+
+/// Starts what `task` makes under a shield, in a nursery that fails after a second.
+async fn start_shielded<R>(task: impl FnOnce(TaskStatus<u8>) -> R) -> (String, Option<Result<u8>>)
+where
+    R: Future<Output = Result<()>>,
+{
+    let mut started = None;
+    let result = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            sleep(secs(1)).await?;
+            oops("broken")
+        });
+        let shield = CancelScope::new().shielded();
+        let start = async { Ok(nursery.start(task).await) };
+        started = shield.enter(start).await?;
+        checkpoint().await
+    })
+    .await;
+    (failure(result), started)
+}
+
+#[trio::test(backend = "all", clock = "autojump")]
+async fn t12_a_nursery_that_fails_does_not_wait_for_a_start_that_nobody_has_told() -> Result<()> {
+    let start = current_time();
+    let cleaned = Cell::new(false);
+    let (error, started) = start_shielded(async |_| {
+        let result = sleep_forever().await;
+        cleaned.set(true);
+        result
+    })
+    .await;
+    assert_eq!(error, "[broken]");
+    let refused = started.expect("it was not cancelled").unwrap_err();
+    assert!(refused.is::<ClosedResource>(), "{refused}");
+    assert!(cleaned.get());
+    assert_eq!(current_time() - start, secs(1));
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn t12_a_report_after_that_has_no_effect_and_an_error_comes_out() -> Result<()> {
+    let (_, started) = start_shielded(async |status| {
+        drop(sleep_forever().await);
+        status.started(7)
+    })
+    .await;
+    assert_eq!(started.expect("it was not cancelled")?, 7, "it ended well");
+    let (_, started) = start_shielded(async |_| {
+        drop(sleep_forever().await);
+        oops("while cleaning up")
+    })
+    .await;
+    assert_eq!(
+        failure(started.expect("it was not cancelled")),
+        "while cleaning up"
+    );
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn t12_in_a_nursery_that_is_cancelled_already_it_runs_to_its_first_cancel_point() -> Result<()>
+{
+    let begun = Cell::new(false);
+    open_nursery(async |nursery| {
+        nursery.cancel_scope().cancel("");
+        let shield = CancelScope::new().shielded();
+        let start = shield.enter(nursery.start::<(), _, _>(async |_| {
+            begun.set(true);
+            sleep_forever().await
+        }));
+        assert!(start.await.is_err_and(|error| error.is::<ClosedResource>()));
+        Ok(())
+    })
+    .await?;
+    assert!(begun.get());
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn t12_whoever_is_cancelled_with_the_nursery_hears_of_that() -> Result<()> {
+    let result = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            sleep(secs(1)).await?;
+            oops("broken")
+        });
+        let start = nursery.start::<(), _, _>(async |_| sleep_forever().await);
+        let error = start.await.unwrap_err();
+        assert!(error.is_cancelled());
+        Err::<(), _>(error)
+    })
+    .await;
+    assert_eq!(failure(result), "[broken]");
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! What the tests share: the same body on every driver, and words for what they look at.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use trio::net::{TcpStream, connect_tcp, open_tcp_listeners};
@@ -53,6 +55,12 @@ pub(crate) fn failure<T>(result: Result<T>) -> String {
         Ok(_) => panic!("this must fail"),
         Err(error) => shape(&error),
     }
+}
+
+/// Polls `future` once, which must not be ready: from then on it waits.
+pub(crate) async fn begin<F: Future + Unpin>(future: &mut F) {
+    let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await;
+    assert!(polled.is_pending(), "this must wait");
 }
 
 /// An error of the test's own.

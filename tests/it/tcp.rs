@@ -484,8 +484,9 @@ async fn whatever_can_be_sent_arrives() -> Result<()> {
     client.send_all(&b"slice "[..]).await?;
     client.send_all("text ").await?;
     client.send_all(vec![b'v', b' ']).await?;
-    let words = vec![b'w', b' '];
-    client.send_all(&words).await?;
+    let kept = vec![b'w', b' '];
+    client.send_all(&kept).await?;
+    assert_eq!(kept, b"w ", "what is lent is still there");
     let mut lease = socket::buffer();
     lease.extend(b"lease ");
     client.send_all(&lease).await?;

@@ -4,16 +4,18 @@
 //! through, so that what Cargo says of them stands at the end; of the others a reader wants the
 //! output only if they fail. A stage that fails does not hide the next.
 //!
-//! Three builds are paid for: clippy's and rustdoc's (which stop before code is generated), the
-//! one that examples, benches and tests share, and the one of AddressSanitizer, which has a folder
-//! of its own so that neither of the others is built again because of it.
+//! Four builds are paid for: clippy's and rustdoc's (which stop before code is generated), the one
+//! that examples, benches and tests share, the optimised one whose instructions are counted, and the
+//! one of AddressSanitizer, which has a folder of its own so that none of the others is built again
+//! because of it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::edges::{Package, cargo};
 use crate::tree::{git, root};
-use crate::{report, semantics, tidy};
+use crate::{instructions, report, semantics, tidy};
 
 struct Stage {
     name: &'static str,
@@ -21,7 +23,7 @@ struct Stage {
 }
 
 /// How a stage ended that did not fail.
-enum Outcome {
+pub(crate) enum Outcome {
     Passed,
     /// There was nothing to do, or no way to do it here.
     Skipped(&'static str),
@@ -59,6 +61,10 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "benches",
         run: benches,
+    },
+    Stage {
+        name: "instructions",
+        run: instructions::check,
     },
     Stage {
         name: "asan",
@@ -109,10 +115,10 @@ pub(crate) fn run(wanted: &[&str]) -> Result<(), String> {
 fn run_stage(stage: &Stage) -> bool {
     let (result, took) = timed(stage.run);
     let seconds = took.as_secs_f64();
-    let line = |word: &str| println!("{:<11} {word:<7} {seconds:>6.1} s", stage.name);
+    let line = |word: &str| println!("{:<12} {word:<7} {seconds:>6.1} s", stage.name);
     match &result {
         Ok(Outcome::Passed) => line("ok"),
-        Ok(Outcome::Skipped(why)) => println!("{:<11} skipped: {why}", stage.name),
+        Ok(Outcome::Skipped(why)) => println!("{:<12} skipped: {why}", stage.name),
         Err(output) => {
             println!("{}", output.trim_end());
             line("FAILED");
@@ -236,6 +242,20 @@ fn simulation() -> Result<Outcome, String> {
     })
 }
 
+/// Puts each model through `schedules` schedules. What fails prints its seed, and is found again with
+/// it.
+pub(crate) fn soak(schedules: &str) -> Result<(), String> {
+    let count: u64 = schedules
+        .parse()
+        .map_err(|_| format!("`soak` takes how many schedules, and not `{schedules}`"))?;
+    // The keys of a hasher are the random numbers that the standard library gives away.
+    let seed = RandomState::new().build_hasher().finish() >> 1;
+    println!("TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES={count}");
+    let test = Cargo::new("test --release --package trio --test it -- model::");
+    let test = test.env("TRIO_MODEL_SEED", &seed.to_string());
+    openly(test.env("TRIO_MODEL_SCHEDULES", &count.to_string())).map(|_| ())
+}
+
 /// The first half of a commit's hash, as a number.
 fn seed_of(commit: &str) -> Result<u64, String> {
     let digits = commit.trim().get(..16).unwrap_or_default();
@@ -262,14 +282,14 @@ fn doctests() -> Result<Outcome, String> {
 }
 
 /// A call of Cargo at the root of the tree.
-struct Cargo {
+pub(crate) struct Cargo {
     command: Command,
     /// What a person would type.
     typed: String,
 }
 
 impl Cargo {
-    fn new(words: &str) -> Self {
+    pub(crate) fn new(words: &str) -> Self {
         let mut command = Command::new(cargo());
         command.current_dir(root()).stdin(Stdio::null());
         // These would outweigh the flags of a stage.
@@ -289,6 +309,11 @@ impl Cargo {
     fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// What it says on its standard output; all that it said, if it fails.
+    pub(crate) fn captured(self) -> Result<String, String> {
+        captured(self)
     }
 }
 

@@ -4,7 +4,10 @@
 //!   continuous integration runs.
 //! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
 //! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
+//! - `cargo xtask soak [SCHEDULES]` puts the models of `tests/it/model` through many more schedules
+//!   than the tests do, from a seed that nobody has chosen.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
+//! - `cargo xtask instructions` counts what the scheduler's small workloads take, against a baseline.
 //!
 //! Every complaint names its place and its remedy. New checks join these commands.
 
@@ -12,6 +15,7 @@
 
 mod ci;
 mod edges;
+mod instructions;
 mod semantics;
 mod source;
 mod tidy;
@@ -27,7 +31,9 @@ usage: cargo xtask COMMAND
   ci [STAGE…]   every check, or the stages named
   tidy          what the tree promises about itself
   semantics     each guarantee has a test, and each numbered test its guarantee
-  asan          the tests of everything unsafe, under AddressSanitizer";
+  soak [COUNT]  the models, under so many schedules each (1,000,000), from a new seed
+  asan          the tests of everything unsafe, under AddressSanitizer
+  instructions  what the scheduler's small workloads take, against a baseline; `--renew` writes that";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +43,10 @@ fn main() -> ExitCode {
         ["tidy"] => tidy().and_then(report),
         ["semantics"] => semantics().and_then(report),
         ["asan"] => ci::run(&["asan"]),
+        ["soak"] => ci::soak("1000000"),
+        ["soak", schedules] => ci::soak(schedules),
+        ["instructions"] => ci::run(&["instructions"]),
+        ["instructions", "--renew"] => instructions::renew(),
         _ => Err(USAGE.to_owned()),
     };
     match done {

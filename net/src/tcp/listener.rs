@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use trio_io::{AsyncResource, Listener};
 use trio_runtime::lowlevel::{
-    self, Accept, AcceptFailure, Descriptor, Direction, Family, Gate, Handle, accept_failure,
-    is_family_unavailable, socket,
+    self, AcceptFailure, Descriptor, Family, Gate, Handle, accept_failure, is_family_unavailable,
+    socket,
 };
 use trio_runtime::{ClosedResource, Error, Result, checkpoint};
 
@@ -124,33 +124,15 @@ impl TcpListener {
     /// `BusyResource` if another task is accepting, `ClosedResource` if it has been closed, an
     /// [`io::Error`] if the system has no room for another connection or the socket is of no use.
     pub async fn accept(&self) -> Result<TcpStream> {
-        let _claim = self.accepting.claim()?;
-        lowlevel::enter_operation().await?;
         loop {
-            let descriptor = self.socket.open()?;
-            if let Some(accepted) = descriptor.stashed_accept() {
-                return Ok(TcpStream::from_descriptor(accepted));
-            }
-            if descriptor.orphans(Direction::Accept) > 0 {
-                lowlevel::orphans_gone(&descriptor, Direction::Accept).await?;
-                continue;
-            }
-            let accepted = match socket::accept_now(&descriptor) {
-                Some(accepted) => accepted,
-                None => {
-                    let accept = Accept::new(descriptor);
-                    let finished = lowlevel::submit_in(accept, &self.accepting).await?;
-                    finished.into_accepted()
-                }
-            };
-            match accepted {
+            let error = match lowlevel::accept(&self.socket, &self.accepting).await {
                 Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
-                Err(_) if self.socket.is_closed() => return Err(ClosedResource::new().into()),
-                Err(error) => match accept_failure(&error) {
-                    AcceptFailure::Connection => {}
-                    AcceptFailure::Closed => return Err(ClosedResource::new().into()),
-                    _ => return Err(error.into()),
-                },
+                Err(error) => error,
+            };
+            match error.downcast_ref::<io::Error>().map(accept_failure) {
+                Some(AcceptFailure::Connection) => {}
+                Some(AcceptFailure::Closed) => return Err(ClosedResource::new().into()),
+                _ => return Err(error),
             }
         }
     }

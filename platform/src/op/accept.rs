@@ -48,18 +48,34 @@ impl Accept {
             std::ptr::null_mut(),
             std::ptr::null_mut(),
         )
-        .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+        .flags(FLAGS)
         .build()
     }
 
     /// Takes over the connection that the ring has accepted.
     #[cfg(target_os = "linux")]
     pub(crate) fn accepted(&mut self, connection: OwnedFd) {
-        // `SOCK_NONBLOCK` has made it non-blocking already.
-        let socket = socket2::Socket::from(connection);
-        self.accepted = Some(Descriptor::new(Object::Socket(socket)));
+        self.accepted = Some(connection_from_ring(connection));
     }
 }
+
+/// One submission for all connections to come, of which each is a completion.
+#[cfg(target_os = "linux")]
+pub(crate) fn multishot_entry(listener: &Descriptor) -> squeue::Entry {
+    opcode::AcceptMulti::new(super::number(listener))
+        .flags(FLAGS)
+        .build()
+}
+
+/// A connection that the ring has accepted, with [`FLAGS`].
+#[cfg(target_os = "linux")]
+pub(crate) fn connection_from_ring(connection: OwnedFd) -> Descriptor {
+    Descriptor::new(Object::Socket(socket2::Socket::from(connection)))
+}
+
+/// What a connection is to be from its first moment.
+#[cfg(target_os = "linux")]
+const FLAGS: i32 = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
 
 impl From<Accept> for Operation {
     fn from(accept: Accept) -> Self {

@@ -21,7 +21,7 @@
 //! yields, what cancelling it can mean, how the ring is asked for it, and how a driver that knows
 //! readiness only attempts it.
 
-mod accept;
+pub(crate) mod accept;
 mod connect;
 mod ready;
 mod receive;
@@ -170,7 +170,7 @@ impl Finished {
             Operation::Accept(accept) => {
                 let descriptor = accept.on.clone();
                 if let Ok(accepted) = accept.finish(result) {
-                    descriptor.stash_accept(accepted);
+                    descriptor.stash_accept(Ok(accepted));
                 }
             }
             Operation::Send(_) | Operation::Connect(_) | Operation::Ready(_) => {}

@@ -36,7 +36,7 @@ use crate::clock::SystemClock;
 use crate::driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
 };
-use crate::fd::{Descriptor, DriverId};
+use crate::fd::{Descriptor, Direction, DriverId};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Interest, Operation, cancelled};
 use crate::socket;
@@ -414,7 +414,7 @@ impl Driver for Polling {
         self.table.take(key)
     }
 
-    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
+    fn watch(&mut self, stream: &Descriptor, _direction: Direction, token: Token) -> bool {
         // Where a report is the last one, there must be an operation to ask for the next.
         if self.selector.is_one_shot() {
             return false;
@@ -440,10 +440,12 @@ impl Driver for Polling {
         }
     }
 
-    fn unwatch_token(&mut self, token: Token) {
-        if self.sources.borrow_mut().take_watch(token) {
+    fn unwatch_token(&mut self, token: Token) -> bool {
+        let taken = self.sources.borrow_mut().take_watch(token);
+        if taken {
             self.table.statistics.watch_cancelled();
         }
+        taken
     }
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
@@ -507,7 +509,7 @@ impl Driver for Polling {
     }
 
     fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {
-        // The first accept is an operation: its wait has the listener registered.
+        // Who watches has the listener registered.
         let index = listener.index_in(self.id)?;
         let mut sources = self.sources.borrow_mut();
         let source = sources.get_mut(index);

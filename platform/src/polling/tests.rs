@@ -237,11 +237,11 @@ fn an_abandoned_receive_that_waits_ends_as_an_orphan() {
         let (ours, _theirs) = pair();
         let key = driver.submit(Receive::new(ours.clone()).into(), Token(3));
         assert!(driver.abandon(key));
-        assert_eq!(ours.orphans(crate::Direction::Receive), 1);
+        assert_eq!(ours.orphans(Direction::Receive), 1);
         let token = Token(3);
         let orphan = true;
         assert_eq!(poll(driver), [Completed { token, orphan }]);
-        assert_eq!(ours.orphans(crate::Direction::Receive), 0);
+        assert_eq!(ours.orphans(Direction::Receive), 0);
         assert!(ours.stashed_receive().is_none());
         assert!(driver.take(key).is_none());
     });

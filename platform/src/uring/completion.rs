@@ -78,6 +78,7 @@ impl Uring {
                     // completion is taken once, so nobody else owns it.
                     let connection = unsafe { OwnedFd::from_raw_fd(number) };
                     accept.accepted(connection);
+                    accept.on.count_taken();
                     result = Ok(0);
                 }
             }

@@ -1,32 +1,36 @@
-//! Receives that go on: one submission a connection instead of one a message.
+//! Receives and accepts that go on: one submission a descriptor instead of one for each result.
 //!
-//! A connection that has received before is likely to receive again. For it the kernel is told once
-//! to receive for ever (`IORING_RECV_MULTISHOT`, Linux 6.0): each time bytes come it takes a block
-//! and posts a completion. That is a *feed*. It belongs to the descriptor, not to an operation, and
-//! costs an idle connection no block.
+//! A connection that has received before is likely to receive again, and a listener to accept. For
+//! such a one the kernel is told once to go on for ever (`IORING_RECV_MULTISHOT`, Linux 6.0;
+//! `IORING_ACCEPT_MULTISHOT`, 5.19): each time bytes come it takes a block and posts a completion, or
+//! each time a connection comes. That is a *feed*. It belongs to the descriptor, not to an operation,
+//! and costs an idle connection no block.
 //!
 //! 1. A receive that is submitted while its descriptor has a feed never reaches the kernel: it waits
 //!    in the feed, and what comes next ends it. To cancel it is to take it out: nothing is taken from
 //!    the socket, and what comes later is kept.
 //! 2. What comes while no receive waits goes to the stash of the descriptor, in order, from where the
-//!    next receive takes it (`fd.rs`). At [`STASH_MAX`] results the feed is stopped: a peer that
-//!    sends faster than it is read fills the buffers of the kernel, and then waits (backpressure).
+//!    next receive or accept takes it (`fd.rs`). At [`STASH_MAX`] results, or [`ACCEPTED_MAX`]
+//!    connections, the feed is stopped: a peer that sends faster than it is read fills the buffers of
+//!    the kernel, and then waits, and connections wait in the queue of the listener (backpressure).
+//!    Of those that are in the queue when the kernel looks it takes all, however many.
 //! 3. A feed holds its descriptor weakly. When the last handle goes, the registration that is dropped
-//!    with it has the feed cancelled in the next turn, and the connection is closed when the kernel
-//!    lets go of it. Until then the feed counts as in flight.
-//! 4. A feed that ends for another reason (the end of the stream, no block left, a queue that was
-//!    full) is begun again by the next receive.
+//!    with it has the feed cancelled in the next turn, and the descriptor is closed when the kernel
+//!    lets go of it. Until then the feed counts as in flight, and connections that come are closed.
+//! 4. A feed that ends for another reason (the end of the stream, no block left, no descriptor left, a
+//!    queue that was full) is begun again by the next who waits.
 //! 5. While a feed is armed nothing else receives from the socket, or bytes would overtake those that
 //!    the kernel has taken but not yet reported.
 //!
-//! 6. Whoever does not want to lend an operation to each receive watches instead: what comes goes to
-//!    the stash, and the token of the watch is reported.
+//! 6. Whoever does not want to lend an operation to each receive or accept watches instead: what comes
+//!    goes to the stash, and the token of the watch is reported.
 //!
-//! A kernel that refuses is asked no more: every receive is then a submission of its own.
+//! A kernel that refuses is asked no more: every receive, or accept, is then a submission of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{cqueue, opcode};
@@ -35,18 +39,21 @@ use slab::Slab;
 use super::{Uring, buffers, quiet};
 use crate::buf::Lease;
 use crate::driver::{Completed, Key, Token};
-use crate::fd::{Descriptor, DriverId, Registration, WeakDescriptor};
+use crate::fd::{Descriptor, Direction, DriverId, Registration, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
 
 /// Set in the lower half of the user data of a feed, whose other bits are its index. The index of an
 /// operation is smaller (`op/table.rs`).
 const FEED: u64 = 1 << 31;
 
-/// Receives that are made one by one before a connection is thought to be one that goes on.
+/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on.
 const ONE_BY_ONE: u8 = 2;
 
 /// Results that are kept for a connection before its feed is stopped.
 const STASH_MAX: usize = 8;
+
+/// Connections that are kept for a listener before its feed is stopped.
+const ACCEPTED_MAX: usize = 64;
 
 /// The feeds of one ring.
 pub(super) struct Feeds {
@@ -56,13 +63,15 @@ pub(super) struct Feeds {
     generation: u32,
     /// Feeds that the kernel has not ended.
     armed: usize,
-    /// Whether the kernel knows what a feed is.
-    supported: bool,
+    /// Whether the kernel knows what a feed is, of bytes and of connections.
+    receives: bool,
+    accepts: bool,
     closing: Rc<Closing>,
 }
 
 struct Feed {
     stream: WeakDescriptor,
+    direction: Direction,
     /// What the kernel calls it, while it is armed.
     armed: Option<u64>,
     /// Whether the kernel has been asked to end it.
@@ -121,7 +130,8 @@ impl Feeds {
             slots: Slab::new(),
             generation: 0,
             armed: 0,
-            supported: true,
+            receives: true,
+            accepts: true,
             closing: Rc::new(closing),
         }
     }
@@ -138,19 +148,24 @@ impl Feeds {
     }
 
     /// The feed of `stream`, if it has one or is to have one.
-    fn of(&mut self, stream: &Descriptor) -> Option<usize> {
-        if !self.supported {
+    fn of(&mut self, stream: &Descriptor, direction: Direction) -> Option<usize> {
+        let supported = match direction {
+            Direction::Receive => self.receives,
+            Direction::Accept => self.accepts,
+        };
+        if !supported {
             return None;
         }
         if let Some(index) = stream.index_in(self.id) {
-            return Some(index);
+            return Some(index).filter(|index| self.slots[*index].direction == direction);
         }
         // Another driver that still exists may have registered it.
-        if stream.receives() < ONE_BY_ONE || stream.is_registered() {
+        if stream.taken() < ONE_BY_ONE || stream.is_registered() {
             return None;
         }
         let feed = self.slots.insert(Feed {
             stream: stream.downgrade(),
+            direction,
             armed: None,
             stopping: false,
             orphan: false,
@@ -178,7 +193,7 @@ impl Uring {
             return false;
         }
         let stream = receive.from.clone();
-        let Some(index) = self.feeds.of(&stream) else {
+        let Some(index) = self.feeds.of(&stream, Direction::Receive) else {
             return false;
         };
         let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) else {
@@ -193,19 +208,23 @@ impl Uring {
         }
         feed.waiting.push_back(key);
         if feed.armed.is_none() {
-            let number = op::number(&stream);
-            self.arm(index, number);
+            self.arm(index, &stream);
         }
         true
     }
 
     /// Has `token` reported when something comes for `stream`; `false` if it has no feed.
-    pub(super) fn watch_feed(&mut self, stream: &Descriptor, token: Token) -> bool {
+    pub(super) fn watch_feed(
+        &mut self,
+        stream: &Descriptor,
+        direction: Direction,
+        token: Token,
+    ) -> bool {
         // Without a block the feed would end at once: an operation brings one of its own.
-        if self.blocks.is_exhausted() {
+        if direction == Direction::Receive && self.blocks.is_exhausted() {
             return false;
         }
-        let Some(index) = self.feeds.of(stream) else {
+        let Some(index) = self.feeds.of(stream, direction) else {
             return false;
         };
         let feed = &mut self.feeds.slots[index];
@@ -213,7 +232,7 @@ impl Uring {
         debug_assert!(before.is_none(), "a stream is watched by one at a time");
         self.table.statistics.submitted += 1;
         if feed.armed.is_none() {
-            self.arm(index, op::number(stream));
+            self.arm(index, stream);
         }
         true
     }
@@ -225,26 +244,33 @@ impl Uring {
         }
     }
 
-    pub(super) fn unwatch_feed_token(&mut self, token: Token) {
+    pub(super) fn unwatch_feed_token(&mut self, token: Token) -> bool {
         let mut watchers = self
             .feeds
             .slots
             .iter_mut()
             .map(|(_, feed)| &mut feed.watcher);
         let own = watchers.find(|watcher| **watcher == Some(token));
-        if own.is_some_and(|watcher| watcher.take().is_some()) {
+        let taken = own.is_some_and(|watcher| watcher.take().is_some());
+        if taken {
             self.table.statistics.watch_cancelled();
         }
+        taken
     }
 
-    fn arm(&mut self, index: usize, number: io_uring::types::Fd) {
+    fn arm(&mut self, index: usize, stream: &Descriptor) {
         self.feeds.generation = self.feeds.generation.wrapping_add(1);
         let user_data = u64::from(self.feeds.generation) << 32 | FEED | index as u64;
         let feed = &mut self.feeds.slots[index];
         feed.armed = Some(user_data);
         feed.stopping = false;
         self.feeds.armed += 1;
-        let entry = opcode::RecvMulti::new(number, buffers::GROUP).build();
+        let entry = match feed.direction {
+            Direction::Receive => {
+                opcode::RecvMulti::new(op::number(stream), buffers::GROUP).build()
+            }
+            Direction::Accept => op::accept::multishot_entry(stream),
+        };
         self.push(entry.user_data(user_data));
     }
 
@@ -302,15 +328,27 @@ impl Uring {
 
     /// One completion of a feed.
     pub(super) fn feed_completed(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
-        let user_data = entry.user_data();
-        let index = index_of(user_data);
+        let index = index_of(entry.user_data());
         // Taken before anything else is looked at: whatever the result, the block is ours now.
         let block = cqueue::buffer_select(entry.flags()).map(|id| self.blocks.lend(id));
         let result = super::completion::outcome(entry.result());
-        let ended = !cqueue::more(entry.flags());
-        if ended {
+        let direction = self.feeds.slots[index].direction;
+        if !cqueue::more(entry.flags()) {
             self.feed_ended(index);
         }
+        match direction {
+            Direction::Receive => self.receive_completed(index, block, result, completed),
+            Direction::Accept => self.accept_completed(index, result, completed),
+        }
+    }
+
+    fn receive_completed(
+        &mut self,
+        index: usize,
+        block: Option<Lease>,
+        result: io::Result<u32>,
+        completed: &mut Vec<Completed>,
+    ) {
         if !self.feeds.slots.contains(index) {
             return;
         }
@@ -326,12 +364,47 @@ impl Uring {
             }
             Err(error) if is_cancelled(&error) => self.feed_again(index),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                self.feeds.supported = false;
+                self.feeds.receives = false;
                 self.tell_watcher(index, completed);
                 self.feed_one_by_one(index);
             }
             Err(error) => self.feed_won(index, Err(error), completed),
         }
+    }
+
+    fn accept_completed(
+        &mut self,
+        index: usize,
+        result: io::Result<u32>,
+        completed: &mut Vec<Completed>,
+    ) {
+        let accepted = result.map(|number| {
+            let number = i32::try_from(number).expect("it came as a positive `i32`");
+            // SAFETY: the kernel has just opened it for this feed, each of whose completions is
+            // taken once, so nobody else owns it.
+            let connection = unsafe { OwnedFd::from_raw_fd(number) };
+            op::accept::connection_from_ring(connection)
+        });
+        let Some(feed) = self.feeds.slots.get(index) else {
+            return;
+        };
+        match accepted {
+            Err(error) if is_cancelled(&error) => return self.feed_again(index),
+            // From a socket that does not listen as well: then an operation is going to say so.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.feeds.accepts = false;
+            }
+            accepted => {
+                let Some(listener) = feed.stream.upgrade() else {
+                    return;
+                };
+                listener.stash_accept(accepted);
+                if listener.stashed_accepts() >= ACCEPTED_MAX {
+                    self.stop(index);
+                }
+            }
+        }
+        self.tell_watcher(index, completed);
     }
 
     fn feed_ended(&mut self, index: usize) {
@@ -390,7 +463,7 @@ impl Uring {
             return;
         }
         if let Some(stream) = feed.stream.upgrade() {
-            self.arm(index, op::number(&stream));
+            self.arm(index, &stream);
         }
     }
 

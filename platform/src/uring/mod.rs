@@ -41,7 +41,7 @@ use crate::buf::{Lease, Pool};
 use crate::driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
 };
-use crate::fd::Descriptor;
+use crate::fd::{Descriptor, Direction};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Operation, cancelled};
 use crate::socket;
@@ -275,16 +275,16 @@ impl Driver for Uring {
         on.likely_readable() && !self.feeds.is_armed(on)
     }
 
-    fn watch(&mut self, stream: &Descriptor, token: Token) -> bool {
-        self.watch_feed(stream, token)
+    fn watch(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
+        self.watch_feed(on, direction, token)
     }
 
     fn unwatch(&mut self, stream: &Descriptor) {
         self.unwatch_feed(stream);
     }
 
-    fn unwatch_token(&mut self, token: Token) {
-        self.unwatch_feed_token(token);
+    fn unwatch_token(&mut self, token: Token) -> bool {
+        self.unwatch_feed_token(token)
     }
 
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {

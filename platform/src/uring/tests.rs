@@ -393,10 +393,10 @@ fn what_an_abandoned_receive_won_is_stashed() {
     // Forgetting the key is all that a submitter who forgets its future does.
     let receive = submit(&mut driver, Receive::new(near.clone()));
     assert!(driver.abandon(receive));
-    assert_eq!(near.orphans(crate::Direction::Receive), 1);
+    assert_eq!(near.orphans(Direction::Receive), 1);
     let completed = turn_until(&mut driver, 1);
     assert!(completed[0].orphan);
-    assert_eq!(near.orphans(crate::Direction::Receive), 0);
+    assert_eq!(near.orphans(Direction::Receive), 0);
     let bytes = near.stashed_receive().unwrap().unwrap();
     assert_eq!(&*bytes, b"won");
     assert!(driver.take(receive).is_none());
@@ -427,7 +427,7 @@ fn what_an_abandoned_accept_won_is_stashed() {
     let accept = submit(&mut driver, Accept::new(listener.clone()));
     assert!(driver.abandon(accept));
     turn_until(&mut driver, 1);
-    let server = listener.stashed_accept().unwrap();
+    let server = listener.stashed_accept().unwrap().unwrap();
     assert_eq!(
         driver.peer_address(&server).unwrap(),
         driver.local_address(&client).unwrap()
@@ -659,7 +659,7 @@ fn a_receive_that_is_abandoned_in_a_feed_leaves_its_bytes_to_the_next() {
     assert!(driver.abandon(receive));
     let report = turn_until(&mut driver, 1);
     assert!(report[0].orphan);
-    assert_eq!(server.orphans(crate::Direction::Receive), 0);
+    assert_eq!(server.orphans(Direction::Receive), 0);
     send_now(&mut driver, &client, b"next");
     let receive = submit(&mut driver, Receive::new(server));
     let bytes = finish(&mut driver, receive).into_received().unwrap();
@@ -768,4 +768,89 @@ fn a_descriptor_outlives_the_driver_of_its_feed() {
     let receive = submit(&mut next, Receive::new(server.clone()));
     let bytes = finish(&mut next, receive).into_received().unwrap();
     assert_eq!(&*bytes, b"later");
+}
+
+/// A listener with a feed, and its address.
+fn fed_listener(driver: &mut Uring) -> (Descriptor, SocketAddr) {
+    let (listener, address) = listener(driver);
+    for _ in 0..3 {
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let accept = submit(driver, Accept::new(listener.clone()));
+        drop((finish(driver, accept).into_accepted().unwrap(), client));
+    }
+    assert!(driver.watch(&listener, Direction::Accept, Token(7)));
+    settle_in(driver);
+    (listener, address)
+}
+
+#[test]
+fn a_listener_that_goes_on_is_one_submission() {
+    let mut driver = driver(8, 4);
+    let (listener, address) = fed_listener(&mut driver);
+    for _ in 0..10 {
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let told = turn_until(&mut driver, 1);
+        assert_eq!(told[0].token, Token(7));
+        let server = listener.stashed_accept().unwrap().unwrap();
+        assert!(server.socket().unwrap().nonblocking().unwrap());
+        assert_eq!(
+            driver.peer_address(&server).unwrap(),
+            client.local_addr().unwrap()
+        );
+        assert!(driver.watch(&listener, Direction::Accept, Token(7)));
+        assert!(driver.ring.submissions().is_empty(), "nothing to tell");
+    }
+}
+
+#[test]
+fn a_listener_that_nobody_accepts_from_is_left_to_the_kernel() {
+    let mut driver = driver(8, 4);
+    let (listener, address) = fed_listener(&mut driver);
+    driver.listen(&listener, 1000).unwrap();
+    let mut clients = Vec::new();
+    let mut completed = Vec::new();
+    for _ in 0..2 {
+        let more = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap());
+        clients.extend(more);
+        for _ in 0..20 {
+            driver.turn(Wait::Poll, &mut completed).unwrap();
+        }
+    }
+    // What is queued already is taken in one go; what comes afterwards is left.
+    let kept = listener.stashed_accepts();
+    assert!((64..200).contains(&kept), "{kept}");
+    // None is lost.
+    let mut taken = 0;
+    while taken < clients.len() {
+        while let Some(server) = listener.stashed_accept() {
+            drop(server.unwrap());
+            taken += 1;
+        }
+        if taken < clients.len() && driver.watch(&listener, Direction::Accept, Token(8)) {
+            completed.clear();
+            driver.turn(Wait::For(PATIENCE), &mut completed).unwrap();
+        }
+        driver.unwatch(&listener);
+    }
+}
+
+#[test]
+fn a_feed_of_connections_ends_with_its_listener() {
+    let mut driver = driver(8, 4);
+    let (listener, address) = fed_listener(&mut driver);
+    let waiting = std::net::TcpStream::connect(address).unwrap();
+    turn_until(&mut driver, 1);
+    drop(listener);
+    let mut completed = Vec::new();
+    for _ in 0..TURNS {
+        if driver.in_flight() == 0 {
+            break;
+        }
+        driver.turn(Wait::For(PATIENCE), &mut completed).unwrap();
+    }
+    assert_eq!(driver.in_flight(), 0);
+    // What nobody has accepted is closed.
+    let end = io::Read::read(&mut &waiting, &mut [0]);
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    assert!(std::net::TcpStream::connect(address).is_err());
 }

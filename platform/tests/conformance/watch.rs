@@ -3,7 +3,7 @@
 
 use std::io;
 
-use trio_platform::{Descriptor, Token};
+use trio_platform::{Descriptor, Direction, Token};
 
 use crate::kit::{Kit, Pair};
 
@@ -25,7 +25,9 @@ fn watch(kit: &mut Kit<'_>, stream: &Descriptor) -> Option<Token> {
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
     }
     let token = kit.token();
-    kit.driver.watch(stream, token).then_some(token)
+    kit.driver
+        .watch(stream, Direction::Receive, token)
+        .then_some(token)
 }
 
 /// What a look gives, without waiting.
@@ -89,4 +91,54 @@ pub(crate) fn a_watched_stream_can_be_closed(kit: &mut Kit<'_>) {
     kit.driver.unwatch(&server);
     drop(server);
     assert_eq!(kit.receive(&client).unwrap().len(), 0);
+}
+
+pub(crate) fn a_watched_listener_tells_of_each_connection(kit: &mut Kit<'_>) {
+    let (listener, address) = kit.listener();
+    // Some drivers watch those only that have accepted before.
+    for _ in 0..3 {
+        let client = kit.connect(address);
+        drop((kit.accept(&listener), client));
+    }
+    for _ in 0..3 {
+        let nothing = kit.driver.accept_now(&listener);
+        assert!(nothing.is_none() && listener.stashed_accept().is_none());
+        let token = kit.token();
+        if !kit.driver.watch(&listener, Direction::Accept, token) {
+            return;
+        }
+        kit.settle();
+        assert!(!kit.reported(token), "nobody has connected");
+        let client = kit.connect(address);
+        kit.run_until("the watch", |kit| kit.reported(token));
+        let stashed = listener.stashed_accept();
+        let server = stashed.or_else(|| kit.driver.accept_now(&listener));
+        let server = server.expect("somebody has connected").unwrap();
+        kit.send_all(&client, &b"x"[..]);
+        kit.expect_byte(&server, b'x');
+    }
+}
+
+pub(crate) fn a_watched_listener_keeps_what_comes_later(kit: &mut Kit<'_>) {
+    let (listener, address) = kit.listener();
+    for _ in 0..3 {
+        let client = kit.connect(address);
+        drop((kit.accept(&listener), client));
+    }
+    let token = kit.token();
+    if kit.driver.watch(&listener, Direction::Accept, token) {
+        kit.driver.unwatch(&listener);
+    }
+    let clients: Vec<_> = (0..4).map(|_| kit.connect(address)).collect();
+    kit.settle();
+    assert!(!kit.reported(token));
+    for client in &clients {
+        let stashed = listener.stashed_accept();
+        let server = match stashed.or_else(|| kit.driver.accept_now(&listener)) {
+            Some(server) => server.unwrap(),
+            None => kit.accept(&listener),
+        };
+        kit.send_all(client, &b"x"[..]);
+        kit.expect_byte(&server, b'x');
+    }
 }

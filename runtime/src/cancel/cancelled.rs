@@ -33,7 +33,11 @@ pub enum CancelSource {
     Deadline,
     /// Somebody called [`CancelScope::cancel`](crate::CancelScope::cancel).
     Explicit,
-    /// A child of the nursery, or its body, ended with an error or a panic.
+    /// A scope around is being [drained](crate::CancelScope::drain), inside
+    /// [`until_draining`](crate::until_draining).
+    Drain,
+    /// A child of the nursery, or its body, ended with an error or a panic; or a nursery, a race
+    /// among them, has no further use for its children.
     Nursery,
     /// The run is ending.
     Shutdown,
@@ -44,6 +48,7 @@ impl fmt::Display for CancelSource {
         f.write_str(match self {
             Self::Deadline => "deadline",
             Self::Explicit => "explicit",
+            Self::Drain => "drain",
             Self::Nursery => "nursery",
             Self::Shutdown => "shutdown",
         })

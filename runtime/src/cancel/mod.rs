@@ -7,8 +7,13 @@
 //! half-way: the code inside sees an error, cleans up, and returns.
 //!
 //! A [shield](CancelScope::shielded) keeps cancellations of scopes around from what is inside.
+//!
+//! There is a softer level: a scope that is [drained](CancelScope::drain) asks what is inside to come
+//! to an end, and is cancelled only when its grace period is over (`drain.rs`).
 
 mod cancelled;
+mod drain;
+mod idle;
 mod position;
 mod scope;
 mod timeout;
@@ -16,6 +21,8 @@ mod tree;
 mod waits;
 
 pub use cancelled::{CancelSource, Cancelled};
+pub use drain::{UntilDraining, cleanup, is_draining, until_draining, wait_draining};
+pub use idle::{Progress, fail_if_idle, move_on_if_idle};
 pub(crate) use position::{After, Here, Position};
 pub use scope::{CancelScope, Enter};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};

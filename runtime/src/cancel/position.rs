@@ -7,7 +7,9 @@
 //!    without an output. Of several that are pushed one in the other the outer is linked first.
 //! 2. A scope that is not linked has not been cancelled and has no shield: whether the code has been
 //!    cancelled can be seen at the innermost scope that is linked.
-//! 3. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
+//! 3. A task that may be cancelled by itself, through its handle, is *apart*: its position says that a
+//!    scope of its own is to be linked, the outermost of all, if anything asks for the scope.
+//! 4. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
@@ -61,7 +63,7 @@ impl Position {
     /// Whether there is nothing to link.
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
-        self.here.get().pushed() == 0
+        self.here.get().is_linked()
     }
 
     /// Moves to another position; gives the one before, to be put back.
@@ -80,29 +82,34 @@ impl Position {
         before
     }
 
-    /// Leaves the scope that was pushed last; gives its number if it has been linked.
+    /// Leaves the scope that was pushed last; gives its number if it has been linked. `own` is the scope
+    /// of the task, if that is apart and has been linked too.
     #[inline]
-    pub(super) fn pop(&self, before: Here) -> Option<u32> {
+    pub(super) fn pop(&self, before: Here, own: impl FnOnce() -> u32) -> Option<u32> {
         let mut timeouts = self.timeouts.borrow_mut();
         let left = timeouts.pop().expect("a scope that is left was entered");
         let around = timeouts.last().and_then(|timeout| timeout.scope);
-        self.here.set(match around {
+        self.here.set(match (left.scope, around) {
             // What was pushed around has been linked with it.
-            Some(around) if before.pushed() > 0 => Here::at(around),
+            (Some(_), Some(around)) if before.pushed() > 0 => Here::at(around),
+            (Some(_), _) if before.is_apart() => Here::at(own()),
             _ => before,
         });
         left.scope
     }
 
-    /// Links what is pushed, by `enter`, which is given the scope around and the timeout. Gives the
-    /// innermost.
-    pub(crate) fn link(&self, mut enter: impl FnMut(u32, After) -> u32) -> u32 {
+    /// Links what is pushed, by `enter`, which is given the scope around and the timeout: none for the
+    /// scope of a task that is apart. Gives the innermost.
+    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<After>) -> u32) -> u32 {
         let here = self.here.get();
         let mut timeouts = self.timeouts.borrow_mut();
         let first = timeouts.len() - here.pushed() as usize;
         let mut scope = here.linked();
+        if here.is_apart() {
+            scope = enter(scope, None);
+        }
         for timeout in &mut timeouts[first..] {
-            scope = enter(scope, timeout.after);
+            scope = enter(scope, Some(timeout.after));
             timeout.scope = Some(scope);
         }
         self.here.set(Here::at(scope));
@@ -123,9 +130,25 @@ impl Here {
         self.0 as u32
     }
 
+    /// In a task that is to have a scope of its own, `apart`, or in a scope of the tree.
+    #[inline]
+    pub(crate) fn of_task(scope: u32, apart: bool) -> Self {
+        Self(u64::from(scope) | if apart { APART } else { 0 })
+    }
+
+    #[inline]
+    fn is_linked(self) -> bool {
+        self.0 >> 32 == 0
+    }
+
+    #[inline]
+    fn is_apart(self) -> bool {
+        self.0 & APART != 0
+    }
+
     #[inline]
     fn pushed(self) -> u32 {
-        (self.0 >> 32) as u32
+        ((self.0 & !APART) >> 32) as u32
     }
 
     #[inline]
@@ -139,3 +162,6 @@ impl fmt::Debug for Here {
         write!(f, "Here({}, {} pushed)", self.linked(), self.pushed())
     }
 }
+
+/// The highest bit: the scope of the task itself is not linked either.
+const APART: u64 = 1 << 63;

@@ -148,6 +148,59 @@ impl CancelScope {
         self.with_active(|run, scope| run.cancel(scope, cancelled));
     }
 
+    /// Asks everything in the scope to finish what it does and to begin nothing new, and cancels the
+    /// scope when `grace` is over.
+    ///
+    /// The first, soft level of a shutdown. Code in the scope takes part by asking
+    /// [`is_draining`](crate::is_draining), or by putting what it need not finish, such as waiting for
+    /// the next request, into [`until_draining`](crate::until_draining); the rest goes on undisturbed,
+    /// until it has ended or the grace period has. A deadline that is earlier stays;
+    /// [`Duration::MAX`] is no bound. Before entry the period counts from entry.
+    ///
+    /// A shield keeps the request from what is under it, as it does a cancellation. The first request
+    /// is the one that errors tell of; a later one can shorten the period and not lengthen it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # trio_runtime::run(async {
+    /// use std::time::Duration;
+    /// use trio_runtime::{CancelScope, is_draining, open_nursery, sleep, sleep_forever, until_draining};
+    ///
+    /// let scope = CancelScope::new();
+    /// let serve = async {
+    ///     while until_draining(sleep_forever()).await?.is_some() {
+    ///         unreachable!("no request comes");
+    ///     }
+    ///     assert!(is_draining());
+    ///     sleep(Duration::from_millis(1)).await?; // time to say goodbye
+    ///     Ok("orderly")
+    /// };
+    /// open_nursery(async |nursery| {
+    ///     let mut server = nursery.spawn(scope.enter(serve));
+    ///     scope.drain(Duration::from_secs(30), "the service is restarted");
+    ///     assert_eq!(server.join().await?, Some("orderly"));
+    ///     Ok(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
+    #[doc(alias = "cancel_soft")]
+    #[doc(alias = "graceful")]
+    #[track_caller]
+    pub fn drain(&self, grace: Duration, reason: impl Into<Cow<'static, str>>) {
+        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
+        let task = context::try_with(|run| run.and_then(|run| run.task_name()));
+        let place = Location::caller();
+        let asked = Cancelled::new(CancelSource::Drain, reason, task, Some(place));
+        if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            let (asked, before) = entry.drain.take().unwrap_or((asked, grace));
+            entry.drain = Some((asked, before.min(grace)));
+            return;
+        }
+        self.with_active(|run, scope| run.drain(scope, asked, grace));
+    }
+
     /// Whether the scope has been cancelled, by a call or by its deadline.
     ///
     /// A deadline that has passed takes effect now if the loop has not seen it yet, so that the
@@ -328,6 +381,13 @@ pub(super) enum Source {
     Deadline(Time, &'static Location<'static>),
     /// Nobody else knows of the scope, and it has a timeout.
     Timeout(After),
+    /// The same under a shield.
+    ShieldedDeadline(Time, &'static Location<'static>),
+    ShieldedTimeout(After),
+    /// Nobody else knows of the scope, and it is cancelled when one around it is drained.
+    Soft,
+    /// Under a shield, with a timeout, and draining from the beginning.
+    Cleanup(After),
 }
 
 pin_project! {
@@ -347,7 +407,7 @@ struct Place {
     inside: Option<(u64, u32)>,
 }
 
-impl<F: Future> InScope<F> {
+impl<F> InScope<F> {
     pub(super) fn new(future: F, source: Source) -> Self {
         Self {
             future,
@@ -358,6 +418,19 @@ impl<F: Future> InScope<F> {
         }
     }
 
+    /// Raises the shield of a scope that nobody else knows of, before it is entered.
+    pub(super) fn shield(&mut self) {
+        self.place.source = match self.place.source.take() {
+            Some(Source::Deadline(deadline, place)) => {
+                Some(Source::ShieldedDeadline(deadline, place))
+            }
+            Some(Source::Timeout(after)) => Some(Source::ShieldedTimeout(after)),
+            source => source,
+        };
+    }
+}
+
+impl<F: Future> InScope<F> {
     /// What `catch` makes of the output and of how the scope was left. A scope that nobody has seen,
     /// because nothing in it has waited, is not left: then it is what `pass` makes of the value.
     #[inline]
@@ -432,7 +505,8 @@ impl<'a> Pushed<'a> {
 impl Drop for Pushed<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(scope) = self.run.position.pop(self.before) {
+        let own = || self.run.current_scope();
+        if let Some(scope) = self.run.position.pop(self.before, own) {
             self.place.inside = Some((self.run.id, scope));
         }
     }
@@ -475,17 +549,40 @@ impl Drop for Place {
 impl Source {
     fn enter(self, run: &Run) -> Result<u32> {
         run.check_depth()?;
+        let mut plain = Entry::default();
         match self {
-            Self::Deadline(deadline, place) => Ok(run.enter(Entry {
-                deadline,
-                place: Some(place),
-                ..Entry::default()
-            })),
-            Self::Timeout(after) => Ok(run.enter(Entry {
-                relative: Some(after.timeout),
-                place: Some(after.place),
-                ..Entry::default()
-            })),
+            Self::Deadline(deadline, place) => {
+                (plain.deadline, plain.place) = (deadline, Some(place));
+                Ok(run.enter(plain))
+            }
+            Self::Timeout(after) => {
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
+                Ok(run.enter(plain))
+            }
+            Self::ShieldedDeadline(deadline, place) => {
+                (plain.deadline, plain.place) = (deadline, Some(place));
+                plain.shield = true;
+                Ok(run.enter(plain))
+            }
+            Self::ShieldedTimeout(after) => {
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
+                plain.shield = true;
+                Ok(run.enter(plain))
+            }
+            Self::Soft => {
+                plain.soft = true;
+                Ok(run.enter(plain))
+            }
+            Self::Cleanup(after) => {
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
+                plain.shield = true;
+                let scope = run.enter(plain);
+                let reason = Some("cleaning up".into());
+                let place = Some(after.place);
+                let asked = Cancelled::new(CancelSource::Drain, reason, run.task_name(), place);
+                run.drain(scope, asked, Duration::MAX);
+                Ok(scope)
+            }
             Self::Handle(handle) => {
                 let mut state = handle.0.borrow_mut();
                 let State::Unbound(entry) = &*state else {
@@ -494,10 +591,14 @@ impl Source {
                     )
                     .into());
                 };
+                let drain = entry.drain.clone();
                 let scope = run.enter(entry.clone());
                 *state = State::Active { run: run.id, scope };
                 drop(state);
                 run.tree.borrow_mut().set_handle(scope, handle);
+                if let Some((asked, grace)) = drain {
+                    run.drain(scope, asked, grace);
+                }
                 Ok(scope)
             }
         }

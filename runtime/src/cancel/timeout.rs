@@ -103,10 +103,23 @@ pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> F
     }
 }
 
+/// A future in a scope that nobody else knows of.
+pub(super) fn in_scope<F>(future: F, source: Source) -> MoveOn<F> {
+    MoveOn {
+        inside: InScope::new(future, source),
+    }
+}
+
 #[track_caller]
 fn after(timeout: Duration) -> Source {
+    Source::Timeout(here(timeout))
+}
+
+/// The timeout, and the place of the caller.
+#[track_caller]
+pub(super) fn here(timeout: Duration) -> After {
     let place = Location::caller();
-    Source::Timeout(After { timeout, place })
+    After { timeout, place }
 }
 
 #[track_caller]
@@ -130,6 +143,17 @@ impl<F: Future<Output = Result<T>>, T> Future for MoveOn<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let inside = self.project().inside;
         inside.poll(context, Some, |left, result| left.catch(result).0)
+    }
+}
+
+impl<F> MoveOn<F> {
+    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
+    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    ///
+    /// Without effect once the future has been polled.
+    pub fn shielded(mut self) -> Self {
+        self.inside.shield();
+        self
     }
 }
 
@@ -172,6 +196,17 @@ fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
             Err(TooSlow::at(caught.and_then(|cancelled| cancelled.place())).into())
         }
         (Err(error), _) => Err(error),
+    }
+}
+
+impl<F> FailAfter<F> {
+    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
+    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    ///
+    /// Without effect once the future has been polled.
+    pub fn shielded(mut self) -> Self {
+        self.inside.shield();
+        self
     }
 }
 

@@ -20,9 +20,10 @@ use std::time::Duration;
 use slab::Slab;
 use trio_platform::{Key, Time};
 
-use super::Cancelled;
 use super::scope::Handle;
 use super::waits::{Ended, WaitState, Waits};
+use super::Cancelled;
+use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
 
@@ -38,6 +39,9 @@ pub(crate) struct Tree {
     effective: Rc<Cell<u32>>,
     waits: Waits,
     pub(crate) timers: Timers,
+    /// The scopes that have been asked to drain, and by whom; mostly none. Few, so that who asks
+    /// whether it is draining looks for each scope around it in here.
+    drains: Vec<(u32, Cancelled)>,
 }
 
 struct Slot {
@@ -47,6 +51,8 @@ struct Slot {
     first_child: u32,
     first_wait: u32,
     shield: bool,
+    /// Whether the scope is cancelled as soon as it is draining.
+    soft: bool,
     effective: bool,
     /// The scope's own cancellation.
     own: Option<Cancelled>,
@@ -68,6 +74,8 @@ pub(crate) struct Effects {
     pub(crate) cancels: Vec<Key>,
     /// Wakers of others to call.
     pub(crate) wakers: Vec<Waker>,
+    /// Those who decide how a wait ends, to be asked.
+    pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
 }
 
 /// What a new scope starts with.
@@ -79,6 +87,9 @@ pub(crate) struct Entry {
     pub(crate) cancelled: Option<Cancelled>,
     /// Where the deadline was set.
     pub(crate) place: Option<&'static Location<'static>>,
+    pub(crate) soft: bool,
+    /// Asked to drain already, with the time that is left from entry on.
+    pub(crate) drain: Option<(Cancelled, Duration)>,
 }
 
 impl Default for Entry {
@@ -89,6 +100,8 @@ impl Default for Entry {
             shield: false,
             cancelled: None,
             place: None,
+            soft: false,
+            drain: None,
         }
     }
 }
@@ -120,6 +133,7 @@ impl Tree {
             effective,
             waits: Waits::new(),
             timers: Timers::default(),
+            drains: Vec::new(),
         }
     }
 
@@ -137,6 +151,9 @@ impl Tree {
     pub(crate) fn enter(&mut self, parent: u32, entry: &Entry) -> u32 {
         let mut slot = Slot::new(parent, entry);
         slot.own.clone_from(&entry.cancelled);
+        if slot.soft && slot.own.is_none() {
+            slot.own = self.draining(parent).cloned();
+        }
         let above = self.slot(parent);
         if above.effective && !slot.shield {
             slot.record.clone_from(&above.record);
@@ -166,6 +183,9 @@ impl Tree {
             self.move_wait(wait, parent);
         }
         self.unlink(scope);
+        if !self.drains.is_empty() {
+            self.drains.retain(|(drained, _)| *drained != scope);
+        }
         let slot = self.scopes.remove(scope as usize);
         if slot.effective {
             self.effective.set(self.effective.get() - 1);
@@ -216,6 +236,7 @@ impl Tree {
         self.unlink(scope);
         self.link(scope, parent);
         self.refresh(scope, effects);
+        self.cancel_soft(effects);
     }
 
     /// The cancellation that a checkpoint under `scope` has to report.
@@ -251,6 +272,55 @@ impl Tree {
     pub(crate) fn set_shield(&mut self, scope: u32, shield: bool, effects: &mut Effects) {
         self.slot_mut(scope).shield = shield;
         self.refresh(scope, effects);
+        self.cancel_soft(effects);
+    }
+
+    // Draining, the softer level: a state that code can ask for, and no cancellation but of the scopes
+    // that are made for it.
+
+    /// Asks what is under a scope to come to an end; the first request is the one that stays.
+    pub(crate) fn drain(&mut self, scope: u32, asked: Cancelled, effects: &mut Effects) {
+        if !self.drains.iter().any(|(drained, _)| *drained == scope) {
+            self.drains.push((scope, asked));
+            self.cancel_soft(effects);
+        }
+    }
+
+    /// The request to drain that is visible under `scope`.
+    pub(crate) fn draining(&self, mut scope: u32) -> Option<&Cancelled> {
+        if self.drains.is_empty() {
+            return None;
+        }
+        loop {
+            let own = self.drains.iter().find(|(drained, _)| *drained == scope);
+            if let Some((_, asked)) = own {
+                return Some(asked);
+            }
+            let slot = self.slot(scope);
+            if slot.shield || slot.parent == NONE {
+                return None;
+            }
+            scope = slot.parent;
+        }
+    }
+
+    /// Cancels the soft scopes that are draining. Looks at every scope of the run: draining is rare,
+    /// and entering and leaving soft scopes, once an operation, is not.
+    fn cancel_soft(&mut self, effects: &mut Effects) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let soft = self
+            .scopes
+            .iter()
+            .filter(|(_, slot)| slot.soft && slot.own.is_none());
+        let draining = soft.filter_map(|(index, _)| {
+            let scope = id(index);
+            Some((scope, self.draining(scope)?.clone()))
+        });
+        for (scope, asked) in draining.collect::<Vec<_>>() {
+            self.cancel(scope, asked, effects);
+        }
     }
 
     /// Brings `effective` of a scope and all below it up to date (rule 2), and aborts the waits of
@@ -327,15 +397,19 @@ impl Tree {
             return;
         };
         let entry = &mut self.waits[wait];
-        if !matches!(entry.state, WaitState::Waiting) {
+        if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
             return;
         }
-        match entry.operation {
-            Some(key) => {
+        match (entry.operation, &entry.aborter) {
+            (Some(key), _) => {
                 entry.state = WaitState::Asked(record);
                 effects.cancels.push(key);
             }
-            None => {
+            (None, Some(aborter)) => {
+                effects.aborts.push((aborter.clone(), record.clone()));
+                entry.state = WaitState::Asked(record);
+            }
+            (None, None) => {
                 entry.state = WaitState::Aborted(record);
                 self.end_timer(wait);
                 self.wake(wait, effects);
@@ -501,17 +575,12 @@ impl Tree {
         self.waits[wait].operation
     }
 
-    /// The waits without an operation that a task has left behind when it ended: nobody is going to
-    /// look. They are over; whoever polls such a wait again, elsewhere, begins anew.
-    pub(crate) fn end_left_waiting(&mut self, task: &NodeRef) -> Vec<u32> {
-        let left = self.waits.of_mut(task).filter(|(_, entry)| {
+    /// The waits without an operation that a task has left behind when it ended.
+    pub(crate) fn left_waiting(&self, task: &NodeRef) -> Vec<u32> {
+        let left = self.waits.of(task).filter(|(_, entry)| {
             matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
         });
-        left.map(|(wait, entry)| {
-            entry.state = WaitState::Woken;
-            wait
-        })
-        .collect()
+        left.map(|(wait, _)| wait).collect()
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
@@ -606,6 +675,51 @@ impl Tree {
         }
     }
 
+    /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:
+    /// its task lives, or a waker of others calls whoever has the future now.
+    #[inline]
+    pub(crate) fn is_waiting(&self, wait: u32) -> bool {
+        let entry = &self.waits[wait];
+        let left_behind = entry.waker.is_none() && entry.task().is_done();
+        matches!(entry.state, WaitState::Waiting) && !left_behind
+    }
+
+    /// Ends a wait with success and wakes its task, if it [is waiting](Self::is_waiting). Gives the
+    /// waker to be called instead of the task, if there is one.
+    #[inline]
+    pub(crate) fn claim_wait(&mut self, wait: u32) -> Option<Option<Waker>> {
+        if !self.is_waiting(wait) {
+            return None;
+        }
+        self.end_timer(wait);
+        let entry = &mut self.waits[wait];
+        entry.state = WaitState::Woken;
+        let waker = entry.waker.take();
+        if waker.is_none() {
+            entry.task().schedule();
+        }
+        Some(waker)
+    }
+
+    /// Keeps cancellations from a wait.
+    pub(crate) fn shield_wait(&mut self, wait: u32) {
+        self.waits[wait].shielded = true;
+    }
+
+    /// Has a cancel ask `aborter` to end the wait.
+    pub(crate) fn set_aborter(&mut self, wait: u32, aborter: Rc<dyn Aborter>) {
+        self.waits[wait].aborter = Some(aborter);
+    }
+
+    /// The same for a wait whose end somebody else decides, asked to end or not.
+    pub(crate) fn report_wait(&mut self, wait: u32) -> Option<Option<Waker>> {
+        let entry = &mut self.waits[wait];
+        if entry.aborter.is_some() && matches!(entry.state, WaitState::Asked(_)) {
+            entry.state = WaitState::Waiting;
+        }
+        self.claim_wait(wait)
+    }
+
     /// Nobody waits any more: from now on the operation counts against `nursery`.
     pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
         self.waits[wait].state = WaitState::Orphan;
@@ -678,6 +792,7 @@ impl Slot {
             first_child: NONE,
             first_wait: NONE,
             shield: entry.shield,
+            soft: entry.soft,
             effective: false,
             own: None,
             record: None,

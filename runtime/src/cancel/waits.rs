@@ -10,12 +10,14 @@
 //!    lent to each call that changes the list.
 
 use std::ops::{Index, IndexMut};
+use std::rc::Rc;
 use std::task::Waker;
 
 use trio_platform::Key;
 
 use super::Cancelled;
 use super::tree::{NONE, id};
+use crate::sync::reschedule::Aborter;
 use crate::task::{NodeRef, NurseryRef};
 use crate::timers::TimerKey;
 
@@ -39,6 +41,10 @@ pub(super) struct Wait {
     pub(super) timer: Option<TimerKey>,
     pub(super) operation: Option<Key>,
     pub(super) state: WaitState,
+    /// Whether cancellations pass it by.
+    pub(super) shielded: bool,
+    /// Who is asked to end it, and then does, or not. The future holds another handle.
+    pub(super) aborter: Option<Rc<dyn Aborter>>,
     /// The nursery that must not end before the operation has.
     pub(super) counted: Option<NurseryRef>,
     /// What the task waits in, for the task tree.
@@ -68,7 +74,7 @@ pub(crate) struct Ended {
     /// The nursery that counts its operation.
     pub(crate) counted: Option<NurseryRef>,
     #[expect(dead_code, reason = "held to be dropped")]
-    rest: (Option<NodeRef>, Option<Waker>),
+    rest: (Option<NodeRef>, Option<Waker>, Option<Rc<dyn Aborter>>),
 }
 
 impl Waits {
@@ -120,6 +126,8 @@ impl Waits {
             timer: None,
             operation: None,
             state: WaitState::Waiting,
+            shielded: false,
+            aborter: None,
             counted: None,
             what: "",
         });
@@ -143,8 +151,8 @@ impl Waits {
         debug_assert!(entry.timer.is_none(), "a wait that ends has no deadline");
         let state = std::mem::replace(&mut entry.state, WaitState::Waiting);
         let counted = entry.counted.take();
-        let waker = entry.waker.take();
-        let rest = (self.free_place(wait), waker);
+        let (waker, aborter) = (entry.waker.take(), entry.aborter.take());
+        let rest = (self.free_place(wait), waker, aborter);
         Ended {
             state,
             counted,
@@ -160,6 +168,7 @@ impl Waits {
         entry.operation = None;
         let rested = matches!(entry.state, WaitState::Resting);
         entry.state = WaitState::Waiting;
+        entry.shielded = false;
         let task = entry.task.take()?;
         if !rested {
             task.waits.set(task.waits.get() - 1);
@@ -197,16 +206,6 @@ impl Waits {
         all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
             .map(|(index, entry)| (id(index), entry))
     }
-
-    /// The same, to be changed.
-    pub(super) fn of_mut<'a>(
-        &'a mut self,
-        task: &'a NodeRef,
-    ) -> impl Iterator<Item = (u32, &'a mut Wait)> {
-        let all = self.places.iter_mut().enumerate();
-        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
-            .map(|(index, entry)| (id(index), entry))
-    }
 }
 
 impl Index<u32> for Waits {
@@ -233,6 +232,7 @@ impl Wait {
         matches!(self.state, Waiting | Woken | Resting)
             && self.waker.is_none()
             && self.timer.is_none()
+            && self.aborter.is_none()
             && self.counted.is_none()
     }
 

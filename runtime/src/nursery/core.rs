@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cancel::{CancelSource, Cancelled, Entry, ROOT};
+use crate::cancel::{CancelSource, Cancelled, Entry, Here, ROOT};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
@@ -29,6 +29,9 @@ pub(crate) struct Core {
     /// The task or body that opened the nursery; for names, and for orphans after the end.
     opener: Option<NodeRef>,
     pub(crate) scope: Cell<u32>,
+    /// The scope that children are put in: that of the nursery, or in a service nursery a shielded
+    /// one inside it, which is cancelled when the body has ended (`nursery/service.rs`).
+    pub(crate) children_scope: Cell<u32>,
     /// Calls of `start` that have not ended.
     pub(crate) pending_starts: Cell<u32>,
     /// Operations in flight that tasks have left behind.
@@ -61,6 +64,7 @@ impl Core {
             children: Siblings::default(),
             opener,
             scope: Cell::new(scope),
+            children_scope: Cell::new(scope),
             pending_starts: Cell::new(0),
             orphans: Cell::new(0),
             body: Cell::new(body),
@@ -90,6 +94,25 @@ impl Core {
     pub(crate) fn update_watched(&self) {
         let foreign = self.foreign.borrow().is_some();
         self.watched.set(foreign || self.run.instrumented.get());
+    }
+
+    /// Whether the nursery has ended, or has been dropped.
+    pub(super) fn is_closed(&self) -> bool {
+        self.body.get() == Body::Closed
+    }
+
+    /// Cancels a child, and nothing else, because the holder of its handle says so.
+    pub(super) fn cancel_child(&self, child: &NodeRef, cancelled: Cancelled) {
+        if child.is_apart() {
+            if self.run.current.is(child) {
+                // It is being polled, and stands on the position: this links it.
+                self.run.scope();
+            } else {
+                let parent = self.children_scope.get();
+                child.set_own_scope(self.run.enter_under(parent, &Entry::default()));
+            }
+        }
+        self.run.cancel(child.scope.get(), cancelled);
     }
 
     /// Gives what has gone wrong here to another nursery.
@@ -141,11 +164,43 @@ impl Core {
             && self.orphans.get() == 0
     }
 
-    /// A task that was started has a scope slot of its own.
+    /// A task that was started, and one whose handle has cancelled it, has a scope slot of its own.
     #[inline]
     fn leave_scope_of(&self, child: &NodeRef) {
-        let scope = child.scope.replace(self.scope.get());
-        if scope != self.scope.get() {
+        if let Some(scope) = self.take_scope_of(child) {
+            self.run.leave_from_drop(scope);
+        }
+    }
+
+    #[inline]
+    fn take_scope_of(&self, child: &NodeRef) -> Option<u32> {
+        let scope = child.scope.replace(self.children_scope.get());
+        (scope != self.children_scope.get()).then_some(scope)
+    }
+
+    /// What the nursery gets of the error of a child that has ended: all but the cancellations that
+    /// are the child's alone, or that a service nursery sends its children when its body has ended.
+    #[cold]
+    fn uncaught(&self, error: Error, own: Option<u32>) -> Option<Error> {
+        let error = match own {
+            Some(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
+            None => error,
+        };
+        match self.body.get() == Body::Ended && self.is_service() {
+            true => error.subgroup(|leaf| leaf.as_cancelled().is_none()),
+            false => Some(error),
+        }
+    }
+
+    /// Whether the children live in a scope of their own.
+    fn is_service(&self) -> bool {
+        self.children_scope.get() != self.scope.get()
+    }
+
+    /// Leaves the scope of the children of a service nursery.
+    fn leave_children_scope(&self) {
+        if self.is_service() {
+            let scope = self.children_scope.replace(self.scope.get());
             self.run.leave_from_drop(scope);
         }
     }
@@ -193,6 +248,7 @@ impl Core {
     /// The result of the nursery, from that of its body and what its children have left.
     fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
         let mut errors = self.errors.take();
+        self.leave_children_scope();
         let mut left = self.run.leave(self.scope.get());
         if let Some(panic) = self.panic.take() {
             left.close(false);
@@ -298,7 +354,7 @@ impl NurseryRef {
 
     /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
     pub(super) fn begin(&self, child: &NodeRef) {
-        child.scope.set(self.scope.get());
+        child.scope.set(self.children_scope.get());
         self.adopt(child);
         if self.run.instrumented.get() {
             self.run.instrument_spawned(child);
@@ -372,7 +428,7 @@ impl NurseryRef {
     ) {
         let body = self.body();
         let current = &self.run.current;
-        let result = self.run.step(body, self.scope.get(), || {
+        let result = self.run.step(body, Here::at(self.scope.get()), || {
             body.with_context(|context| current.during(body, || poll_body(context)))
         });
         match result {
@@ -388,6 +444,17 @@ impl NurseryRef {
     fn body_ended(&self) {
         self.body.set(Body::Ended);
         self.settle_left_behind(self.body());
+        if self.is_service() {
+            self.dismiss_children();
+        }
+    }
+
+    /// The children of a service nursery are needed no longer.
+    fn dismiss_children(&self) {
+        let reason = "the body of the service nursery has ended";
+        let task = self.task().map(|task| task.name());
+        let cancelled = Cancelled::new(CancelSource::Nursery, Some(reason.into()), task, None);
+        self.run.cancel(self.children_scope.get(), cancelled);
     }
 
     /// Always inlined: two levels of nurseries are to have as few frames between them as can be.
@@ -397,9 +464,8 @@ impl NurseryRef {
             return;
         }
         let current = &self.run.current;
-        let result = self
-            .run
-            .step(child, child.scope.get(), || child.poll_task(current));
+        let here = Here::of_task(child.scope.get(), child.is_apart());
+        let result = self.run.step(child, here, || child.poll_task(current));
         match result {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(result)) => self.child_returned(child, result),
@@ -408,26 +474,43 @@ impl NurseryRef {
     }
 
     fn child_returned(&self, child: &NodeRef, result: Result<()>) {
-        self.child_ended(child);
-        if let Err(error) = result {
-            self.fail(error, Some(child));
+        let own = self.child_ended(child);
+        match (result, own) {
+            (Err(error), own) => self.child_failed(child, error, own),
+            (Ok(()), Some(scope)) => self.run.leave_from_drop(scope),
+            (Ok(()), None) => {}
+        }
+    }
+
+    #[cold]
+    fn child_failed(&self, child: &NodeRef, error: Error, own: Option<u32>) {
+        match self.uncaught(error, own) {
+            Some(error) => {
+                child.set_failed();
+                self.fail(error, Some(child));
+            }
+            None => child.set_cancelled(),
         }
     }
 
     #[cold]
     fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>) {
         let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
-        self.child_ended(child);
+        if let Some(scope) = self.child_ended(child) {
+            self.run.leave_from_drop(scope);
+        }
+        child.set_failed();
         self.panicked(panic, Some(child));
         if let Err(panic) = dropped {
             self.panicked(panic, Some(child));
         }
     }
 
-    fn child_ended(&self, child: &NodeRef) {
+    /// Gives the scope of its own, if it had one, which is still to be left.
+    fn child_ended(&self, child: &NodeRef) -> Option<u32> {
         self.release(child);
         self.settle_left_behind(child);
-        self.leave_scope_of(child);
+        let own = self.take_scope_of(child);
         child.set_home(None);
         if let Some(joiner) = child.take_joiner() {
             self.run.finish_wait(joiner);
@@ -435,6 +518,7 @@ impl NurseryRef {
         if self.run.instrumented.get() {
             self.run.instrument_exited(child);
         }
+        own
     }
 
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
@@ -478,6 +562,18 @@ impl Open {
             nursery,
             finished: false,
         }
+    }
+
+    /// Makes it a service nursery, before anything is in it.
+    pub(crate) fn into_service(self) -> Self {
+        let core = &self.nursery;
+        let entry = Entry {
+            shield: true,
+            ..Entry::default()
+        };
+        let scope = core.run.enter_under(core.scope.get(), &entry);
+        core.children_scope.set(scope);
+        self
     }
 
     pub(crate) fn nursery(&self) -> NurseryRef {
@@ -541,6 +637,7 @@ impl Drop for Open {
                 around.add_orphan();
             }
         }
+        core.leave_children_scope();
         core.run.leave_from_drop(core.scope.get());
         if let Some(panic) = panic {
             if !std::thread::panicking() {

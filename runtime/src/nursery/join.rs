@@ -1,20 +1,24 @@
-//! Waiting for the value of one child.
+//! The handle of one child: its value, its state, and how it is cancelled alone.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::cancel::{CancelSource, Cancelled};
 use crate::checkpoint::enter_operation;
 use crate::context;
-use crate::error::{Error, Result, Usage};
-use crate::task::Output;
+use crate::error::{Error, Result};
+use crate::task::{NodeRef, Output};
 use crate::wait::Parked;
 
-/// The right to the value of a child, from [`Nursery::spawn`](super::Nursery::spawn).
+/// A child as whoever spawned it sees it, from [`Nursery::spawn`](super::Nursery::spawn).
 ///
-/// Valid inside the nursery only. Dropping it gives up the value; the child goes on.
+/// Valid inside the nursery only. Dropping it gives up the value, and nothing else: the child goes on
+/// as it would have.
 #[must_use = "without the handle the value is lost; `start_soon` is for children without one"]
 pub struct JoinHandle<'scope, T> {
     output: Output<T>,
@@ -34,6 +38,29 @@ impl<T> JoinHandle<'_, T> {
         self.output.node().is_done()
     }
 
+    /// Whether the child runs, and if not, how it has ended.
+    pub fn state(&self) -> ChildState {
+        state(self.output.node())
+    }
+
+    /// Cancels the child, and no other. What it returns of that cancellation is no error, and cancels
+    /// nobody else; it then has no value, unless it ends well all the same.
+    ///
+    /// `reason` is for people who read the error; it may be empty. Does nothing if the child has
+    /// ended.
+    #[track_caller]
+    pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) {
+        let child = self.output.node();
+        let Some(home) = child.home().filter(|_| !child.is_done()) else {
+            return;
+        };
+        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
+        let task = home.run.task_name();
+        let place = Location::caller();
+        let cancelled = Cancelled::new(CancelSource::Explicit, reason, task, Some(place));
+        home.cancel_child(child, cancelled);
+    }
+
     /// Waits for the child to end, and returns its value.
     ///
     /// # Cancellation
@@ -42,11 +69,32 @@ impl<T> JoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`Usage`] if the child has failed, or if its value has been taken: the error of a child goes
-    /// to its nursery, which is cancelled by it, so that this is mostly seen as `Cancelled`.
+    /// [`NoValue`] if there is none. The error of a child goes to its nursery, which is cancelled by
+    /// it, so that a failure is mostly seen as `Cancelled` here.
     pub fn join(&mut self) -> Join<'_, T> {
         Join {
             output: &self.output,
+            ended: self.ended(),
+        }
+    }
+
+    /// Waits for the child to end in whatever way, and tells which; the value stays to be
+    /// [joined](Self::join).
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. The child goes on.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    pub fn wait(&mut self) -> Ended<'_> {
+        self.ended()
+    }
+
+    fn ended(&self) -> Ended<'_> {
+        Ended {
+            node: self.output.node(),
             parked: None,
         }
     }
@@ -55,8 +103,106 @@ impl<T> JoinHandle<'_, T> {
 impl<T> fmt::Debug for JoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle")
-            .field("finished", &self.is_finished())
+            .field("state", &self.state())
             .finish()
+    }
+}
+
+/// How it stands with a child; see [`JoinHandle::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChildState {
+    /// It has not ended.
+    Running,
+    /// It has ended well. Its value may have been taken.
+    Finished,
+    /// It has ended with an error or a panic, which went to its nursery: a cancellation of the
+    /// nursery, too.
+    Failed,
+    /// It has ended with nothing but a cancellation of its own: by [`JoinHandle::cancel`], or by a
+    /// service nursery whose body had ended.
+    Cancelled,
+}
+
+/// There is no value to be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NoValue {
+    /// The child has failed. Its error has gone to its nursery.
+    Failed,
+    /// The child was cancelled through its handle.
+    Cancelled,
+    /// The value has been taken by an earlier `join`.
+    Taken,
+}
+
+impl fmt::Display for NoValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "the child has failed: its error went to its nursery",
+            Self::Cancelled => "the child was cancelled and has no value",
+            Self::Taken => "the value of the child has been taken already",
+        })
+    }
+}
+
+impl std::error::Error for NoValue {}
+
+fn state(node: &NodeRef) -> ChildState {
+    match (node.is_done(), node.is_failed(), node.is_cancelled()) {
+        (false, ..) => ChildState::Running,
+        (true, true, _) => ChildState::Failed,
+        (true, _, true) => ChildState::Cancelled,
+        _ => ChildState::Finished,
+    }
+}
+
+/// The future of [`JoinHandle::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Ended<'a> {
+    node: &'a NodeRef,
+    parked: Option<Parked>,
+}
+
+impl Future for Ended<'_> {
+    type Output = Result<ChildState>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<ChildState>> {
+        let this = &mut *self;
+        if let Some(parked) = &this.parked {
+            if !this.node.is_done() {
+                if let Some(cancelled) = ready!(parked.poll_woken(context)) {
+                    this.node.set_joiner(None);
+                    this.parked = None;
+                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+            }
+        } else {
+            ready!(enter_operation(context))?;
+            if !this.node.is_done() {
+                let parked = Parked::new(context, "join");
+                this.node.set_joiner(Some(parked.wait()));
+                this.parked = Some(parked);
+                return Poll::Pending;
+            }
+        }
+        this.parked = None;
+        Poll::Ready(Ok(state(this.node)))
+    }
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if self.parked.is_some() {
+            self.node.set_joiner(None);
+        }
+    }
+}
+
+impl fmt::Debug for Ended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ended")
     }
 }
 
@@ -64,57 +210,29 @@ impl<T> fmt::Debug for JoinHandle<'_, T> {
 #[must_use = "futures do nothing unless polled"]
 pub struct Join<'a, T> {
     output: &'a Output<T>,
-    parked: Option<Parked>,
+    ended: Ended<'a>,
 }
 
 impl<T> Future for Join<'_, T> {
     type Output = Result<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let this = &mut *self;
-        let node = this.output.node();
-        if let Some(parked) = &this.parked {
-            if !node.is_done() {
-                if let Some(cancelled) = ready!(parked.poll_woken(context)) {
-                    node.set_joiner(None);
-                    this.parked = None;
-                    return Poll::Ready(Err(Error::cancelled(cancelled)));
-                }
-            }
-        } else {
-            ready!(enter_operation(context))?;
-            if !node.is_done() {
-                let parked = Parked::new(context, "join");
-                node.set_joiner(Some(parked.wait()));
-                this.parked = Some(parked);
-                return Poll::Pending;
-            }
-        }
-        this.parked = None;
-        Poll::Ready(this.output.take().ok_or_else(missing))
+        let state = ready!(Pin::new(&mut self.ended).poll(context))?;
+        Poll::Ready(self.output.take().ok_or_else(|| missing(state)))
     }
 }
 
 /// Why there is no value. A child that failed has cancelled its nursery, and with it most who wait
 /// for the child: they hear of that, so that one failure is not told as two.
-fn missing() -> Error {
+fn missing(state: ChildState) -> Error {
+    let why = match state {
+        ChildState::Cancelled => return NoValue::Cancelled.into(),
+        ChildState::Failed => NoValue::Failed,
+        ChildState::Running | ChildState::Finished => NoValue::Taken,
+    };
     let cancelled = context::with(|run| run.cancelled());
-    match cancelled {
-        Some(cancelled) => Error::cancelled(cancelled),
-        None => Usage::new(
-            "the child has failed, or its value has been taken: the error of a child goes to its \
-             nursery",
-        )
-        .into(),
-    }
-}
-
-impl<T> Drop for Join<'_, T> {
-    fn drop(&mut self) {
-        if self.parked.is_some() {
-            self.output.node().set_joiner(None);
-        }
-    }
+    cancelled.map_or_else(|| why.into(), Error::cancelled)
 }
 
 impl<T> fmt::Debug for Join<'_, T> {

@@ -15,6 +15,7 @@ mod core;
 #[expect(unsafe_code, reason = "children that borrow from the caller's frame")]
 mod erase;
 mod join;
+mod service;
 mod start;
 
 use std::borrow::Cow;
@@ -27,10 +28,11 @@ use std::task::{Context, Poll};
 
 pub(crate) use self::core::{Core, Open};
 pub(crate) use erase::spawn_root;
-pub use join::{Join, JoinHandle};
+pub use join::{ChildState, Ended, Join, JoinHandle, NoValue};
+pub use service::open_service_nursery;
 pub use start::TaskStatus;
 
-use crate::cancel::CancelScope;
+use crate::cancel::{CancelScope, Cancelled};
 use crate::context;
 use crate::error::Result;
 use crate::task::NurseryRef;
@@ -99,26 +101,45 @@ where
     F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
     T: Default,
 {
-    let place = Location::caller();
-    async move {
-        let open = Open::new(place)?;
-        let nursery = Nursery {
-            core: open.nursery(),
-            scope: PhantomData,
-            env: PhantomData,
+    open_nursery_at(Location::caller(), body)
+}
+
+/// [`open_nursery`], for what is called at `place` and is a nursery inside.
+pub(crate) fn open_nursery_at<'env, F, T>(
+    place: &'static Location<'static>,
+    body: F,
+) -> impl Future<Output = Result<T>>
+where
+    F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
+    T: Default,
+{
+    drive(move || Open::new(place), body)
+}
+
+/// Runs the nursery that `open` opens. Everybody returns this very future, for one around it would be a
+/// frame more between two levels.
+async fn drive<'env, F, T>(open: impl FnOnce() -> Result<Open>, body: F) -> Result<T>
+where
+    F: for<'scope> AsyncFnOnce(&'scope Nursery<'scope, 'env>) -> Result<T>,
+    T: Default,
+{
+    let open = open()?;
+    let nursery = Nursery {
+        core: open.nursery(),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let mut value = None;
+    {
+        // Dropped before `open`: the body may hold what children refer to, never the reverse.
+        let drive = Drive {
+            nursery: &nursery.core,
+            body: pin!(body(&nursery)),
+            value: &mut value,
         };
-        let mut value = None;
-        {
-            // Dropped before `open`: the body may hold what children refer to, never the reverse.
-            let drive = Drive {
-                nursery: &nursery.core,
-                body: pin!(body(&nursery)),
-                value: &mut value,
-            };
-            drive.await;
-        }
-        open.finish(value)
+        drive.await;
     }
+    open.finish(value)
 }
 
 /// Ready when the nursery has ended. A type of its own, and not a closure, so that it can ask to be
@@ -178,15 +199,52 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
 
     /// Starts `task` as a child, and returns a handle by which its value can be waited for.
     ///
-    /// An error goes to the nursery as that of any child does. Dropping the handle gives up the
-    /// value, not the child.
+    /// An error goes to the nursery as that of any child does. The handle can also cancel the child,
+    /// wait for its end, and tell its state. Dropping it gives up the value, not the child: that
+    /// neither cancels it nor lets it outlive the nursery.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # trio_runtime::run(async {
+    /// use trio_runtime::{ChildState, open_nursery, sleep_forever};
+    ///
+    /// open_nursery(async |nursery| {
+    ///     let mut answer = nursery.spawn(async { Ok(42) });
+    ///     let mut watcher = nursery.spawn(sleep_forever());
+    ///     assert_eq!(answer.join().await?, 42);
+    ///     watcher.cancel("no longer needed");
+    ///     assert_eq!(watcher.wait().await?, ChildState::Cancelled);
+    ///     Ok(())
+    /// })
+    /// .await
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn spawn<F, T>(&'scope self, task: F) -> JoinHandle<'scope, T>
     where
         F: Future<Output = Result<T>> + 'scope,
         T: 'scope,
     {
-        JoinHandle::new(erase::spawn(&self.core, task, None, Location::caller()))
+        let output = erase::spawn(&self.core, task, None, Location::caller());
+        output.node().set_apart();
+        JoinHandle::new(output)
+    }
+
+    /// Like [`spawn`](Self::spawn), with a name for the task tree and for error texts.
+    #[track_caller]
+    pub fn spawn_named<F, T>(
+        &'scope self,
+        name: impl Into<Cow<'static, str>>,
+        task: F,
+    ) -> JoinHandle<'scope, T>
+    where
+        F: Future<Output = Result<T>> + 'scope,
+        T: 'scope,
+    {
+        let output = erase::spawn(&self.core, task, Some(name.into()), Location::caller());
+        output.node().set_apart();
+        JoinHandle::new(output)
     }
 
     /// Starts a child and waits until it reports that it is ready, with a value of its own choice.
@@ -199,12 +257,13 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     /// # Cancellation
     ///
     /// Cancelling a scope around this call cancels the child, which then reports in vain: the call
-    /// ends as the child does.
+    /// ends as the child does. So does cancelling the nursery, an error of another child too.
     ///
     /// # Errors
     ///
     /// Those of the child before it has reported. [`Usage`](crate::Usage) if it ended well without
-    /// reporting.
+    /// reporting; [`ClosedResource`](crate::ClosedResource) if that is because this nursery was
+    /// cancelled, and the caller was not.
     ///
     /// # Examples
     ///
@@ -236,6 +295,23 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
         T: 'scope,
     {
         start::start(&self.core, task, Location::caller())
+    }
+
+    /// [`start_soon`](Self::start_soon) for what was called at `place`.
+    pub(crate) fn start_at<F>(
+        &'scope self,
+        name: Option<Cow<'static, str>>,
+        place: &'static Location<'static>,
+        task: F,
+    ) where
+        F: Future<Output = Result<()>> + 'scope,
+    {
+        drop(erase::spawn_silent(&self.core, task, name, place));
+    }
+
+    /// Cancels the scope of the nursery.
+    pub(crate) fn cancel_as(&self, cancelled: Cancelled) {
+        self.core.run.cancel(self.core.scope.get(), cancelled);
     }
 
     /// The scope around the body and the children.

@@ -4,19 +4,24 @@
 //! a scope slot of its own. When it reports, that slot moves under the target's, so that whatever is
 //! inside is cancelled with the target from that moment (semantics T4); the task itself follows when
 //! the call is polled next, which is before the child is polled again.
+//!
+//! Before that a cancel of the target reaches the child too (T12), although it lives elsewhere: the
+//! call waits under the target's scope, and cancels the private nursery when that wait is aborted.
+//! Otherwise a target that has failed would wait for a child that nobody has told.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::core::Open;
 use super::erase;
 use crate::cancel::Entry;
-use crate::error::{Error, Result, Usage};
+use crate::error::{ClosedResource, Error, Result, Usage};
 use crate::task::{NodeRef, NurseryRef};
+use crate::wait::Parked;
 
 /// How a child that was [started](super::Nursery::start) reports that it is ready.
 pub struct TaskStatus<T>(Option<Rc<Status<T>>>);
@@ -73,7 +78,7 @@ impl<T> TaskStatus<T> {
         status.moved.set(true);
         private
             .run
-            .move_scope(child.scope.get(), target.scope.get());
+            .move_scope(child.scope.get(), target.children_scope.get());
         private.poke();
         Ok(())
     }
@@ -92,6 +97,15 @@ struct Starting<T> {
     target: NurseryRef,
     /// Drops the child, unless it has been moved. `None` once it has been finished.
     private: Option<Open>,
+    /// How the call learns that the target has been cancelled.
+    watch: Watch,
+}
+
+enum Watch {
+    Begin,
+    Waiting(Parked),
+    /// The target has been cancelled, or is no more.
+    Over,
 }
 
 impl<T> Starting<T> {
@@ -114,12 +128,48 @@ impl<T> Starting<T> {
         true
     }
 
+    /// Cancels the child once the target has been cancelled. Waits for that if the child is not ready
+    /// at once, `waiting`.
+    fn follow_target(&mut self, context: &Context<'_>, waiting: bool) {
+        let target = &self.target;
+        let scope = target.children_scope.get();
+        let cancelled = match &self.watch {
+            Watch::Over => return,
+            // Whoever dropped the target has not dropped this call, so nobody waits for it.
+            _ if target.is_closed() => None,
+            Watch::Begin => {
+                let cancelled = target.run.tree.borrow().cancelled(scope).cloned();
+                match cancelled {
+                    None if waiting => {
+                        let parked = Parked::under(&target.run, context, scope, "start");
+                        self.watch = Watch::Waiting(parked);
+                        return;
+                    }
+                    None => return,
+                    cancelled => cancelled,
+                }
+            }
+            Watch::Waiting(parked) => match parked.poll_under(context, scope) {
+                Poll::Pending => return,
+                Poll::Ready(cancelled) => cancelled,
+            },
+        };
+        self.watch = Watch::Over;
+        if let (Some(cancelled), Some(private)) = (cancelled, &self.private) {
+            let private = private.nursery();
+            private.run.cancel(private.scope.get(), cancelled);
+        }
+    }
+
     /// The result of a child that ended inside the call.
     fn finish(mut self, done: Option<()>) -> Result<T> {
         let private = self.private.take().expect("finished once");
         match private.finish::<()>(done) {
-            Ok(()) => self.status.value.take().ok_or_else(|| {
-                Usage::new("the task ended without calling `started` on its task status").into()
+            Ok(()) => self.status.value.take().ok_or_else(|| match self.watch {
+                Watch::Over => ClosedResource::new().into(),
+                _ => {
+                    Usage::new("the task ended without calling `started` on its task status").into()
+                }
             }),
             // One level of grouping is this function's own (T7, G3).
             Err(error) => Err(match error.into_group() {
@@ -176,24 +226,28 @@ where
             target: target.clone(),
         });
         target.pending_starts.set(target.pending_starts.get() + 1);
-        let starting = Starting {
+        let mut starting = Starting {
             status,
             child,
             target,
             private: Some(private),
+            watch: Watch::Begin,
         };
 
         let mut done = None;
         poll_fn(|context| {
+            starting.follow_target(context, false);
             if starting.hand_over() {
                 return Poll::Ready(());
             }
             let over = nursery.drive(context, |_| Poll::Ready(Ok(())), &mut done);
             if starting.hand_over() {
-                Poll::Ready(())
-            } else {
-                over
+                return Poll::Ready(());
             }
+            if over.is_pending() {
+                starting.follow_target(context, true);
+            }
+            over
         })
         .await;
 

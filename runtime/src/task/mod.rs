@@ -26,4 +26,4 @@ mod raw;
 pub(crate) use raw::{
     Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
 };
-pub(crate) use raw::{new_silent_task, new_task};
+pub(crate) use raw::{new_silent_task, new_task, tidy_type_name};

@@ -21,17 +21,23 @@ use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
 
-const READY: u8 = 1;
-const DONE: u8 = 2;
-const BODY: u8 = 4;
+const READY: u16 = 1;
+const DONE: u16 = 2;
+const BODY: u16 = 4;
 /// Somebody may still ask for the output.
-const WANTED: u8 = 8;
+const WANTED: u16 = 8;
 /// The node stands among siblings.
-const LISTED: u8 = 16;
+const LISTED: u16 = 16;
 /// Of a task: its future is in its stage, and has something to drop.
-const RUNNING: u8 = 32;
+const RUNNING: u16 = 32;
 /// Of a task: its output is in its stage.
-const FINISHED: u8 = 64;
+const FINISHED: u16 = 64;
+/// The task has ended with an error or a panic that went to its nursery.
+const FAILED: u16 = 128;
+/// The task has ended with nothing but a cancellation of its own.
+const CANCELLED: u16 = 256;
+/// The task is to have a scope of its own as soon as something in it asks for its scope.
+const APART: u16 = 512;
 
 /// No wait.
 const NONE: u32 = u32::MAX;
@@ -51,7 +57,7 @@ pub(crate) struct Node {
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
-    flags: Cell<u8>,
+    flags: Cell<u16>,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
     /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
@@ -113,7 +119,7 @@ struct NurseryCell {
 
 impl Node {
     #[inline(always)]
-    fn new(vtable: &'static VTable, shared: &Arc<Shared>, flags: u8, info: TaskInfo) -> Self {
+    fn new(vtable: &'static VTable, shared: &Arc<Shared>, flags: u16, info: TaskInfo) -> Self {
         Self {
             vtable,
             shared: Arc::as_ptr(shared),
@@ -132,15 +138,15 @@ impl Node {
         }
     }
 
-    fn has(&self, flag: u8) -> bool {
+    fn has(&self, flag: u16) -> bool {
         self.flags.get() & flag != 0
     }
 
-    fn set(&self, flag: u8) {
+    fn set(&self, flag: u16) {
         self.flags.set(self.flags.get() | flag);
     }
 
-    fn clear(&self, flag: u8) {
+    fn clear(&self, flag: u16) {
         self.flags.set(self.flags.get() & !flag);
     }
 
@@ -152,6 +158,40 @@ impl Node {
     /// Whether the future has ended or been dropped.
     pub(crate) fn is_done(&self) -> bool {
         self.has(DONE)
+    }
+
+    /// Whether the task has ended with an error or a panic that went to its nursery.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.has(FAILED)
+    }
+
+    pub(crate) fn set_failed(&self) {
+        self.set(FAILED);
+    }
+
+    /// Whether the task has ended with nothing but a cancellation that went no further.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.has(CANCELLED)
+    }
+
+    pub(crate) fn set_cancelled(&self) {
+        self.set(CANCELLED);
+    }
+
+    /// Whether the task is to have a scope of its own and has none yet.
+    #[inline]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.has(APART)
+    }
+
+    pub(crate) fn set_apart(&self) {
+        self.set(APART);
+    }
+
+    /// The task has a scope of its own.
+    pub(crate) fn set_own_scope(&self, scope: u32) {
+        self.clear(APART);
+        self.scope.set(scope);
     }
 
     /// Whether the node stands among siblings.
@@ -259,7 +299,7 @@ impl Node {
 }
 
 /// `app::serve::{{closure}}` is the future of `app::serve`.
-fn tidy_type_name(name: &'static str) -> &'static str {
+pub(crate) fn tidy_type_name(name: &'static str) -> &'static str {
     name.trim_end_matches("::{{closure}}")
 }
 
@@ -505,7 +545,7 @@ impl<T> Drop for Output<T> {
 /// # Safety
 ///
 /// Rule 4 of `task/mod.rs`: before anything that `F` borrows ends, the future is dropped by
-/// [`Node::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
+/// [`NodeRef::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
 pub(crate) unsafe fn new_task<F, T>(
     shared: &Arc<Shared>,
     future: F,
@@ -516,14 +556,10 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(
-        &Typed::<F, T>::KEEPING,
-        shared,
-        WANTED | Typed::<F, T>::RUNNING,
-        info,
-    );
+    let flags = WANTED | Typed::<F, T>::RUNNING;
+    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, flags, info, future);
     Output {
-        node: NodeRef(Typed::place(head, future)),
+        node: NodeRef(node),
         output: std::marker::PhantomData,
     }
 }
@@ -543,13 +579,14 @@ where
     F: Future<Output = Result<()>>,
 {
     let info = TaskInfo { name, place };
-    let head = Node::new(
+    let flags = Typed::<F, ()>::RUNNING;
+    NodeRef(Typed::place(
         &Typed::<F, ()>::SILENT,
         shared,
-        Typed::<F, ()>::RUNNING,
+        flags,
         info,
-    );
-    NodeRef(Typed::place(head, future))
+        future,
+    ))
 }
 
 struct Typed<F, T>(std::marker::PhantomData<(F, T)>);
@@ -583,7 +620,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     };
 
     /// The flag of a task whose future has something to drop.
-    const RUNNING: u8 = if std::mem::needs_drop::<F>() {
+    const RUNNING: u16 = if std::mem::needs_drop::<F>() {
         RUNNING
     } else {
         0
@@ -596,13 +633,22 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         if fits { Some(lines) } else { None }
     };
 
-    /// A cell on the heap. Its two parts are written where they are to be: a future may be large.
+    /// A cell on the heap. Its two parts are written where they are to be, and made when there is a
+    /// place for them: a future may be large, and a node that is copied as soon as it has been
+    /// written waits for its own stores.
     #[inline(always)]
-    fn place(node: Node, future: F) -> NonNull<Node> {
+    fn place(
+        table: &'static VTable,
+        shared: &Arc<Shared>,
+        flags: u8,
+        info: TaskInfo,
+        future: F,
+    ) -> NonNull<Node> {
         let stage = UnsafeCell::new(Stage {
             future: ManuallyDrop::new(future),
         });
         let Some(lines) = Self::LINES else {
+            let node = Node::new(table, shared, flags, info);
             return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
         let block = NonNull::from(Box::leak(blocks::take(lines)));
@@ -612,7 +658,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         // SAFETY: the same.
         let tail = unsafe { &raw mut (*place).stage };
         // SAFETY: a place inside the block.
-        unsafe { head.write(node) };
+        unsafe { head.write(Node::new(table, shared, flags, info)) };
         // SAFETY: the same.
         unsafe { tail.write(stage) };
         block.cast()

@@ -29,6 +29,7 @@ impl Workload for Micro {
             cell("spawn + join, 100", &["case=spawn", "tasks=100"]),
             cell("yield, alone", &["case=yield", "tasks=1"]),
             cell("yield, 100 tasks", &["case=yield", "tasks=100"]),
+            cell("channel, buffer 64", &["case=channel"]),
             cell("timeout, ready", &["case=timeout"]),
             cell("spawn + cancel + join, one", &["case=cancel", "tasks=1"]),
             cell("spawn + cancel + join, 100", &["case=cancel", "tasks=100"]),

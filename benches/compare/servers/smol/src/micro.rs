@@ -55,6 +55,20 @@ pub(crate) fn run(orders: &Orders) {
                     meter.did(yields * tasks);
                 }
             }
+            "channel" => {
+                while let Some(count) = meter.next_batch() {
+                    let (send, receive) = smol::channel::bounded(64);
+                    let sender = executor.spawn(async move {
+                        for n in 0..count {
+                            send.send(n).await.expect("somebody receives");
+                        }
+                    });
+                    for n in 0..count {
+                        assert_eq!(receive.recv().await, Ok(n));
+                    }
+                    sender.await;
+                }
+            }
             "timeout" => {
                 while let Some(count) = meter.next_batch() {
                     for n in 0..count {

@@ -61,6 +61,20 @@ async fn measure(orders: &Orders) {
                 meter.did(yields * tasks);
             }
         }
+        "channel" => {
+            while let Some(count) = meter.next_batch() {
+                let (send, mut receive) = tokio::sync::mpsc::channel(64);
+                let sender = tokio::spawn(async move {
+                    for n in 0..count {
+                        send.send(n).await.expect("somebody receives");
+                    }
+                });
+                for n in 0..count {
+                    assert_eq!(receive.recv().await, Some(n));
+                }
+                sender.await.expect("it does not panic");
+            }
+        }
         "timeout" => {
             while let Some(count) = meter.next_batch() {
                 for n in 0..count {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kit::{Meter, Orders};
 use trio::{
-    CancelScope, Nursery, Result, checkpoint, fail_after, open_nursery, sleep, sleep_forever,
+    CancelScope, Nursery, Result, checkpoint, fail_after, open_memory_channel, open_nursery, sleep,
+    sleep_forever,
 };
 
 pub(crate) fn run(orders: &Orders) {
@@ -77,6 +78,21 @@ async fn measure<'scope, 'env: 'scope>(
                 })
                 .await?;
                 meter.did(yields * tasks);
+            }
+        }
+        "channel" => {
+            while let Some(count) = meter.next_batch() {
+                let (send, receive) = open_memory_channel(64);
+                let mut sender = nursery.spawn(async move {
+                    for n in 0..count {
+                        send.send(n).await?;
+                    }
+                    Ok(())
+                });
+                for n in 0..count {
+                    assert_eq!(receive.receive().await?, n);
+                }
+                sender.join().await?;
             }
         }
         "timeout" => {

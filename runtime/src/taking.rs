@@ -1,9 +1,10 @@
-//! Receiving from a stream: what every message of a server goes through.
+//! Taking what comes from a descriptor: bytes from a stream, which every message of a server goes
+//! through, and connections from a listener.
 //!
-//! A receive looks into the stash of the descriptor, tries the system if that is likely to give
-//! something, and else waits: in a watch if the driver has one, which costs no operation, and in an
-//! operation if it has not. What the future is in the middle of when it is cancelled, dropped or
-//! forgotten decides what that means:
+//! It looks into the stash of the descriptor, tries the system if that is likely to give something, and
+//! else waits: in a watch if the driver has one, which costs no operation, and in an operation if it
+//! has not. What the future is in the middle of when it is cancelled, dropped or forgotten decides what
+//! that means:
 //!
 //! | The future waits in | cancelled                        | dropped                     | forgotten                |
 //! |---------------------|----------------------------------|-----------------------------|--------------------------|
@@ -16,12 +17,15 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use trio_platform::buf::Lease;
-use trio_platform::{Descriptor, Direction, Driver, Finished, Receive, Token};
+use trio_platform::{
+    Accept, Descriptor, Direction, Driver, Finished, Operation, Receive, Token, is_cancelled,
+};
 
 use crate::checkpoint::enter_operation_in;
 use crate::context;
@@ -44,7 +48,7 @@ use crate::wait::Parked;
 /// `BusyResource` if somebody else has the gate, `ClosedResource` if handle or gate are closed, and
 /// `BrokenResource` with what the system said.
 pub fn receive<'a>(from: &'a Handle, gate: &'a Gate) -> ReceiveBlock<'a> {
-    ReceiveBlock(Receiving::new(from, gate))
+    ReceiveBlock(Taking::new(from, gate))
 }
 
 /// Receives at least one byte into `buffer`, and returns how many; zero is the end of file. What
@@ -58,20 +62,39 @@ pub fn receive<'a>(from: &'a Handle, gate: &'a Gate) -> ReceiveBlock<'a> {
 ///
 /// As for [`receive`]; an [`io::Error`] of the kind `InvalidInput` if `buffer` is empty.
 pub fn receive_into<'a>(from: &'a Handle, gate: &'a Gate, buffer: &'a mut [u8]) -> ReceiveInto<'a> {
-    let receiving = Receiving::new(from, gate);
+    let receiving = Taking::new(from, gate);
     ReceiveInto { receiving, buffer }
+}
+
+/// Takes a connection off the queue of a listener. Takes `gate` for the time.
+///
+/// # Cancellation
+///
+/// A checkpoint. `Cancelled` means that no connection was taken off the queue: it is there for the next
+/// accept, also if the future was dropped instead.
+///
+/// # Errors
+///
+/// `BusyResource` if somebody else has the gate, `ClosedResource` if handle or gate are closed, else an
+/// [`io::Error`]: [`accept_failure`](trio_platform::accept_failure) tells what it means.
+pub fn accept<'a>(from: &'a Handle, gate: &'a Gate) -> AcceptConnection<'a> {
+    AcceptConnection(Taking::new(from, gate))
 }
 
 /// The future of [`receive`].
 #[must_use = "futures do nothing unless polled"]
-pub struct ReceiveBlock<'a>(Receiving<'a>);
+pub struct ReceiveBlock<'a>(Taking<'a, Bytes>);
 
 /// The future of [`receive_into`].
 #[must_use = "futures do nothing unless polled"]
 pub struct ReceiveInto<'a> {
-    receiving: Receiving<'a>,
+    receiving: Taking<'a, Bytes>,
     buffer: &'a mut [u8],
 }
+
+/// The future of [`accept`].
+#[must_use = "futures do nothing unless polled"]
+pub struct AcceptConnection<'a>(Taking<'a, Connections>);
 
 impl Future for ReceiveBlock<'_> {
     type Output = Result<Option<Lease>>;
@@ -80,7 +103,7 @@ impl Future for ReceiveBlock<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.receive_block_now(from);
         let lease = match ready!(self.0.poll(context, attempt))? {
-            Received::AtOnce(lease) | Received::Waited(lease) => lease,
+            Taken::AtOnce(lease) | Taken::Waited(lease) => lease,
         };
         Poll::Ready(Ok(Some(lease).filter(|lease| !lease.is_empty())))
     }
@@ -98,8 +121,8 @@ impl Future for ReceiveInto<'_> {
         }
         let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.receive_now(from, buffer);
         let mut lease = match ready!(receiving.poll(context, attempt))? {
-            Received::AtOnce(count) => return Poll::Ready(Ok(count)),
-            Received::Waited(lease) => lease,
+            Taken::AtOnce(count) => return Poll::Ready(Ok(count)),
+            Taken::Waited(lease) => lease,
         };
         let count = lease.len().min(buffer.len());
         buffer[..count].copy_from_slice(&lease[..count]);
@@ -114,18 +137,100 @@ impl Future for ReceiveInto<'_> {
     }
 }
 
-/// What an attempt gave, or what came after a wait or was in the stash.
-enum Received<T> {
-    AtOnce(T),
-    Waited(Lease),
+impl Future for AcceptConnection<'_> {
+    type Output = Result<Descriptor>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let attempt = |driver: &mut dyn Driver, from: &Descriptor| driver.accept_now(from);
+        let taken = ready!(self.0.poll(context, attempt))?;
+        Poll::Ready(Ok(match taken {
+            Taken::AtOnce(connection) | Taken::Waited(connection) => connection,
+        }))
+    }
 }
 
-struct Receiving<'a> {
+/// What is taken.
+trait Kind {
+    type Won;
+    const DIRECTION: Direction;
+    const NAME: &'static str;
+
+    /// What came while nobody waited.
+    fn stashed(from: &Descriptor) -> Option<io::Result<Self::Won>>;
+
+    fn operation(from: Descriptor) -> Operation;
+
+    fn finish(finished: Finished) -> io::Result<Self::Won>;
+
+    /// What the system has said about `handle`, for the caller.
+    fn error(handle: &Handle, error: io::Error) -> Error;
+}
+
+struct Bytes;
+
+impl Kind for Bytes {
+    type Won = Lease;
+    const DIRECTION: Direction = Direction::Receive;
+    const NAME: &'static str = "receive";
+
+    #[inline]
+    fn stashed(from: &Descriptor) -> Option<io::Result<Lease>> {
+        from.stashed_receive()
+    }
+
+    fn operation(from: Descriptor) -> Operation {
+        Receive::new(from).into()
+    }
+
+    fn finish(finished: Finished) -> io::Result<Lease> {
+        finished.into_received()
+    }
+
+    fn error(handle: &Handle, error: io::Error) -> Error {
+        handle.error(error)
+    }
+}
+
+struct Connections;
+
+impl Kind for Connections {
+    type Won = Descriptor;
+    const DIRECTION: Direction = Direction::Accept;
+    const NAME: &'static str = "accept";
+
+    fn stashed(from: &Descriptor) -> Option<io::Result<Descriptor>> {
+        from.stashed_accept()
+    }
+
+    fn operation(from: Descriptor) -> Operation {
+        Accept::new(from).into()
+    }
+
+    fn finish(finished: Finished) -> io::Result<Descriptor> {
+        finished.into_accepted()
+    }
+
+    fn error(handle: &Handle, error: io::Error) -> Error {
+        match handle.is_closed() || is_cancelled(&error) {
+            true => ClosedResource::new().into(),
+            false => error.into(),
+        }
+    }
+}
+
+/// What an attempt gave, or what came after a wait or was in the stash.
+enum Taken<T, W> {
+    AtOnce(T),
+    Waited(W),
+}
+
+struct Taking<'a, K> {
     from: &'a Handle,
     gate: &'a Gate,
     /// Whether the gate is ours.
-    taken: bool,
+    claimed: bool,
     state: State,
+    kind: PhantomData<K>,
 }
 
 enum State {
@@ -140,13 +245,14 @@ enum State {
     Ended,
 }
 
-impl<'a> Receiving<'a> {
+impl<'a, K: Kind> Taking<'a, K> {
     fn new(from: &'a Handle, gate: &'a Gate) -> Self {
         Self {
             from,
             gate,
-            taken: false,
+            claimed: false,
             state: State::New,
+            kind: PhantomData,
         }
     }
 
@@ -155,7 +261,7 @@ impl<'a> Receiving<'a> {
         &mut self,
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
-    ) -> Poll<Result<Received<T>>> {
+    ) -> Poll<Result<Taken<T, K::Won>>> {
         let result = ready!(context::with(|run| self.poll_in(run, context, attempt)));
         self.end();
         Poll::Ready(result)
@@ -166,12 +272,12 @@ impl<'a> Receiving<'a> {
         run: &Rc<Run>,
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
-    ) -> Poll<Result<Received<T>>> {
+    ) -> Poll<Result<Taken<T, K::Won>>> {
         match &mut self.state {
             State::New => {
-                if !self.taken {
+                if !self.claimed {
                     self.gate.take()?;
-                    self.taken = true;
+                    self.claimed = true;
                 }
                 ready!(enter_operation_in(run, context))?;
             }
@@ -205,47 +311,49 @@ impl<'a> Receiving<'a> {
         run: &Rc<Run>,
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
-    ) -> Poll<Result<Received<T>>> {
+    ) -> Poll<Result<Taken<T, K::Won>>> {
         let handle = self.from;
         let from = handle.get()?;
         if self.gate.is_closed() {
             return Poll::Ready(Err(ClosedResource::new().into()));
         }
-        if let Some(stashed) = from.stashed_receive() {
-            let stashed = stashed.map_err(|error| handle.error(error));
-            return Poll::Ready(stashed.map(Received::Waited));
+        if let Some(stashed) = K::stashed(&from) {
+            let stashed = stashed.map_err(|error| K::error(handle, error));
+            return Poll::Ready(stashed.map(Taken::Waited));
         }
-        if from.orphans(Direction::Receive) > 0 {
-            self.state = State::Settling(orphans_gone(&from, Direction::Receive));
+        if from.orphans(K::DIRECTION) > 0 {
+            self.state = State::Settling(orphans_gone(&from, K::DIRECTION));
             drop(from);
             return self.poll_in(run, context, attempt);
         }
         let mut driver = run.driver();
-        if let Some(received) = attempt(&mut *driver, &from) {
-            let received = received.map_err(|error| handle.error(error));
-            return Poll::Ready(received.map(Received::AtOnce));
+        if let Some(taken) = attempt(&mut *driver, &from) {
+            let taken = taken.map_err(|error| K::error(handle, error));
+            return Poll::Ready(taken.map(Taken::AtOnce));
         }
-        let parked = self.gate.park(run, context, "receive");
-        if driver.watch(&from, Token(u64::from(parked.wait()))) {
+        let parked = self.gate.park(run, context, K::NAME);
+        if driver.watch(&from, K::DIRECTION, Token(u64::from(parked.wait()))) {
             self.gate.set_waiting(Some(parked.wait()));
             self.state = State::Watching(parked);
             return Poll::Pending;
         }
         drop(driver);
         drop(parked);
-        let receive = Receive::new(from.clone()).into();
-        let running = Running::begin(run, context, receive, Some(self.gate));
+        let operation = K::operation(from.clone());
+        let running = Running::begin(run, context, operation, Some(self.gate));
         self.state = State::Running(running);
         Poll::Pending
     }
 
     #[cold]
-    fn finish<T>(&self, finished: Finished) -> Result<Received<T>> {
-        let received = finished.into_received();
-        let lease = received.map_err(|error| self.from.error(error))?;
-        Ok(Received::Waited(lease))
+    fn finish<T>(&self, finished: Finished) -> Result<Taken<T, K::Won>> {
+        let won = K::finish(finished);
+        let won = won.map_err(|error| K::error(self.from, error))?;
+        Ok(Taken::Waited(won))
     }
+}
 
+impl<K> Taking<'_, K> {
     /// Takes back what the future is in the middle of, and gives the gate back.
     #[inline]
     fn end(&mut self) {
@@ -254,8 +362,8 @@ impl<'a> Receiving<'a> {
             State::Running(running) => running.abandon(),
             State::New | State::Settling(_) | State::Ended => {}
         }
-        if self.taken {
-            self.taken = false;
+        if self.claimed {
+            self.claimed = false;
             self.gate.set_waiting(None);
             self.gate.give_back();
         }
@@ -270,10 +378,10 @@ impl<'a> Receiving<'a> {
     }
 }
 
-impl Drop for Receiving<'_> {
+impl<K> Drop for Taking<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        if self.taken {
+        if self.claimed {
             self.end();
         }
     }
@@ -288,5 +396,11 @@ impl fmt::Debug for ReceiveBlock<'_> {
 impl fmt::Debug for ReceiveInto<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReceiveInto")
+    }
+}
+
+impl fmt::Debug for AcceptConnection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AcceptConnection")
     }
 }

@@ -1,0 +1,153 @@
+//! The soft level of a shutdown, as the code sees it that is being shut down.
+//!
+//! | | asks | code that does not look | ends with |
+//! |-|------|-------------------------|-----------|
+//! | [`CancelScope::drain`](crate::CancelScope::drain) | to finish, and begin nothing new | is not disturbed | the grace period |
+//! | [`CancelScope::cancel`](crate::CancelScope::cancel) | to stop now | gets `Cancelled` from its next operation | the scope |
+//!
+//! Code takes part in draining where it says so: with [`is_draining`] at the head of a loop, or with
+//! [`until_draining`] around an operation that waits for new work. Both see a cancellation too, which
+//! includes the softer request. What is being cleaned up, under [`cleanup`], is draining by its nature.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+
+use super::scope::{InScope, Source};
+use crate::context;
+use crate::error::Result;
+use crate::time::sleep_forever;
+
+/// Whether the caller has been asked to finish what it does and to begin nothing new: a scope around
+/// it is being [drained](crate::CancelScope::drain), or has been cancelled.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn is_draining() -> bool {
+    context::with(|run| run.is_draining())
+}
+
+/// Runs `future` until it ends, or a scope around begins to [drain](crate::CancelScope::drain):
+/// `None` if that came first.
+///
+/// Around waiting for new work, a connection or a request, this is all that an orderly shutdown takes.
+/// The future is cancelled, and not dropped: if its operation has happened all the same, its value is
+/// returned, so that no connection that was accepted is lost.
+///
+/// # Cancellation
+///
+/// Not a checkpoint by itself. A cancellation of a scope around passes through.
+///
+/// # Errors
+///
+/// What the future returned, without the cancellation that draining caused.
+///
+/// # Examples
+///
+/// ```
+/// # async fn accept() -> trio_runtime::Result<u32> { trio_runtime::sleep_forever().await.map(|()| 0) }
+/// # async fn serve(_: u32) -> trio_runtime::Result<()> { Ok(()) }
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{open_nursery, until_draining};
+///
+/// open_nursery(async |nursery| {
+///     nursery.cancel_scope().drain(Duration::from_secs(10), "shutting down");
+///     while let Some(connection) = until_draining(accept()).await? {
+///         nursery.start_soon(serve(connection));
+///     }
+///     Ok(()) // and the nursery waits for the connections
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+pub fn until_draining<F: Future<Output = Result<T>>, T>(future: F) -> UntilDraining<F> {
+    UntilDraining {
+        inside: InScope::new(future, Source::Soft),
+    }
+}
+
+/// Waits until a scope around the caller is being [drained](crate::CancelScope::drain).
+///
+/// # Cancellation
+///
+/// A checkpoint.
+///
+/// # Errors
+///
+/// `Cancelled` only.
+pub async fn wait_draining() -> Result<()> {
+    until_draining(sleep_forever()).await.map(drop)
+}
+
+/// Runs `future` although the caller has been cancelled, for at most `grace`: `None` if that was too
+/// short.
+///
+/// For what has to be said or written before the end: under a shield, so that it works in a cancelled
+/// scope at all, and bounded, so that it cannot hold up a shutdown for ever. Inside,
+/// [`is_draining`] is true.
+///
+/// # Cancellation
+///
+/// Cancellations of scopes around do not reach the future; the next checkpoint after the call reports
+/// them.
+///
+/// # Errors
+///
+/// What the future returned, without the cancellation that the end of the grace period caused.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{CancelScope, cleanup, sleep, sleep_forever};
+///
+/// let scope = CancelScope::with_timeout(Duration::from_millis(1));
+/// let mut said_goodbye = None;
+/// scope
+///     .enter(async {
+///         let result = sleep_forever().await;
+///         let goodbye = sleep(Duration::from_millis(1));
+///         said_goodbye = cleanup(Duration::from_secs(5), goodbye).await?;
+///         result
+///     })
+///     .await?;
+/// assert!(said_goodbye.is_some());
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn cleanup<F: Future<Output = Result<T>>, T>(grace: Duration, future: F) -> super::MoveOn<F> {
+    super::timeout::in_scope(future, Source::Cleanup(super::timeout::here(grace)))
+}
+
+pin_project! {
+    /// The future of [`until_draining`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct UntilDraining<F> {
+        #[pin]
+        inside: InScope<F>,
+    }
+}
+
+impl<F: Future<Output = Result<T>>, T> Future for UntilDraining<F> {
+    type Output = Result<Option<T>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inside = self.project().inside;
+        inside.poll(context, Some, |left, result| left.catch(result).0)
+    }
+}
+
+impl<F> fmt::Debug for UntilDraining<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UntilDraining")
+    }
+}

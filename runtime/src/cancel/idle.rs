@@ -1,0 +1,92 @@
+//! Timeouts that count from the last progress, and not from the beginning.
+
+use std::time::Duration;
+
+use super::CancelScope;
+use crate::error::{Result, TooSlow};
+
+/// Runs what `f` makes for as long as it makes progress, and fails with [`TooSlow`] once it has made
+/// none for `timeout`.
+///
+/// A download may take an hour as long as something arrives every few seconds; that is what this
+/// bounds, and [`fail_after`](crate::fail_after) does not. Progress is what calls
+/// [`Progress::made`].
+///
+/// # Cancellation
+///
+/// Not a checkpoint by itself; see [`CancelScope::enter`](crate::CancelScope::enter).
+///
+/// # Errors
+///
+/// [`TooSlow`] if no progress was made for so long and the future ended with nothing but that
+/// cancellation; else what the future returned.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{TooSlow, fail_if_idle, sleep, sleep_forever};
+///
+/// let error = fail_if_idle(Duration::from_millis(50), async |progress| {
+///     for _ in 0..10 {
+///         sleep(Duration::from_millis(10)).await?; // 100 ms in all
+///         progress.made();
+///     }
+///     sleep_forever().await // from here on nothing moves
+/// })
+/// .await
+/// .unwrap_err();
+/// assert!(error.is::<TooSlow>());
+/// # });
+/// ```
+pub async fn fail_if_idle<F, T>(timeout: Duration, f: F) -> Result<T>
+where
+    F: AsyncFnOnce(Progress) -> Result<T>,
+{
+    let ended = move_on_if_idle(timeout, f).await?;
+    ended.ok_or_else(|| TooSlow::new().into())
+}
+
+/// Runs what `f` makes for as long as it makes progress: `Ok(None)` once it has made none for
+/// `timeout`; see [`fail_if_idle`].
+///
+/// # Cancellation
+///
+/// As for [`fail_if_idle`].
+///
+/// # Errors
+///
+/// What the future returned, without the cancellation that the want of progress caused.
+pub async fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> Result<Option<T>>
+where
+    F: AsyncFnOnce(Progress) -> Result<T>,
+{
+    let scope = CancelScope::with_timeout(timeout);
+    let progress = Progress {
+        scope: scope.clone(),
+        timeout,
+    };
+    scope.enter(f(progress)).await
+}
+
+/// By which the code under [`fail_if_idle`] says that it gets on.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    scope: CancelScope,
+    timeout: Duration,
+}
+
+impl Progress {
+    /// Lets the time count anew from now. Costs a reading of the clock and moving a deadline; without
+    /// effect once the time has been over.
+    pub fn made(&self) {
+        self.scope.set_timeout(self.timeout);
+    }
+
+    /// The same, with another time to be kept from now on.
+    pub fn made_and_allow(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+        self.made();
+    }
+}

@@ -1,0 +1,69 @@
+//! Channels: values from one task to another, in order, without a lock.
+//!
+//! | if values go …                                            | open …                                |
+//! |-----------------------------------------------------------|---------------------------------------|
+//! | from some tasks to some tasks, each to one of them        | [`open_memory_channel`]               |
+//! | to every one of several tasks, and none may be missed     | [`open_broadcast_channel`]            |
+//! | the same, and a slow one may miss some and is told        | [`open_lagging_broadcast_channel`]    |
+//! | to every one, who needs no more than the latest           | [`open_watch_channel`]                |
+//! | between threads, or between runs                          | [`open_thread_channel`]               |
+//! | from a producer that works only when it is asked          | [`safe_channel`]                      |
+//!
+//! Of several operations of these [`select`] does exactly one.
+//!
+//! What all of them promise:
+//!
+//! - An end that is dropped is closed. When every sending end is closed, receivers get what is left,
+//!   and then the end of the channel.
+//! - Who comes first is served first, and nobody passes those who wait.
+//! - An operation that is cancelled has not happened, and one that has happened is not cancelled:
+//!   no value is lost between a sender and a receiver. A value that was not sent is in the error.
+//! - Nothing is allocated by an operation once the channel has had as many values and waiters at the
+//!   same time before.
+//!
+//! # Examples
+//!
+//! ```
+//! # trio_runtime::run(async {
+//! let (send, receive) = trio_runtime::open_memory_channel(16);
+//! send.send("first").await?;
+//! send.try_send("second")?;
+//! drop(send);
+//! assert_eq!(receive.receive().await?, "first");
+//! assert_eq!(receive.next().await?, Some("second"));
+//! assert_eq!(receive.next().await?, None);
+//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! ```
+
+mod broadcast;
+mod close;
+mod error;
+mod memory;
+mod operation;
+mod pipe;
+mod safe;
+mod select;
+mod thread;
+mod waiters;
+mod watch;
+
+pub use broadcast::{
+    BroadcastError, BroadcastReceiveChannel, BroadcastReceiving, BroadcastSendChannel,
+    BroadcastSending, BroadcastStatistics, Lagged, TryBroadcastError, open_broadcast_channel,
+    open_lagging_broadcast_channel,
+};
+pub use close::Aclose;
+pub use error::{ReceiveError, SendError, TryReceiveError, TrySendError};
+pub use memory::{
+    MemoryChannelStatistics, MemoryReceiveChannel, MemorySendChannel, Next, Receiving, Sending,
+    UNBOUNDED, open_memory_channel,
+};
+pub use safe::{Yielder, safe_channel};
+pub use select::{Absent, Cases, Select, Selectable, Selected, select};
+pub use thread::{
+    ThreadChannelStatistics, ThreadNext, ThreadReceiveChannel, ThreadReceiving, ThreadSendChannel,
+    ThreadSending, open_thread_channel,
+};
+pub use watch::{
+    Changed, WaitFor, WatchReceiver, WatchSender, WatchStatistics, open_watch_channel,
+};

@@ -1,0 +1,367 @@
+//! One of several: the first operation that can be done is done, and no other.
+//!
+//! Every operation stands in its own line with the same wait. Whoever has something for one of them
+//! claims that wait, which can be done once; what another would have brought stays where it is. So a
+//! loser has not happened, and needs no undoing.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use super::operation::{self, Operation};
+use super::waiters::Place;
+use crate::cancel::Cancelled;
+use crate::context;
+use crate::error::{Error, Result};
+use crate::wait::Parked;
+
+/// An operation that [`select`] can choose: a send or a receive of a channel, a change of a watch.
+///
+/// The futures of these operations implement it, and so do mutable references to them. Nobody else
+/// can: choosing needs an operation that can be attempted, and left without a trace.
+pub trait Selectable {
+    /// What the operation gives.
+    type Output;
+
+    /// Whether other threads may end the wait.
+    #[doc(hidden)]
+    const REMOTE: bool;
+
+    #[doc(hidden)]
+    fn attempt(&mut self) -> Option<Self::Output>;
+
+    #[doc(hidden)]
+    fn enlist(&mut self, place: &Place<'_>) -> bool;
+
+    #[doc(hidden)]
+    fn withdraw(&mut self) -> Option<Self::Output>;
+
+    #[doc(hidden)]
+    fn abandon(&mut self);
+
+    #[doc(hidden)]
+    fn is_settled(&mut self, waker: &Waker) -> bool;
+}
+
+impl<S: Selectable> Selectable for &mut S {
+    type Output = S::Output;
+
+    const REMOTE: bool = S::REMOTE;
+
+    fn attempt(&mut self) -> Option<S::Output> {
+        (**self).attempt()
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        (**self).enlist(place)
+    }
+
+    fn withdraw(&mut self) -> Option<S::Output> {
+        (**self).withdraw()
+    }
+
+    fn abandon(&mut self) {
+        (**self).abandon();
+    }
+
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        (**self).is_settled(waker)
+    }
+}
+
+/// Does the first of several operations that can be done, and none of the others.
+///
+/// `operations` is a tuple of up to eight, an array, or a `Vec`. For a tuple the output is a
+/// [`Selected`], for the others the place of the operation that was done, and what it gave. If
+/// several can be done at once, the choice is at random (the same in each run with the same
+/// [`seed`](crate::Builder::seed)), so that none starves; [`Select::biased`] prefers the first.
+///
+/// What was not done has not happened: no value is taken, and a value that was to be sent is still
+/// with its future. Pass `&mut` futures to go on with them.
+///
+/// # Cancellation
+///
+/// A checkpoint. Cancelled means that none has happened; the same if it is dropped.
+///
+/// # Errors
+///
+/// `Cancelled` only: what the operation says is in its output.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::channel::Selected;
+/// use trio_runtime::{open_memory_channel, select};
+///
+/// let (jobs, work) = open_memory_channel(8);
+/// let (stop, stopped) = open_memory_channel::<()>(0);
+/// jobs.send("a job").await?;
+/// match select((work.receive(), stopped.receive())).await? {
+///     Selected::First(job) => assert_eq!(job?, "a job"),
+///     Selected::Second(_) => unreachable!("nobody has said stop"),
+/// }
+/// drop(stop);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+pub fn select<C: Cases>(operations: C) -> Select<C> {
+    Select {
+        operation: OneOf {
+            cases: operations,
+            biased: false,
+        },
+        parked: None,
+    }
+}
+
+/// The future of [`select`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Select<C: Cases> {
+    operation: OneOf<C>,
+    parked: Option<Parked>,
+}
+
+impl<C: Cases> Select<C> {
+    /// Prefers the first operation that can be done, in the order in which they are given.
+    pub fn biased(mut self) -> Self {
+        self.operation.biased = true;
+        self
+    }
+}
+
+impl<C: Cases> Future for Select<C> {
+    type Output = Result<C::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        operation::poll(&mut this.operation, &mut this.parked, true, context)
+    }
+}
+
+// No operation is ever pinned in place.
+impl<C: Cases> Unpin for Select<C> {}
+
+impl<C: Cases> fmt::Debug for Select<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Select")
+            .field("waiting", &self.parked.is_some())
+            .finish()
+    }
+}
+
+struct OneOf<C: Cases> {
+    cases: C,
+    biased: bool,
+}
+
+impl<C: Cases> Operation for OneOf<C> {
+    type Output = Result<C::Output>;
+
+    const WHAT: &'static str = "select";
+    const REMOTE: bool = C::REMOTE;
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        let count = self.cases.count();
+        let first = match count {
+            0 | 1 => 0,
+            _ if self.biased => 0,
+            _ => context::with(|run| run.choose(count)),
+        };
+        let mut order = (first..count).chain(0..first);
+        order.find_map(|case| self.cases.attempt(case)).map(Ok)
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        (0..self.cases.count()).all(|case| self.cases.enlist(case, place))
+    }
+
+    fn withdraw(&mut self) -> Option<Self::Output> {
+        let mut won = None;
+        for case in 0..self.cases.count() {
+            if let Some(output) = self.cases.withdraw(case) {
+                debug_assert!(won.is_none(), "a wait is claimed once");
+                won = Some(Ok(output));
+            }
+        }
+        won
+    }
+
+    fn refused(&mut self, cancelled: Cancelled) -> Self::Output {
+        Err(Error::cancelled(cancelled))
+    }
+
+    fn abandon(&mut self) {
+        for case in 0..self.cases.count() {
+            self.cases.abandon(case);
+        }
+    }
+
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        let mut settled = false;
+        for case in 0..self.cases.count() {
+            settled |= self.cases.is_settled(case, waker);
+        }
+        settled
+    }
+}
+
+/// Leaves every line: a case that is a reference to a future goes on without this.
+impl<C: Cases> Drop for Select<C> {
+    fn drop(&mut self) {
+        if self.parked.is_some() {
+            self.operation.abandon();
+        }
+    }
+}
+
+/// Several operations: a tuple of them, an array, a `Vec`.
+pub trait Cases {
+    /// What the one that is done gives, and which it is.
+    type Output;
+
+    #[doc(hidden)]
+    const REMOTE: bool;
+
+    #[doc(hidden)]
+    fn count(&self) -> usize;
+
+    #[doc(hidden)]
+    fn attempt(&mut self, case: usize) -> Option<Self::Output>;
+
+    #[doc(hidden)]
+    fn enlist(&mut self, case: usize, place: &Place<'_>) -> bool;
+
+    #[doc(hidden)]
+    fn withdraw(&mut self, case: usize) -> Option<Self::Output>;
+
+    #[doc(hidden)]
+    fn abandon(&mut self, case: usize);
+
+    #[doc(hidden)]
+    fn is_settled(&mut self, case: usize, waker: &Waker) -> bool;
+}
+
+/// Which operation of a tuple was done, and what it gave. Those that the tuple does not have cannot
+/// be, and need no arm in a `match`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selected<A, B, C = Absent, D = Absent, E = Absent, F = Absent, G = Absent, H = Absent> {
+    /// The first was done.
+    First(A),
+    /// The second was done.
+    Second(B),
+    /// The third was done.
+    Third(C),
+    /// The fourth was done.
+    Fourth(D),
+    /// The fifth was done.
+    Fifth(E),
+    /// The sixth was done.
+    Sixth(F),
+    /// The seventh was done.
+    Seventh(G),
+    /// The eighth was done.
+    Eighth(H),
+}
+
+/// What an operation gives that is not there: no value is of this type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {}
+
+macro_rules! tuple {
+    ($count:literal: $($index:tt $type:ident $variant:ident),*) => {
+        impl<$($type: Selectable),*> Cases for ($($type,)*) {
+            type Output = Selected<$($type::Output),*>;
+
+            const REMOTE: bool = $($type::REMOTE)||*;
+
+            fn count(&self) -> usize {
+                $count
+            }
+
+            fn attempt(&mut self, case: usize) -> Option<Self::Output> {
+                match case {
+                    $($index => self.$index.attempt().map(Selected::$variant),)*
+                    _ => None,
+                }
+            }
+
+            fn enlist(&mut self, case: usize, place: &Place<'_>) -> bool {
+                match case {
+                    $($index => self.$index.enlist(place),)*
+                    _ => true,
+                }
+            }
+
+            fn withdraw(&mut self, case: usize) -> Option<Self::Output> {
+                match case {
+                    $($index => self.$index.withdraw().map(Selected::$variant),)*
+                    _ => None,
+                }
+            }
+
+            fn abandon(&mut self, case: usize) {
+                match case {
+                    $($index => self.$index.abandon(),)*
+                    _ => {}
+                }
+            }
+
+            fn is_settled(&mut self, case: usize, waker: &Waker) -> bool {
+                match case {
+                    $($index => self.$index.is_settled(waker),)*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+
+tuple!(2: 0 A First, 1 B Second);
+tuple!(3: 0 A First, 1 B Second, 2 C Third);
+tuple!(4: 0 A First, 1 B Second, 2 C Third, 3 D Fourth);
+tuple!(5: 0 A First, 1 B Second, 2 C Third, 3 D Fourth, 4 E Fifth);
+tuple!(6: 0 A First, 1 B Second, 2 C Third, 3 D Fourth, 4 E Fifth, 5 F Sixth);
+tuple!(7: 0 A First, 1 B Second, 2 C Third, 3 D Fourth, 4 E Fifth, 5 F Sixth, 6 G Seventh);
+tuple!(
+    8: 0 A First, 1 B Second, 2 C Third, 3 D Fourth, 4 E Fifth, 5 F Sixth, 6 G Seventh, 7 H Eighth
+);
+
+macro_rules! list {
+    ([$($generics:tt)*] $list:ty) => {
+        impl<S: Selectable, $($generics)*> Cases for $list {
+            type Output = (usize, S::Output);
+
+            const REMOTE: bool = S::REMOTE;
+
+            fn count(&self) -> usize {
+                self.len()
+            }
+
+            fn attempt(&mut self, case: usize) -> Option<Self::Output> {
+                let output = self[case].attempt()?;
+                Some((case, output))
+            }
+
+            fn enlist(&mut self, case: usize, place: &Place<'_>) -> bool {
+                self[case].enlist(place)
+            }
+
+            fn withdraw(&mut self, case: usize) -> Option<Self::Output> {
+                let output = self[case].withdraw()?;
+                Some((case, output))
+            }
+
+            fn abandon(&mut self, case: usize) {
+                self[case].abandon();
+            }
+
+            fn is_settled(&mut self, case: usize, waker: &Waker) -> bool {
+                self[case].is_settled(waker)
+            }
+        }
+    };
+}
+
+list!([const N: usize] [S; N]);
+list!([] Vec<S>);

@@ -1,0 +1,299 @@
+//! What becomes of a task that fails: its nursery, nobody, or another attempt.
+//!
+//! By default an error of a child cancels its siblings and comes out of the nursery, and that is mostly
+//! right: whoever started the work hears of it. A [`Supervisor`] is for the rest, as workers that may
+//! come and go, and links that are made again. It is a policy, and nothing that runs: the same one can
+//! look after many children, each of which is judged by itself (*one for one*).
+//!
+//! - A **cancellation** is no failure. It passes through, and nothing is begun anew after it.
+//! - A **panic** is a mistake in the program, and is not absorbed: it goes to the nursery as ever.
+//! - No failure is **lost**: each is told to the supervisor's sink, or comes out.
+//!
+//! Delays go by the clock of the run, and jitter by a seed, so that a test in virtual time sees the
+//! same every time.
+//!
+//! # Examples
+//!
+//! ```
+//! # trio_runtime::run(async {
+//! use std::cell::Cell;
+//! use std::time::Duration;
+//! use trio_runtime::{Backoff, Error, Supervisor, open_nursery};
+//!
+//! let attempts = Cell::new(0);
+//! let link = async || {
+//!     attempts.set(attempts.get() + 1);
+//!     if attempts.get() < 3 { Err(Error::msg("connection refused")) } else { Ok(()) }
+//! };
+//! let backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(10));
+//! let supervisor = Supervisor::restart(backoff)
+//!     .at_most(5, Duration::from_secs(60))
+//!     .on_failure(|failure| println!("{failure}"));
+//! open_nursery(async |nursery| {
+//!     nursery.start_soon(supervisor.run(&link));
+//!     Ok(())
+//! })
+//! .await?;
+//! assert_eq!(attempts.get(), 3);
+//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! ```
+
+mod backoff;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use backoff::Backoff;
+use trio_platform::Time;
+
+use crate::context;
+use crate::error::{Error, Result};
+use crate::time::{current_time, sleep};
+
+/// A policy for tasks that fail; the head of the module says what it is for.
+///
+/// Clones share the sink, and count by themselves.
+#[derive(Clone)]
+#[must_use = "a supervisor does nothing until `run`"]
+pub struct Supervisor<'env> {
+    remedy: Remedy,
+    limit: Option<Limit>,
+    sink: Rc<dyn Fn(&Failure<'_>) + 'env>,
+}
+
+#[derive(Clone, Debug)]
+enum Remedy {
+    Propagate,
+    Ignore,
+    Restart(Backoff),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    restarts: u32,
+    within: Duration,
+}
+
+impl<'env> Supervisor<'env> {
+    /// Lets failures out, as if there were no supervisor; told to the sink first.
+    pub fn propagate() -> Self {
+        Self::new(Remedy::Propagate)
+    }
+
+    /// Ends the task that failed, and nothing else.
+    pub fn ignore() -> Self {
+        Self::new(Remedy::Ignore)
+    }
+
+    /// Begins the task anew after each failure, when `backoff` says so. The delays begin with the
+    /// first again when the task has run for longer than the last of them, or for the time of
+    /// [`at_most`](Self::at_most) if that is longer.
+    pub fn restart(backoff: Backoff) -> Self {
+        Self::new(Remedy::Restart(backoff))
+    }
+
+    fn new(remedy: Remedy) -> Self {
+        Self {
+            remedy,
+            limit: None,
+            sink: Rc::new(|failure| eprintln!("trio: {failure}")),
+        }
+    }
+
+    /// Gives up, and lets the failure out, if the task would have to be begun anew for more than
+    /// `restarts` times `within` so long.
+    pub fn at_most(mut self, restarts: u32, within: Duration) -> Self {
+        self.limit = Some(Limit { restarts, within });
+        self
+    }
+
+    /// Tells `sink` of every failure, in place of a line on standard error.
+    pub fn on_failure(mut self, sink: impl Fn(&Failure<'_>) + 'env) -> Self {
+        self.sink = Rc::new(sink);
+        self
+    }
+
+    /// Runs what `make` makes until it ends well, or the policy gives up.
+    ///
+    /// # Cancellation
+    ///
+    /// No cancel point by itself, but for the delay between a failure and the next attempt. A task that
+    /// fails while it is being cancelled is not begun anew: its failure comes out.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` if that is how the task ended. The failure, if the policy lets it out; that of a task
+    /// which failed too often in a group that says so.
+    pub fn run<F>(&self, mut make: F) -> impl Future<Output = Result<()>> + use<'env, F>
+    where
+        F: AsyncFnMut() -> Result<()>,
+    {
+        let mut watch = Watch::new(self);
+        async move {
+            loop {
+                let begun = current_time();
+                let Err(error) = make().await else {
+                    return Ok(());
+                };
+                match watch.judge(error, begun)? {
+                    Some(delay) => sleep(delay).await?,
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Runs `future`, which cannot be made again: a policy that would begin it anew lets the failure
+    /// out.
+    ///
+    /// # Cancellation
+    ///
+    /// No cancel point by itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub fn run_once<F>(&self, future: F) -> impl Future<Output = Result<()>> + use<'env, F>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let mut once = self.clone();
+        if let Remedy::Restart(_) = once.remedy {
+            once.remedy = Remedy::Propagate;
+        }
+        let mut watch = Watch::new(&once);
+        async move {
+            match future.await {
+                Ok(()) => Ok(()),
+                Err(error) => watch.judge(error, Time::PAST).map(drop),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Supervisor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("remedy", &self.remedy)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failure as the sink of a [`Supervisor`] is told of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure<'a> {
+    /// What went wrong.
+    pub error: &'a Error,
+    /// The name of the task, if the sink is called in one.
+    pub task: Option<Cow<'static, str>>,
+    /// How often the task has been begun anew before, of late if there is a bound to that.
+    pub restarts: u32,
+    /// What is done about it.
+    pub verdict: Verdict,
+}
+
+/// What a [`Supervisor`] does about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The failure comes out, and mostly cancels a nursery.
+    Propagate,
+    /// The task has ended, and nobody else is concerned.
+    Ignore,
+    /// The task begins anew after so long.
+    Restart(Duration),
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let task = self.task.as_deref().unwrap_or("a task");
+        write!(f, "{task} failed ({})", self.error)?;
+        match self.verdict {
+            Verdict::Propagate => Ok(()),
+            Verdict::Ignore => f.write_str("; it is not begun anew"),
+            Verdict::Restart(delay) => write!(f, "; it begins anew in {delay:?}"),
+        }
+    }
+}
+
+/// One task under supervision.
+struct Watch<'env> {
+    policy: Supervisor<'env>,
+    /// When it was begun anew, as far back as the limit looks.
+    restarts: VecDeque<Time>,
+    count: u32,
+    /// The delay before the present attempt.
+    delay: Duration,
+}
+
+impl<'env> Watch<'env> {
+    fn new(policy: &Supervisor<'env>) -> Self {
+        Self {
+            policy: policy.clone(),
+            restarts: VecDeque::new(),
+            count: 0,
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// What is to be done about an error: begin anew after a delay, or end well.
+    fn judge(&mut self, error: Error, begun: Time) -> Result<Option<Duration>> {
+        let cancelled = context::with(|run| run.cancelled().is_some());
+        if cancelled || error.is_cancelled() {
+            return Err(error);
+        }
+        let (verdict, restarts) = self.verdict(begun);
+        (self.policy.sink)(&Failure {
+            error: &error,
+            task: context::with(|run| run.task_name()),
+            restarts,
+            verdict,
+        });
+        match (verdict, &self.policy.remedy) {
+            (Verdict::Restart(delay), _) => Ok(Some(delay)),
+            (Verdict::Ignore, _) => Ok(None),
+            (Verdict::Propagate, Remedy::Restart(_)) => {
+                let times = if restarts == 1 { "time" } else { "times" };
+                let message = format!("given up after being begun anew {restarts} {times}");
+                Err(Error::group(message, vec![error]))
+            }
+            (Verdict::Propagate, _) => Err(error),
+        }
+    }
+
+    /// What the policy says, and how often the task has been begun anew of late.
+    fn verdict(&mut self, begun: Time) -> (Verdict, u32) {
+        let Remedy::Restart(backoff) = &mut self.policy.remedy else {
+            let verdict = match self.policy.remedy {
+                Remedy::Ignore => Verdict::Ignore,
+                _ => Verdict::Propagate,
+            };
+            return (verdict, 0);
+        };
+        let now = current_time();
+        let mut healthy = self.delay;
+        let mut recent = self.count;
+        if let Some(Limit { restarts, within }) = self.policy.limit {
+            healthy = healthy.max(within);
+            self.restarts
+                .retain(|time| now.saturating_since(*time) < within);
+            recent = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
+            if recent >= restarts {
+                return (Verdict::Propagate, recent);
+            }
+            self.restarts.push_back(now);
+        }
+        if now.saturating_since(begun) > healthy {
+            backoff.reset();
+        }
+        self.count = self.count.saturating_add(1);
+        self.delay = backoff.next_delay();
+        (Verdict::Restart(self.delay), recent)
+    }
+}

@@ -1,0 +1,187 @@
+//! A place where tasks wait until enough of them have come.
+//!
+//! Those who wait stand in the list; the last to come claims them all. Whoever is cancelled, dropped
+//! or forgotten before has not come, as far as the others are concerned.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
+use crate::checkpoint::enter_operation;
+use crate::error::{Error, Result};
+
+/// Lets nobody pass until so many have come, and then all of them; again and again.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::sync::Barrier;
+///
+/// let barrier = Barrier::new(3);
+/// let barrier_ref = &barrier;
+/// trio_runtime::open_nursery(async |nursery| {
+///     for _ in 0..3 {
+///         nursery.start_soon(async move {
+///             // Prepare …
+///             let passed = barrier_ref.wait().await?;
+///             if passed.is_leader() {
+///                 // … and what one of them does for all.
+///             }
+///             Ok(())
+///         });
+///     }
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+pub struct Barrier {
+    parties: usize,
+    /// How many entries the list has; more than there are who wait, if some were cancelled.
+    come: Cell<usize>,
+    waiting: WaitList<()>,
+}
+
+/// What a [`Barrier`] looks like at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BarrierStatistics {
+    /// How many must come.
+    pub parties: usize,
+    /// How many have come, and wait.
+    pub tasks_waiting: usize,
+}
+
+/// How somebody has passed a [`Barrier`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarrierPassed {
+    leader: bool,
+}
+
+impl BarrierPassed {
+    /// Whether this is the one who came last; of those who pass together one is.
+    pub fn is_leader(&self) -> bool {
+        self.leader
+    }
+}
+
+impl Barrier {
+    /// A barrier for so many. Nobody waits at one for none or for one.
+    pub const fn new(parties: usize) -> Self {
+        Self {
+            parties,
+            come: Cell::new(0),
+            waiting: WaitList::new(),
+        }
+    }
+
+    /// Waits until, with this one, as many have come as must.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that this one has not come, and another must.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a run.
+    pub fn wait(&self) -> BarrierWait<'_> {
+        BarrierWait {
+            barrier: self,
+            waiter: None,
+        }
+    }
+
+    /// How many must come, and how many have.
+    pub fn statistics(&self) -> BarrierStatistics {
+        BarrierStatistics {
+            parties: self.parties,
+            tasks_waiting: self.waiting.waiting(),
+        }
+    }
+
+    /// Whether with one more all have come. Then those who wait have passed.
+    fn is_complete(&self) -> bool {
+        // Counted anew only if it may be enough, so that a barrier costs the same each.
+        if self.come.get() + 1 < self.parties || self.waiting.waiting() + 1 < self.parties {
+            return false;
+        }
+        while self.waiting.claim_first(|()| ()).is_some() {
+            self.come.set(self.come.get() - 1);
+        }
+        true
+    }
+
+    /// An entry that was not claimed has gone.
+    fn leave(&self) {
+        self.come.set(self.come.get() - 1);
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Barrier")
+            .field("parties", &self.parties)
+            .field("tasks_waiting", &self.waiting.waiting())
+            .finish()
+    }
+}
+
+/// The future of [`Barrier::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct BarrierWait<'a> {
+    barrier: &'a Barrier,
+    waiter: Option<Waiter>,
+}
+
+impl Future for BarrierWait<'_> {
+    type Output = Result<BarrierPassed>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let barrier = this.barrier;
+        if this.waiter.is_some() {
+            match ready!(Waiter::poll(&mut this.waiter, &barrier.waiting, context)) {
+                Outcome::Claimed(()) => {
+                    return Poll::Ready(Ok(BarrierPassed { leader: false }));
+                }
+                Outcome::Cancelled(cancelled, ()) => {
+                    barrier.leave();
+                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+                Outcome::Lapsed(()) => barrier.leave(),
+                Outcome::Moved(..) => unreachable!("nobody moves who waits at a barrier"),
+            }
+        }
+        ready!(enter_operation(context))?;
+        if barrier.is_complete() {
+            return Poll::Ready(Ok(BarrierPassed { leader: true }));
+        }
+        this.waiter = Some(Waiter::join(&barrier.waiting, context, "Barrier::wait", ()));
+        barrier.come.set(barrier.come.get() + 1);
+        Poll::Pending
+    }
+}
+
+impl Drop for BarrierWait<'_> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            if let Leaving::Unclaimed(()) = waiter.leave(&self.barrier.waiting) {
+                self.barrier.leave();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for BarrierWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BarrierWait")
+    }
+}

@@ -1,0 +1,494 @@
+//! Tokens of which so many are out at a time, each with its borrower.
+//!
+//! | If                  | then                                                               |
+//! |---------------------|--------------------------------------------------------------------|
+//! | a token is dropped  | its borrower has none, and the first in the queue has it            |
+//! | a token is forgotten, by `forget` or by a leak | it stays borrowed, until it is released for its borrower |
+//! | a future is dropped that has a token without knowing it yet | the next has it            |
+//! | the total is raised | those who have waited longest have the new tokens at once          |
+//! | the total is lowered | nothing is taken from anybody; who comes later waits longer       |
+//!
+//! 1. Fewer are borrowed than there are only if nobody waits who could be claimed.
+//! 2. `named` holds the borrowers that were named, from when they wait until they give back.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
+use crate::checkpoint::enter_operation;
+use crate::error::{Error, Result, Usage, WouldBlock};
+
+/// A bound on how many do something at a time.
+///
+/// Whoever wants to do it borrows a token, and gives it back by dropping it. The bound can be changed
+/// while tokens are out.
+///
+/// Each token has a borrower. By default that is nobody but the token, so one task may borrow
+/// several. Where the one who acquires is not the one who works, as with a thread, or where one party
+/// must not hold two, name a [`Borrower`]: it has one token at most.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::cell::Cell;
+/// use trio_runtime::sync::CapacityLimiter;
+///
+/// let limiter = CapacityLimiter::new(3);
+/// let (most, now) = (Cell::new(0), Cell::new(0));
+/// let (limiter, most, now) = (&limiter, &most, &now);
+/// trio_runtime::open_nursery(async |nursery| {
+///     for _ in 0..10 {
+///         nursery.start_soon(async move {
+///             let _token = limiter.acquire().await?;
+///             now.set(now.get() + 1);
+///             most.set(most.get().max(now.get()));
+///             trio_runtime::checkpoint().await?;
+///             now.set(now.get() - 1);
+///             Ok(())
+///         });
+///     }
+///     Ok(())
+/// })
+/// .await?;
+/// assert_eq!(most.get(), 3);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+pub struct CapacityLimiter {
+    total: Cell<usize>,
+    borrowed: Cell<usize>,
+    named: RefCell<HashMap<u64, Named, ByNumber>>,
+    queue: WaitList<Option<Borrower>>,
+}
+
+/// What a named borrower does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Waits,
+    Holds,
+}
+
+/// Who has a token: anything that the caller lets it stand for.
+///
+/// Copies are the same borrower; two calls of [`new`](Self::new) make two.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Borrower {
+    number: u64,
+    /// The numbers are those of a thread.
+    thread: PhantomData<Rc<()>>,
+}
+
+/// What a [`CapacityLimiter`] looks like at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CapacityLimiterStatistics {
+    /// How many tokens are out.
+    pub borrowed_tokens: usize,
+    /// How many may be out; `usize::MAX` if there is no bound.
+    pub total_tokens: usize,
+    /// Those who have one and were named, in the order in which they were made.
+    pub borrowers: Vec<Borrower>,
+    /// How many wait for one.
+    pub tasks_waiting: usize,
+}
+
+impl Borrower {
+    /// A borrower that nobody else is.
+    pub fn new() -> Self {
+        thread_local! {
+            static NEXT: Cell<u64> = const { Cell::new(1) };
+        }
+        let number = NEXT.get();
+        NEXT.set(number + 1);
+        Self {
+            number,
+            thread: PhantomData,
+        }
+    }
+}
+
+impl Default for Borrower {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Borrower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Borrower({})", self.number)
+    }
+}
+
+impl CapacityLimiter {
+    /// A limiter with so many tokens. With none nobody passes, until there are some.
+    pub const fn new(total_tokens: usize) -> Self {
+        Self {
+            total: Cell::new(total_tokens),
+            borrowed: Cell::new(0),
+            named: RefCell::new(HashMap::with_hasher(ByNumber)),
+            queue: WaitList::new(),
+        }
+    }
+
+    /// A limiter that stops nobody, until it is given a bound.
+    pub const fn unbounded() -> Self {
+        Self::new(usize::MAX)
+    }
+
+    /// How many tokens may be out; `usize::MAX` if there is no bound.
+    pub fn total_tokens(&self) -> usize {
+        self.total.get()
+    }
+
+    /// Changes how many tokens may be out. Those who wait have the new ones when this returns; from
+    /// those who have one nothing is taken.
+    pub fn set_total_tokens(&self, total_tokens: usize) {
+        self.total.set(total_tokens);
+        self.hand_over();
+    }
+
+    /// How many tokens are out.
+    pub fn borrowed_tokens(&self) -> usize {
+        self.borrowed.get()
+    }
+
+    /// How many tokens can be had without waiting; less than zero if more are out than there are,
+    /// because the total was lowered. `isize::MAX` if there is no bound.
+    pub fn available_tokens(&self) -> isize {
+        let number = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
+        match self.total.get() {
+            usize::MAX => isize::MAX,
+            total => number(total) - number(self.borrowed.get()),
+        }
+    }
+
+    /// Waits for a token, and borrows it.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that no token was borrowed.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a run.
+    pub fn acquire(&self) -> CapacityAcquire<'_> {
+        CapacityAcquire {
+            limiter: self,
+            borrower: None,
+            waiter: None,
+        }
+    }
+
+    /// Waits for a token for `borrower`, which has none and waits for none.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that no token was borrowed.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled`. [`Usage`] if the borrower has a token of this limiter, or waits for one: it
+    /// would wait for itself.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a run.
+    pub fn acquire_on_behalf_of(&self, borrower: Borrower) -> CapacityAcquire<'_> {
+        CapacityAcquire {
+            limiter: self,
+            borrower: Some(borrower),
+            waiter: None,
+        }
+    }
+
+    /// Borrows a token if one can be had without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`] if none can.
+    #[doc(alias = "acquire_nowait")]
+    pub fn try_acquire(&self) -> Result<CapacityToken<'_>, WouldBlock> {
+        if self.has_room() {
+            Ok(self.lend(None))
+        } else {
+            Err(WouldBlock::new())
+        }
+    }
+
+    /// Borrows a token for `borrower` if one can be had without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`] if none can. [`Usage`] if the borrower has a token of this limiter, or waits
+    /// for one.
+    #[doc(alias = "acquire_on_behalf_of_nowait")]
+    pub fn try_acquire_on_behalf_of(&self, borrower: Borrower) -> Result<CapacityToken<'_>> {
+        self.refuse_second(borrower)?;
+        if self.has_room() {
+            Ok(self.lend(Some(borrower)))
+        } else {
+            Err(WouldBlock::new().into())
+        }
+    }
+
+    /// Gives the token of `borrower` back, in place of the [`CapacityToken`], which must have been
+    /// [forgotten](CapacityToken::forget).
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`] if the borrower has no token of this limiter.
+    pub fn release_on_behalf_of(&self, borrower: Borrower) -> Result<()> {
+        if self.take_back(Some(borrower)) {
+            return Ok(());
+        }
+        Err(Usage::new(format!(
+            "{borrower:?} gives back a token that it has not borrowed from this limiter"
+        ))
+        .into())
+    }
+
+    /// How many tokens there are, who has them, and how many wait.
+    pub fn statistics(&self) -> CapacityLimiterStatistics {
+        let named = self.named.borrow();
+        let holding = named.iter().filter(|(_, named)| **named == Named::Holds);
+        let mut borrowers: Vec<Borrower> = holding
+            .map(|(number, _)| Borrower {
+                number: *number,
+                thread: PhantomData,
+            })
+            .collect();
+        borrowers.sort_unstable();
+        CapacityLimiterStatistics {
+            borrowed_tokens: self.borrowed.get(),
+            total_tokens: self.total.get(),
+            borrowers,
+            tasks_waiting: self.queue.waiting(),
+        }
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.borrowed.get() < self.total.get()
+    }
+
+    fn refuse_second(&self, borrower: Borrower) -> Result<()> {
+        let does = match self.named.borrow().get(&borrower.number) {
+            None => return Ok(()),
+            Some(Named::Holds) => "has",
+            Some(Named::Waits) => "waits for",
+        };
+        Err(Usage::new(format!(
+            "{borrower:?} {does} a token of this limiter already, and would wait for itself"
+        ))
+        .into())
+    }
+
+    /// Lends a token for which there is room.
+    #[inline]
+    fn lend(&self, borrower: Option<Borrower>) -> CapacityToken<'_> {
+        self.count(borrower);
+        CapacityToken {
+            limiter: self,
+            borrower,
+        }
+    }
+
+    #[inline]
+    fn count(&self, borrower: Option<Borrower>) {
+        self.borrowed.set(self.borrowed.get() + 1);
+        if let Some(borrower) = borrower {
+            let mut named = self.named.borrow_mut();
+            named.insert(borrower.number, Named::Holds);
+        }
+    }
+
+    /// Takes a token back, if the borrower has one. Who is not named has one.
+    #[inline]
+    fn take_back(&self, borrower: Option<Borrower>) -> bool {
+        if let Some(borrower) = borrower {
+            let mut named = self.named.borrow_mut();
+            if named.get(&borrower.number) != Some(&Named::Holds) {
+                return false;
+            }
+            named.remove(&borrower.number);
+        }
+        self.borrowed.set(self.borrowed.get() - 1);
+        self.hand_over();
+        true
+    }
+
+    /// Lends what there is to those who have waited longest.
+    #[inline]
+    fn hand_over(&self) {
+        while self.has_room() {
+            let Some(borrower) = self.queue.claim_first(|borrower| *borrower) else {
+                return;
+            };
+            self.count(borrower);
+        }
+    }
+
+    /// The borrower does not wait any more, and has no token.
+    fn forget_waiting(&self, borrower: Option<Borrower>) {
+        if let Some(borrower) = borrower {
+            self.named.borrow_mut().remove(&borrower.number);
+        }
+    }
+}
+
+impl fmt::Debug for CapacityLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapacityLimiter")
+            .field("borrowed_tokens", &self.borrowed_tokens())
+            .field("total_tokens", &self.total_tokens())
+            .field("tasks_waiting", &self.queue.waiting())
+            .finish()
+    }
+}
+
+/// The future of [`CapacityLimiter::acquire`] and [`CapacityLimiter::acquire_on_behalf_of`].
+#[must_use = "futures do nothing unless polled"]
+pub struct CapacityAcquire<'a> {
+    limiter: &'a CapacityLimiter,
+    borrower: Option<Borrower>,
+    waiter: Option<Waiter>,
+}
+
+impl<'a> Future for CapacityAcquire<'a> {
+    type Output = Result<CapacityToken<'a>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let (limiter, borrower) = (this.limiter, this.borrower);
+        if this.waiter.is_some() {
+            match ready!(Waiter::poll(&mut this.waiter, &limiter.queue, context)) {
+                Outcome::Claimed(borrower) => {
+                    return Poll::Ready(Ok(CapacityToken { limiter, borrower }));
+                }
+                Outcome::Cancelled(cancelled, borrower) => {
+                    limiter.forget_waiting(borrower);
+                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+                Outcome::Lapsed(borrower) => limiter.forget_waiting(borrower),
+                Outcome::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
+            }
+        }
+        ready!(enter_operation(context))?;
+        if let Some(borrower) = borrower {
+            limiter.refuse_second(borrower)?;
+        }
+        if limiter.has_room() {
+            return Poll::Ready(Ok(limiter.lend(borrower)));
+        }
+        if let Some(borrower) = borrower {
+            let mut named = limiter.named.borrow_mut();
+            named.insert(borrower.number, Named::Waits);
+        }
+        let what = "CapacityLimiter::acquire";
+        this.waiter = Some(Waiter::join(&limiter.queue, context, what, borrower));
+        Poll::Pending
+    }
+}
+
+impl Drop for CapacityAcquire<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take() else {
+            return;
+        };
+        match waiter.leave(&self.limiter.queue) {
+            Leaving::Claimed(borrower) => {
+                self.limiter.take_back(borrower);
+            }
+            Leaving::Unclaimed(borrower) => self.limiter.forget_waiting(borrower),
+            Leaving::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
+        }
+    }
+}
+
+impl fmt::Debug for CapacityAcquire<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CapacityAcquire")
+    }
+}
+
+/// A token of a [`CapacityLimiter`]; dropping it gives it back.
+#[must_use = "the token is given back when it is dropped"]
+pub struct CapacityToken<'a> {
+    limiter: &'a CapacityLimiter,
+    borrower: Option<Borrower>,
+}
+
+impl CapacityToken<'_> {
+    /// For whom it was borrowed, if that was said.
+    pub fn borrower(&self) -> Option<Borrower> {
+        self.borrower
+    }
+
+    /// Lets the token stay out, until it is released [for its
+    /// borrower](CapacityLimiter::release_on_behalf_of); for ever, if it has none.
+    pub fn forget(self) {
+        let _ = ManuallyDrop::new(self);
+    }
+}
+
+impl Drop for CapacityToken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.limiter.take_back(self.borrower);
+    }
+}
+
+impl fmt::Debug for CapacityToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_tuple("CapacityToken");
+        if let Some(borrower) = &self.borrower {
+            text.field(borrower);
+        }
+        text.finish()
+    }
+}
+
+/// Spreads numbers that count up. They are this module's own, so nobody can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct ByNumber;
+
+impl BuildHasher for ByNumber {
+    type Hasher = NumberHasher;
+
+    fn build_hasher(&self) -> NumberHasher {
+        NumberHasher(0)
+    }
+}
+
+#[derive(Debug)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,318 @@
+//! Waiting, with a lock put aside, until somebody says that something has changed.
+//!
+//! Who waits stands in the list of the condition. A notification moves the entry to the end of the
+//! queue of the lock, without waking anyone; the lock then comes as it comes to all who stand there.
+//! The future keeps the guard, which has no lock meanwhile.
+//!
+//! | If the future is | it                                                                    |
+//! |------------------|-----------------------------------------------------------------------|
+//! | cancelled while it waits for a notification | takes the lock again, which no cancel keeps it from, and returns `Cancelled` |
+//! | cancelled after it was notified | waits for the lock all the same, and returns: the notification counts |
+//! | dropped          | leaves a guard that has no lock, and passes on a notification that it had  |
+//! | forgotten        | leaves such a guard too; a notification that comes while its task lives is lost |
+//! | taken to another task | may return without having been notified                           |
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::lock::{LockGuard, LockStatistics, Place, RawLock};
+use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
+use crate::cancel::Cancelled;
+use crate::checkpoint::enter_operation;
+use crate::error::{Error, Result};
+
+/// Somewhere to wait for a change of what a [`Lock`](super::Lock) guards.
+///
+/// Several conditions may belong to one lock, as in a queue that is sometimes full and sometimes
+/// empty; a condition belongs to the lock of those who wait on it.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::sync::{Condition, Lock};
+///
+/// let (items, changed) = (Lock::new(Vec::new()), Condition::new());
+/// let (items, changed) = (&items, &changed);
+/// trio_runtime::open_nursery(async |nursery| {
+///     nursery.start_soon(async move {
+///         let mut items = items.acquire().await?;
+///         changed.wait_for(&mut items, |items| items.len() >= 2).await?;
+///         assert_eq!(*items, ["one", "two"]);
+///         Ok(())
+///     });
+///     for item in ["one", "two"] {
+///         let mut items = items.acquire().await?;
+///         items.push(item);
+///         changed.notify_one(&items);
+///     }
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+#[derive(Default)]
+pub struct Condition {
+    waiting: WaitList<Sleeping>,
+    /// The address of the lock that those who wait have put aside.
+    lock: Cell<usize>,
+}
+
+/// Somebody who waits on a condition.
+struct Sleeping {
+    /// Where the wait was begun, which becomes the owner's place when the lock comes.
+    place: Place,
+    /// Its entry in the queue of the lock, once it has been notified.
+    key: u32,
+}
+
+/// What a [`Condition`] looks like at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConditionStatistics {
+    /// How many wait to be notified.
+    pub tasks_waiting: usize,
+    /// What the lock looks like.
+    pub lock_statistics: LockStatistics,
+}
+
+impl Condition {
+    /// A condition for whatever lock those have put aside who wait on it.
+    pub const fn new() -> Self {
+        Self {
+            waiting: WaitList::new(),
+            lock: Cell::new(0),
+        }
+    }
+
+    /// Releases the lock, waits until notified, and takes the lock again.
+    ///
+    /// Between the release and the wait nothing comes in. When this returns, the lock is held; but
+    /// what was waited for may have been undone by whoever had the lock in between, so look again:
+    /// [`wait_for`](Self::wait_for) does.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that there was no notification. In that case too the lock is
+    /// held again when this returns, so it may return late: taking the lock is shielded. Somebody
+    /// who is cancelled after having been notified returns `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    ///
+    /// # Panics
+    ///
+    /// If others wait on this condition with another lock. When it is polled outside of a run.
+    ///
+    /// A combinator that drops this future half-way leaves a guard that has no lock, and that
+    /// panics when its value is touched.
+    #[track_caller]
+    pub fn wait<'c, 'g, 'a, T: ?Sized>(
+        &'c self,
+        guard: &'g mut LockGuard<'a, T>,
+    ) -> ConditionWait<'c, 'g, 'a, T> {
+        ConditionWait {
+            condition: self,
+            guard,
+            place: Location::caller(),
+            state: State::Begin,
+        }
+    }
+
+    /// Waits until `is_so` says yes of the value, with the lock held. Does not wait if it does at
+    /// once.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that it was not so when last looked. The lock is held again
+    /// in any case, as with [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait).
+    #[doc(alias = "wait_while")]
+    pub async fn wait_for<T: ?Sized>(
+        &self,
+        guard: &mut LockGuard<'_, T>,
+        mut is_so: impl FnMut(&mut T) -> bool,
+    ) -> Result<()> {
+        std::future::poll_fn(enter_operation).await?;
+        while !is_so(guard) {
+            self.wait(guard).await?;
+        }
+        Ok(())
+    }
+
+    /// Notifies whoever has waited longest.
+    ///
+    /// # Panics
+    ///
+    /// As [`notify`](Self::notify).
+    pub fn notify_one<T: ?Sized>(&self, guard: &LockGuard<'_, T>) {
+        self.notify(guard, 1);
+    }
+
+    /// Notifies the `count` who have waited longest, or all if there are fewer: they stand in line
+    /// for the lock, in order, and behind those who stand there already.
+    ///
+    /// The guard shows that the lock is held, without which a change could be missed.
+    ///
+    /// # Panics
+    ///
+    /// If the guard is that of another lock than those who wait have put aside, or has none.
+    pub fn notify<T: ?Sized>(&self, guard: &LockGuard<'_, T>, count: usize) {
+        let raw = guard.held();
+        self.check(raw);
+        for _ in 0..count {
+            if !self.notify_next(raw) {
+                return;
+            }
+        }
+    }
+
+    /// Notifies all who wait now.
+    ///
+    /// # Panics
+    ///
+    /// As [`notify`](Self::notify).
+    pub fn notify_all<T: ?Sized>(&self, guard: &LockGuard<'_, T>) {
+        self.notify(guard, usize::MAX);
+    }
+
+    /// How many wait to be notified, and what the lock of `guard` looks like.
+    pub fn statistics<T: ?Sized>(&self, guard: &LockGuard<'_, T>) -> ConditionStatistics {
+        ConditionStatistics {
+            tasks_waiting: self.waiting.waiting(),
+            lock_statistics: guard.lock.statistics(),
+        }
+    }
+
+    fn notify_next(&self, raw: &RawLock) -> bool {
+        let moved = self.waiting.move_first(|wait, sleeping| {
+            // From here on it has been notified, and that is not undone by a cancel.
+            wait.shield();
+            sleeping.key = raw.queue.push(wait, sleeping.place);
+        });
+        moved.is_some()
+    }
+
+    fn check(&self, raw: &RawLock) {
+        let address = std::ptr::from_ref(raw).addr();
+        assert!(
+            self.lock.get() == address || !self.waiting.has_waiting(),
+            "a condition belongs to one lock: others wait on it with another"
+        );
+        self.lock.set(address);
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition")
+            .field("tasks_waiting", &self.waiting.waiting())
+            .finish()
+    }
+}
+
+/// The future of [`Condition::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct ConditionWait<'c, 'g, 'a, T: ?Sized> {
+    condition: &'c Condition,
+    guard: &'g mut LockGuard<'a, T>,
+    place: Place,
+    state: State,
+}
+
+enum State {
+    Begin,
+    /// The lock has been put aside.
+    Sleeping(Option<Waiter>),
+    /// In line for the lock, with the cancellation that is to be reported then.
+    Locking(Option<Waiter>, Option<Cancelled>),
+    Ended,
+}
+
+impl<T: ?Sized> Future for ConditionWait<'_, '_, '_, T> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        let raw = &this.guard.lock.raw;
+        loop {
+            match &mut this.state {
+                State::Begin => {
+                    ready!(enter_operation(context))?;
+                    this.condition.check(this.guard.held());
+                    let sleeping = Sleeping {
+                        place: this.place,
+                        key: 0,
+                    };
+                    let waiting = &this.condition.waiting;
+                    let waiter = Waiter::join(waiting, context, "Condition::wait", sleeping);
+                    this.state = State::Sleeping(Some(waiter));
+                    this.guard.put_aside();
+                    return Poll::Pending;
+                }
+                State::Sleeping(waiter) => {
+                    let waiting = &this.condition.waiting;
+                    let outcome = ready!(Waiter::poll(waiter, waiting, context));
+                    this.state = match outcome {
+                        Outcome::Moved(waiter, Sleeping { key, .. }) => {
+                            State::Locking(Some(waiter.at(key)), None)
+                        }
+                        Outcome::Cancelled(cancelled, _) => State::Locking(None, Some(cancelled)),
+                        // A notification may have passed it by: better once too often than never.
+                        Outcome::Lapsed(_) => State::Locking(None, None),
+                        Outcome::Claimed(_) => unreachable!("a notification moves the entry"),
+                    };
+                }
+                State::Locking(waiter, cancelled) => {
+                    ready!(raw.poll_acquire_shielded(waiter, context, this.place));
+                    let cancelled = cancelled.take();
+                    this.state = State::Ended;
+                    this.guard.take_back();
+                    let result = cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it)));
+                    return Poll::Ready(result);
+                }
+                State::Ended => panic!("a future is not polled after its end"),
+            }
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for ConditionWait<'_, '_, '_, T> {
+    fn drop(&mut self) {
+        let raw = &self.guard.lock.raw;
+        let (waiter, notified) = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Sleeping(Some(waiter)) => match waiter.leave(&self.condition.waiting) {
+                Leaving::Moved(waiter, Sleeping { key, .. }) => (Some(waiter.at(key)), true),
+                Leaving::Claimed(_) | Leaving::Unclaimed(_) => return,
+            },
+            State::Locking(waiter, cancelled) => (waiter, cancelled.is_none()),
+            State::Begin | State::Sleeping(None) | State::Ended => return,
+        };
+        // The notification goes to the next, while this one's place in line, or the lock itself,
+        // still keeps the lock from being free.
+        if notified {
+            self.condition.notify_next(raw);
+        }
+        if let Some(waiter) = waiter {
+            raw.give_up(waiter);
+        }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for ConditionWait<'_, '_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConditionWait(at {})", self.place)
+    }
+}

@@ -1,0 +1,155 @@
+//! Something that happens once, and wakes everyone who has waited for it.
+//!
+//! The flag is the event, and the list is who waits for it; a future borrows the event, so that the
+//! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
+//! forgotten is woken in vain.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::wait_list::{Outcome, WaitList, Waiter};
+use crate::checkpoint::enter_operation;
+use crate::error::{Error, Result};
+
+/// A flag that is raised once, and that tasks can wait for.
+///
+/// There is no way back: for something that happens again and again make a new event each time, or
+/// use a [`Condition`](super::Condition), or a channel.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::sync::Event;
+///
+/// let done = Event::new();
+/// let done_ref = &done;
+/// trio_runtime::open_nursery(async |nursery| {
+///     nursery.start_soon(async move { done_ref.wait().await });
+///     done.set();
+///     Ok(())
+/// })
+/// .await?;
+/// assert!(done.is_set());
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[derive(Default)]
+pub struct Event {
+    set: Cell<bool>,
+    waiting: WaitList<()>,
+}
+
+/// What an [`Event`] looks like at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventStatistics {
+    /// How many wait for it.
+    pub tasks_waiting: usize,
+}
+
+impl Event {
+    /// An event that has not happened.
+    pub const fn new() -> Self {
+        Self {
+            set: Cell::new(false),
+            waiting: WaitList::new(),
+        }
+    }
+
+    /// Whether it has happened.
+    pub fn is_set(&self) -> bool {
+        self.set.get()
+    }
+
+    /// Lets it happen, and wakes all who wait. Again changes nothing.
+    pub fn set(&self) {
+        self.set.set(true);
+        while self.waiting.claim_first(|()| ()).is_some() {}
+    }
+
+    /// Waits until it has happened. In which order those who wait are woken is not promised.
+    ///
+    /// # Cancellation
+    ///
+    /// A checkpoint. `Cancelled` means that it had not happened when the cancel came.
+    ///
+    /// # Errors
+    ///
+    /// `Cancelled` only.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled outside of a run.
+    pub fn wait(&self) -> EventWait<'_> {
+        EventWait {
+            event: self,
+            waiter: None,
+        }
+    }
+
+    /// How many wait.
+    pub fn statistics(&self) -> EventStatistics {
+        EventStatistics {
+            tasks_waiting: self.waiting.waiting(),
+        }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("set", &self.is_set())
+            .field("tasks_waiting", &self.waiting.waiting())
+            .finish()
+    }
+}
+
+/// The future of [`Event::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct EventWait<'a> {
+    event: &'a Event,
+    waiter: Option<Waiter>,
+}
+
+impl Future for EventWait<'_> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if this.waiter.is_some() {
+            let waiting = &this.event.waiting;
+            match ready!(Waiter::poll(&mut this.waiter, waiting, context)) {
+                Outcome::Claimed(()) => return Poll::Ready(Ok(())),
+                Outcome::Cancelled(cancelled, ()) => {
+                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+                Outcome::Lapsed(()) => {}
+                Outcome::Moved(..) => unreachable!("nobody moves who waits for an event"),
+            }
+        }
+        ready!(enter_operation(context))?;
+        if this.event.is_set() {
+            return Poll::Ready(Ok(()));
+        }
+        let waiting = &this.event.waiting;
+        this.waiter = Some(Waiter::join(waiting, context, "Event::wait", ()));
+        Poll::Pending
+    }
+}
+
+impl Drop for EventWait<'_> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            drop(waiter.leave(&self.event.waiting));
+        }
+    }
+}
+
+impl fmt::Debug for EventWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventWait")
+    }
+}
