@@ -13,6 +13,7 @@ mod nesting;
 mod scope;
 mod spawn;
 mod sync;
+mod threads;
 mod timers;
 mod waiting;
 mod yielding;
@@ -26,6 +27,7 @@ fn main() {
         scope::rows(),
         cancel::rows(),
         channel::rows(),
+        threads::rows(),
         timers::rows(),
         sync::rows(),
         waiting::rows(),

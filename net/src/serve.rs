@@ -51,6 +51,26 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 /// serve_tcp(echo, 8000).await
 /// # }).unwrap();
 /// ```
+///
+/// On every core, each worker with a listener of its own on the same port, among which the kernel
+/// deals the connections out:
+///
+/// ```no_run
+/// use trio_net::{Bind, TcpListener, TcpStream, serve_listeners};
+/// use trio_runtime::Workers;
+///
+/// let echo = |stream: TcpStream| async move {
+///     while let Some(data) = stream.receive().await? {
+///         stream.send_all(data).await?;
+///     }
+///     Ok(())
+/// };
+/// Workers::per_core().pinned(true).run(async |_| {
+///     let listeners = TcpListener::open_all(Bind::Everywhere(8000), 65_535, true)?;
+///     serve_listeners(echo, listeners).await
+/// })?;
+/// # Ok::<(), trio_runtime::Error>(())
+/// ```
 pub async fn serve_tcp<'env, H, F>(handler: H, on: impl Into<Bind>) -> Result<()>
 where
     H: Fn(TcpStream) -> F + 'env,

@@ -14,6 +14,7 @@ pub mod polling;
 pub mod sim;
 mod socket;
 mod stack;
+mod thread;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
@@ -29,3 +30,4 @@ pub use op::{
 };
 pub use socket::is_family_unavailable;
 pub use stack::{stack_position, stack_remaining};
+pub use thread::{name_thread, pin_thread, processors};

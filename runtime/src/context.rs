@@ -1,15 +1,12 @@
-//! The run that this thread is in, and the inbox by which other threads reach it.
+//! The run that this thread is in.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use trio_platform::Unparker;
+use std::sync::Arc;
 
 use crate::run::Run;
-use crate::task::Remote;
+pub(crate) use crate::thread::Shared;
 
 thread_local! {
     /// Not dropped with the thread, which would make each look at it a look at its state first:
@@ -75,65 +72,5 @@ impl Drop for Entered {
     fn drop(&mut self) {
         SHARED.set(std::ptr::null());
         drop(ManuallyDrop::into_inner(CURRENT.take()));
-    }
-}
-
-/// What other threads hold of a run.
-pub(crate) struct Shared {
-    inbox: Mutex<Inbox>,
-    /// Whether the inbox holds anything, so that a turn without news takes no lock.
-    news: AtomicBool,
-    unparker: Unparker,
-}
-
-#[derive(Default)]
-struct Inbox {
-    wakes: Vec<Arc<Remote>>,
-    closed: bool,
-}
-
-impl Shared {
-    pub(crate) fn new(unparker: Unparker) -> Self {
-        Self {
-            inbox: Mutex::default(),
-            news: AtomicBool::new(false),
-            unparker,
-        }
-    }
-
-    /// Leaves a wake for the run; without effect once the run has ended.
-    pub(crate) fn post(&self, wake: Arc<Remote>) {
-        {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            if inbox.closed {
-                return;
-            }
-            inbox.wakes.push(wake);
-        }
-        self.news.store(true, Ordering::Release);
-        self.unparker.unpark();
-    }
-
-    /// Whether other threads have left wakes.
-    #[inline]
-    pub(crate) fn has_wakes(&self) -> bool {
-        self.news.load(Ordering::Acquire)
-    }
-
-    /// Gives the wakes that other threads have left in exchange for `wakes`, which is empty.
-    pub(crate) fn collect(&self, wakes: &mut Vec<Arc<Remote>>) {
-        self.news.store(false, Ordering::Relaxed);
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut inbox.wakes, wakes);
-    }
-
-    /// Refuses wakes from now on.
-    pub(crate) fn close(&self) {
-        let wakes = {
-            let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            inbox.closed = true;
-            std::mem::take(&mut inbox.wakes)
-        };
-        drop(wakes);
     }
 }

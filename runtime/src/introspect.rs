@@ -52,6 +52,47 @@ pub fn task_tree() -> TaskTree {
     })
 }
 
+/// The tree of everything in this run: a root that stands for the run itself, and under it the main
+/// task and the system tasks.
+///
+/// # Panics
+///
+/// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::lowlevel::{current_root_task, spawn_system_task_named};
+///
+/// spawn_system_task_named("janitor", trio_runtime::sleep_forever())?;
+/// let root = current_root_task();
+/// let names: Vec<&str> = root.children.iter().map(|task| task.name.as_str()).collect();
+/// assert_eq!(names, ["main", "janitor"]);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn current_root_task() -> TaskTree {
+    context::with(|run| {
+        let tasks = match run.root() {
+            Some(root) => root.children(),
+            None => Vec::new(),
+        };
+        let main = run.main_task().expect("a run has a main task");
+        let nurseries = run.nurseries();
+        TaskTree {
+            name: "run".to_owned(),
+            place: main.place(),
+            waiting_in: Vec::new(),
+            deadline: None,
+            children: tasks
+                .iter()
+                .map(|task| TaskTree::of(run, task, &nurseries))
+                .collect(),
+        }
+    })
+}
+
 impl TaskTree {
     fn of(run: &Run, task: &NodeRef, nurseries: &[crate::task::NurseryRef]) -> Self {
         let own = || {

@@ -25,6 +25,7 @@ mod nursery;
 mod operation;
 mod rate;
 mod run;
+mod run_var;
 #[cfg(feature = "tracing")]
 mod spans;
 mod supervise;
@@ -32,6 +33,7 @@ pub mod sync;
 mod taking;
 mod task;
 pub mod testing;
+mod thread;
 mod time;
 mod timers;
 mod wait;
@@ -68,6 +70,8 @@ pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
 #[cfg(feature = "tracing")]
 pub use spans::Tracing;
 pub use supervise::{Backoff, Failure, Supervisor, Verdict};
+pub use task::{InLocal, TaskLocal, TreeVar};
+pub use thread::{Worker, Workers, from_thread, run_workers, to_thread};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

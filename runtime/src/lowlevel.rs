@@ -20,13 +20,18 @@ use crate::context;
 use crate::error::Result;
 pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::instrument::{add_instrument, remove_instrument};
-pub use crate::introspect::{TaskTree, task_tree};
+pub use crate::introspect::{TaskTree, current_root_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
+pub use crate::run_var::{RunVar, RunVarToken};
 pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
 pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 pub use crate::taking::{
     AcceptConnection, ReceiveBlock, ReceiveInto, accept, receive, receive_into,
+};
+pub use crate::thread::{
+    ThreadStatistics, TokenStatistics, TrioToken, current_trio_token, spawn_system_task,
+    spawn_system_task_named, start_thread_soon, thread_statistics,
 };
 
 /// Which backend runs, and why it is not `io_uring` if nobody asked for another.

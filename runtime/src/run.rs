@@ -9,13 +9,17 @@
 //! 4. Poll every task that was made ready before this point, once. What becomes ready meanwhile
 //!    waits for the next turn, so that the work between two looks at the driver is bounded.
 //!
-//! The run ends when the main task has. Then everything in flight is cancelled and collected before
-//! anything that it could touch is freed (D7).
+//! What other threads have left in the inbox is dealt with where a turn begins, which is after the
+//! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next turn.
+//!
+//! The run ends when the main task has. Then, in this order: system tasks are cancelled and waited
+//! for; the inbox is closed, and the calls that it has accepted are made (Q1); everything in flight is
+//! cancelled and collected, before anything that it could touch is freed (D7).
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,18 +30,25 @@ use trio_platform::{
     Backend, Completed, Descriptor, Driver, DriverStatistics, SystemClock, Time, Token, Wait,
 };
 
-use crate::cancel::{Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState};
+use crate::cancel::{
+    CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
+};
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
 use crate::instrument::{Event, Instruments, Task};
-use crate::nursery::{Open, spawn_root};
+use crate::nursery::{Failure, Open, spawn_root};
+use crate::run_var::RunVars;
 use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
 use crate::testing::Seen;
+use crate::thread::{Call, Threads};
 use crate::time::Clock;
 
 /// No wait is longer, so that a clock that lies is found out once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// By how much a wait of the kernel may end too early: its timers may count in milliseconds.
+const TIMER_SLACK: Duration = Duration::from_millis(1);
 
 /// How long the end of a run waits for the kernel to give operations back.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
@@ -56,6 +67,10 @@ pub(crate) struct Run {
     pub(crate) turn: Cell<u32>,
     pub(crate) current: Current,
     main: RefCell<Option<NodeRef>>,
+    /// The nursery of the main task and the system tasks, until it takes no more of them.
+    root: RefCell<Option<NurseryRef>>,
+    pub(crate) threads: Threads,
+    pub(crate) vars: RunVars,
     pub(crate) position: Position,
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
@@ -72,6 +87,7 @@ pub(crate) struct Run {
     /// What a turn collects; empty between turns, and kept for its storage.
     completed: Cell<Vec<Completed>>,
     remote_wakes: Cell<Vec<Arc<Remote>>>,
+    calls: Cell<Vec<Call>>,
     /// Wakers of others, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
@@ -117,19 +133,23 @@ pub(crate) fn run_to_end<F: Future>(
     run.instrument(&Event::BeforeRun);
     let root = Open::root(&run, place);
     let nursery = root.nursery();
+    *run.root.borrow_mut() = Some(nursery.clone());
     let output = spawn_root(&run, &nursery, async { Ok(main.await) }, place);
     *run.main.borrow_mut() = Some(output.node().clone());
     while !output.node().is_done() {
         run.turn(&nursery);
     }
-    let panic = root.finish_root();
+    run.end_system_tasks(&nursery);
+    let failure = root.finish_root();
     run.main.borrow_mut().take();
     let value = output.take();
     drop(output);
     drop(ending);
     drop(entered);
-    if let Some(panic) = panic {
-        resume_unwind(panic);
+    match failure {
+        Some(Failure::Panic(panic)) => resume_unwind(panic),
+        Some(Failure::Error(error)) => panic!("a system task failed: {error:?}"),
+        None => {}
     }
     value.expect("a main task that did not panic has an output")
 }
@@ -141,7 +161,9 @@ struct Ending<'a> {
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.run.shared.close();
+        // Calls are left only if the loop itself has panicked: nothing can execute them any more.
+        drop(self.run.shared.close());
+        self.run.threads.abandon_all();
         self.run.deferred.take();
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
@@ -157,9 +179,11 @@ impl Drop for Ending<'_> {
         // would keep it: the circle ends here.
         self.run.ended.set(true);
         let driver = self.run.driver.take();
+        let root = self.run.root.take();
+        let values = self.run.vars.take();
         let tree = self.run.tree.replace(Tree::new(Rc::default()));
         while self.run.nurseries.pop().is_some() {}
-        drop((driver, tree));
+        drop((driver, tree, root, values));
     }
 }
 
@@ -187,6 +211,9 @@ impl Run {
             turn: Cell::new(0),
             current: Current::default(),
             main: RefCell::new(None),
+            root: RefCell::new(None),
+            threads: Threads::default(),
+            vars: RunVars::default(),
             position: Position::new(ROOT),
             budget: Cell::new(BUDGET),
             tree: RefCell::new(Tree::new(effective.clone())),
@@ -198,6 +225,7 @@ impl Run {
             clock,
             completed: Cell::default(),
             remote_wakes: Cell::default(),
+            calls: Cell::default(),
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
             counting: RefCell::default(),
@@ -215,7 +243,7 @@ impl Run {
 
     fn turn(&self, root: &NurseryRef) {
         self.call_deferred();
-        self.collect_remote_wakes();
+        self.open_inbox(root);
         if root.ready.is_empty() {
             self.wait(root);
         } else {
@@ -253,15 +281,33 @@ impl Run {
     fn wait(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
+        let lasted = self.quiet_time(&plan);
         let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
         let expired = self.expire(&mut effects);
         self.apply(effects);
         if completed == 0 && !expired {
             self.call_deferred();
-            self.collect_remote_wakes();
-            if root.ready.is_empty() {
+            // A call is something that has happened, whether or not it has made a task ready.
+            if !self.open_inbox(root) && root.ready.is_empty() && lasted(self) {
                 self.all_blocked(&plan);
             }
+        }
+    }
+
+    /// Begins to measure whether a wait for quiet time lasts as long as it is meant to. One that a
+    /// wake from elsewhere has ended early has seen nothing yet, though nothing has come of it.
+    fn quiet_time(&self, plan: &Plan) -> impl FnOnce(&Self) -> bool + use<> {
+        let timed = plan.quiet != Quiet::Nothing && !plan.timeout.is_zero();
+        let timeout = plan.timeout;
+        let clock = timed.then(SystemClock::new);
+        let time = move |run: &Self| {
+            let clock = clock?;
+            Some(run.driver().virtual_time().unwrap_or_else(|| clock.now()))
+        };
+        let begin = time(self);
+        move |run| match (begin, time(run)) {
+            (Some(begin), Some(end)) => end.saturating_since(begin) + TIMER_SLACK >= timeout,
+            _ => true,
         }
     }
 
@@ -411,14 +457,57 @@ impl Run {
         }
     }
 
-    fn collect_remote_wakes(&self) {
-        if !self.shared.has_wakes() {
-            return;
+    /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
+    /// were calls.
+    fn open_inbox(&self, root: &NurseryRef) -> bool {
+        if !self.shared.has_news() {
+            return false;
         }
-        let mut wakes = self.remote_wakes.take();
-        self.shared.collect(&mut wakes);
+        let (mut wakes, mut calls) = (self.remote_wakes.take(), self.calls.take());
+        self.shared.collect(&mut wakes, &mut calls);
         wakes.drain(..).for_each(|wake| wake.deliver());
+        let any = !calls.is_empty();
+        calls.drain(..).for_each(|call| self.execute(call, root));
         self.remote_wakes.set(wakes);
+        self.calls.set(calls);
+        any
+    }
+
+    fn execute(&self, call: Call, root: &NurseryRef) {
+        let work = match call {
+            Call::Plain(work) => work,
+            Call::Keyed(key, work) => {
+                self.shared.begin(&key);
+                work
+            }
+            Call::Thread { call, ended } => return self.threads.notice(self, call, ended),
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let reason = "a function given to `run_sync_soon` panicked";
+            root.call_panicked(panic, reason);
+        }
+    }
+
+    /// The main task has ended: system tasks end too, and what has been accepted is executed.
+    fn end_system_tasks(&self, root: &NurseryRef) {
+        let owed = || root.child_count() > 0 || self.threads.owed() > 0;
+        if owed() {
+            let reason = Some("the main task has ended".into());
+            let shutdown = Cancelled::new(CancelSource::Shutdown, reason, None, None);
+            self.cancel(root.scope.get(), shutdown);
+            while owed() {
+                self.turn(root);
+            }
+        }
+        drop(self.root.take());
+        for call in self.shared.close() {
+            self.execute(call, root);
+        }
+    }
+
+    /// Where system tasks go, as long as it takes them.
+    pub(crate) fn root(&self) -> Option<NurseryRef> {
+        self.root.borrow().clone()
     }
 
     // Time.
@@ -717,6 +806,13 @@ impl Run {
     pub(crate) fn finish_wait(&self, wait: u32) {
         let mut effects = Effects::default();
         self.tree.borrow_mut().finish_wait(wait, &mut effects);
+        self.apply(effects);
+    }
+
+    /// Has the task of this wait look at what it waits for, without ending the wait.
+    pub(crate) fn nudge_wait(&self, wait: u32) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().nudge_wait(wait, &mut effects);
         self.apply(effects);
     }
 

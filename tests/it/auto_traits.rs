@@ -91,6 +91,21 @@ table! {
     trio::testing::AssertNoCheckpoints<Pinned>: '-' '-' '-';
     trio::testing::MemoryStream: '-' '-' 'U';
     trio::testing::LockstepStream: '-' '-' 'U';
+    trio::to_thread::RunSync<fn(), Free>: '-' '-' 'U';
+    trio::testing::WaitAllThreadsCompleted: '-' '-' 'U';
+    // Values that are bound belong to the tasks that see them; a variable is a name.
+    trio::InLocal<Fixed>: '-' '-' 'U';
+    trio::InLocal<Pinned>: '-' '-' '-';
+    trio::TaskLocal<Pinned>: 'S' 'Y' 'U';
+    trio::TreeVar<Pinned>: 'S' 'Y' 'U';
+    trio::lowlevel::RunVar<Pinned>: 'S' 'Y' 'U';
+    trio::lowlevel::RunVarToken<Free>: '-' '-' 'U';
+    // What reaches a run from elsewhere goes anywhere.
+    trio::lowlevel::TrioToken: 'S' 'Y' 'U';
+    trio::lowlevel::TokenStatistics: 'S' 'Y' 'U';
+    trio::lowlevel::ThreadStatistics: 'S' 'Y' 'U';
+    trio::Worker: 'S' 'Y' 'U';
+    trio::Workers: 'S' 'Y' 'U';
     // A checkpoint is a flag, and looks at whatever run it is polled in.
     trio::Checkpoint: 'S' 'Y' 'U';
     trio::lowlevel::CheckpointIfCancelled: 'S' 'Y' 'U';
@@ -140,9 +155,9 @@ table! {
     trio::BusyResource: 'S' 'Y' 'U';
     trio::ClosedResource: 'S' 'Y' 'U';
     trio::EndOfChannel: 'S' 'Y' 'U';
-    trio::RunFinished: 'S' 'Y' 'U';
     trio::WouldBlock: 'S' 'Y' 'U';
     trio::NestedTooDeeply: 'S' 'Y' 'U';
+    trio::RunFinished: 'S' 'Y' 'U';
     trio::TooSlow: 'S' 'Y' 'U';
     trio::Usage: 'S' 'Y' 'U';
     trio::Leaves<'static>: 'S' 'Y' 'U';

@@ -68,6 +68,17 @@ pub(crate) fn oops<T>(what: &str) -> Result<T> {
     Err(Error::msg(what))
 }
 
+/// A thread that no run knows of.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what other threads may do is shown by one that no run has begun"
+)]
+pub(crate) fn foreign_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(work)
+}
+
 /// Both ends of a connection.
 pub(crate) async fn connection() -> Result<(TcpStream, TcpStream)> {
     let listeners = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;

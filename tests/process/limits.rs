@@ -1,11 +1,16 @@
 //! Too few descriptors, and a kernel that gives no ring.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::future::Future;
 use std::io::Write;
+use std::pin::Pin;
 use std::process::Command;
+use std::rc::Rc;
 use std::thread;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use trio::sync::Borrower;
+use trio::to_thread::ThreadLimiter;
 
 use crate::client::{connect, expect, part, ping};
 use crate::server::{Server, echo, output_of};
@@ -89,15 +94,61 @@ fn where_io_uring_is_forbidden_asking_for_it_fails_with_a_remedy() {
     });
 }
 
+/// Gives tokens away, and counts those that are out.
+#[derive(Default)]
+struct Tokens(Cell<i32>);
+
+impl ThreadLimiter for Tokens {
+    fn acquire_on_behalf_of(
+        self: Rc<Self>,
+        _: Borrower,
+    ) -> Pin<Box<dyn Future<Output = trio::Result<()>>>> {
+        self.0.set(self.0.get() + 1);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn release_on_behalf_of(&self, _: Borrower) -> trio::Result<()> {
+        self.0.set(self.0.get() - 1);
+        Ok(())
+    }
+}
+
+#[test]
+fn w2_a_thread_that_cannot_begin_is_an_error_and_its_token_comes_back() {
+    const CLONE: i64 = if cfg!(target_arch = "x86_64") {
+        56
+    } else {
+        220
+    };
+    const CLONE3: i64 = 435;
+    const EAGAIN: u32 = 11;
+    without(&[CLONE, CLONE3], EAGAIN, || {
+        trio::run(async {
+            let tokens = Rc::new(Tokens::default());
+            let call = trio::to_thread::run_sync(|| ()).limiter(tokens.clone());
+            let error = call.await.expect_err("the system has no thread");
+            let error = error.downcast::<std::io::Error>().expect("its own words");
+            assert_eq!(error.raw_os_error(), Some(11));
+            assert_eq!(tokens.0.get(), 0);
+            assert_eq!(trio::testing::active_thread_count(), 0);
+        });
+    });
+}
+
 /// Calls `work`, whose processes cannot make a ring, as in most containers.
 fn without_io_uring<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     /// The same on all architectures.
     const IO_URING_SETUP: i64 = 425;
     const EPERM: u32 = 1;
+    without(&[IO_URING_SETUP], EPERM, work)
+}
+
+/// Calls `work`, to whom the kernel refuses these calls with this error.
+fn without<T: Send>(calls: &[i64], error: u32, work: impl FnOnce() -> T + Send) -> T {
     let filter = SeccompFilter::new(
-        BTreeMap::from([(IO_URING_SETUP, Vec::new())]),
+        calls.iter().map(|call| (*call, Vec::new())).collect(),
         SeccompAction::Allow,
-        SeccompAction::Errno(EPERM),
+        SeccompAction::Errno(error),
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let filter: BpfProgram = filter.unwrap().try_into().unwrap();

@@ -5,9 +5,9 @@
 //! output only if they fail. A stage that fails does not hide the next.
 //!
 //! Four builds are paid for: clippy's and rustdoc's (which stop before code is generated), the one
-//! that examples, benches and tests share, the optimised one whose instructions are counted, and the
-//! one of AddressSanitizer, which has a folder of its own so that none of the others is built again
-//! because of it.
+//! that examples, benches and tests share, the optimised one whose instructions are counted, and those
+//! of AddressSanitizer and of loom, which have folders of their own so that none of the others is
+//! built again because of them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::{Command, Stdio};
@@ -69,6 +69,10 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "asan",
         run: asan,
+    },
+    Stage {
+        name: "loom",
+        run: loom,
     },
     Stage {
         name: "simulation",
@@ -216,6 +220,18 @@ fn asan() -> Result<Outcome, String> {
             "detect_leaks=0:detect_stack_use_after_return=1",
         )
         .env("RUST_MIN_STACK", "16777216");
+    quietly(test)
+}
+
+/// What crosses threads: every order in which the threads of some small programs can meet, up to
+/// three switches that no wait has forced. In release, for the orders are many.
+fn loom() -> Result<Outcome, String> {
+    let test = Cargo::new(
+        "test --quiet --release --target-dir target/loom --package trio-runtime --lib -- thread::loom",
+    );
+    let test = test
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("LOOM_MAX_PREEMPTIONS", "3");
     quietly(test)
 }
 

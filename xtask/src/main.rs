@@ -8,6 +8,7 @@
 //!   than the tests do, from a seed that nobody has chosen.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
 //! - `cargo xtask instructions` counts what the scheduler's small workloads take, against a baseline.
+//! - `cargo xtask loom` runs every order in which the threads of some small programs can meet.
 //!
 //! Every complaint names its place and its remedy. New checks join these commands.
 
@@ -33,7 +34,8 @@ usage: cargo xtask COMMAND
   semantics     each guarantee has a test, and each numbered test its guarantee
   soak [COUNT]  the models, under so many schedules each (1,000,000), from a new seed
   asan          the tests of everything unsafe, under AddressSanitizer
-  instructions  what the scheduler's small workloads take, against a baseline; `--renew` writes that";
+  instructions  what the scheduler's small workloads take, against a baseline; `--renew` writes that
+  loom          what crosses threads, in every order that there is";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy().and_then(report),
         ["semantics"] => semantics().and_then(report),
         ["asan"] => ci::run(&["asan"]),
+        ["loom"] => ci::run(&["loom"]),
         ["soak"] => ci::soak("1000000"),
         ["soak", schedules] => ci::soak(schedules),
         ["instructions"] => ci::run(&["instructions"]),

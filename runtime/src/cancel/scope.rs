@@ -140,7 +140,16 @@ impl CancelScope {
         let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
         let task = context::try_with(|run| run.and_then(|run| run.task_name()));
         let place = Location::caller();
-        let cancelled = Cancelled::new(CancelSource::Explicit, reason, task, Some(place));
+        self.cancel_as(Cancelled::new(
+            CancelSource::Explicit,
+            reason,
+            task,
+            Some(place),
+        ));
+    }
+
+    /// Cancels the scope with a cancellation that has been asked for elsewhere.
+    pub(crate) fn cancel_as(&self, cancelled: Cancelled) {
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
             entry.cancelled.get_or_insert(cancelled);
             return;

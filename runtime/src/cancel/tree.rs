@@ -20,9 +20,9 @@ use std::time::Duration;
 use slab::Slab;
 use trio_platform::{Key, Time};
 
+use super::Cancelled;
 use super::scope::Handle;
 use super::waits::{Ended, WaitState, Waits};
-use super::Cancelled;
 use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
@@ -673,6 +673,11 @@ impl Tree {
             self.end_timer(wait);
             self.wake(wait, effects);
         }
+    }
+
+    /// Wakes whoever waits, without ending the wait.
+    pub(crate) fn nudge_wait(&mut self, wait: u32, effects: &mut Effects) {
+        self.wake(wait, effects);
     }
 
     /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:

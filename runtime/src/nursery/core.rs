@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cancel::{CancelSource, Cancelled, Entry, Here, ROOT};
+use crate::cancel::{CancelSource, Cancelled, Entry, Here};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::Run;
-use crate::task::{NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
+use crate::task::{Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -28,6 +28,8 @@ pub(crate) struct Core {
     children: Siblings,
     /// The task or body that opened the nursery; for names, and for orphans after the end.
     opener: Option<NodeRef>,
+    /// The values that were bound where the nursery was opened.
+    pub(crate) locals: Option<Rc<Locals>>,
     pub(crate) scope: Cell<u32>,
     /// The scope that children are put in: that of the nursery, or in a service nursery a shielded
     /// one inside it, which is cancelled when the body has ended (`nursery/service.rs`).
@@ -63,6 +65,7 @@ impl Core {
             notified: Cell::new(false),
             children: Siblings::default(),
             opener,
+            locals: None,
             scope: Cell::new(scope),
             children_scope: Cell::new(scope),
             pending_starts: Cell::new(0),
@@ -226,6 +229,13 @@ impl Core {
         self.panic.set(Some(first));
     }
 
+    /// A call that was left in the inbox has panicked, which no task is to blame for.
+    pub(crate) fn call_panicked(&self, panic: Box<dyn Any + Send>, reason: &'static str) {
+        let cancelled = Cancelled::new(CancelSource::Nursery, Some(reason.into()), None, None);
+        self.run.cancel(self.scope.get(), cancelled);
+        self.panicked(panic, None);
+    }
+
     fn reason(&self, what: &str, child: Option<&NodeRef>) -> Cancelled {
         let (reason, task) = match child {
             Some(child) => (
@@ -355,6 +365,7 @@ impl NurseryRef {
     /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
     pub(super) fn begin(&self, child: &NodeRef) {
         child.scope.set(self.children_scope.get());
+        Locals::inherit(child, &self.run, self);
         self.adopt(child);
         if self.run.instrumented.get() {
             self.run.instrument_spawned(child);
@@ -415,6 +426,9 @@ impl NurseryRef {
     pub(crate) fn drive_root(&self) {
         self.notified.set(false);
         let turn = self.run.turn.get();
+        if self.run.is_seeded() {
+            self.shuffle_ready(turn);
+        }
         while let Some(node) = self.ready.pop_woken_before(turn) {
             node.clear_ready();
             self.step_child(&node);
@@ -512,6 +526,7 @@ impl NurseryRef {
         self.settle_left_behind(child);
         let own = self.take_scope_of(child);
         child.set_home(None);
+        drop(child.replace_locals(None));
         if let Some(joiner) = child.take_joiner() {
             self.run.finish_wait(joiner);
         }
@@ -530,6 +545,12 @@ impl NurseryRef {
     }
 }
 
+/// How a run fails.
+pub(crate) enum Failure {
+    Panic(Box<dyn Any + Send>),
+    Error(Error),
+}
+
 /// A nursery that has been opened and not been finished; dropping it drops the children.
 pub(crate) struct Open {
     nursery: NurseryRef,
@@ -542,15 +563,21 @@ impl Open {
         context::with(|run| {
             run.check_depth()?;
             let opener = run.current.get();
+            let locals = opener.as_ref().and_then(|opener| opener.locals());
             let scope = run.enter(Entry::default());
-            let core = Core::new(run.clone(), opener, scope, Body::New);
-            Ok(Self::from_core(run, core, place))
+            let mut core = Core::new(run.clone(), opener, scope, Body::New);
+            core.locals.clone_from(&locals);
+            let open = Self::from_core(run, core, place);
+            drop(open.nursery.body().replace_locals(locals));
+            Ok(open)
         })
     }
 
-    /// The nursery around the main task.
+    /// The nursery around the main task and the system tasks. Its scope is what is cancelled when one
+    /// of these fails, or when the main task has ended.
     pub(crate) fn root(run: &Rc<Run>, place: &'static Location<'static>) -> Self {
-        let core = Core::new(run.clone(), None, ROOT, Body::Ended);
+        let scope = run.enter(Entry::default());
+        let core = Core::new(run.clone(), None, scope, Body::Ended);
         Self::from_core(run, core, place)
     }
 
@@ -590,11 +617,25 @@ impl Open {
         self.nursery.result(value)
     }
 
-    /// Ends the root nursery; gives the panic of the main task.
-    pub(crate) fn finish_root(mut self) -> Option<Box<dyn Any + Send>> {
+    /// Ends the root nursery; gives the panic of the main task, or what has gone wrong in a system
+    /// task.
+    pub(crate) fn finish_root(mut self) -> Option<Failure> {
         self.close();
         self.finished = true;
-        self.nursery.panic.take()
+        if let Some(panic) = self.nursery.panic.take() {
+            return Some(Failure::Panic(panic));
+        }
+        let mut errors = self.nursery.errors.take();
+        if errors.is_empty() {
+            return None;
+        }
+        let error = match errors.len() {
+            1 => errors.remove(0),
+            _ => Error::group("errors in system tasks", errors),
+        };
+        // What they make of the end of the run, or of the failure of another, is no failure.
+        let failure = error.subgroup(|leaf| leaf.as_cancelled().is_none());
+        failure.map(Failure::Error)
     }
 
     /// Drops whatever is still in the nursery. Futures that are dropped may spawn in their
@@ -612,6 +653,7 @@ impl Open {
             if core.run.instrumented.get() {
                 core.run.instrument_exited(&child);
             }
+            drop(child.replace_locals(None));
         }
         core.settle_left_behind(core.body());
         core.ready.clear();

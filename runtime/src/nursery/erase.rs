@@ -78,3 +78,16 @@ where
     debug_assert!(Rc::ptr_eq(run, &root.run), "the root belongs to the run");
     spawn(root, main, Some("main".into()), place)
 }
+
+/// Spawns a system task into the root nursery. It borrows nothing, and inherits nothing from whoever
+/// happens to spawn it.
+pub(crate) fn spawn_system<F>(
+    root: &NurseryRef,
+    task: F,
+    name: Option<Cow<'static, str>>,
+    place: &'static Location<'static>,
+) where
+    F: Future<Output = Result<()>> + 'static,
+{
+    drop(spawn_silent(root, task, name, place).replace_locals(None));
+}

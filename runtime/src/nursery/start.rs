@@ -20,7 +20,7 @@ use super::core::Open;
 use super::erase;
 use crate::cancel::Entry;
 use crate::error::{ClosedResource, Error, Result, Usage};
-use crate::task::{NodeRef, NurseryRef};
+use crate::task::{Locals, NodeRef, NurseryRef};
 use crate::wait::Parked;
 
 /// How a child that was [started](super::Nursery::start) reports that it is ready.
@@ -216,6 +216,8 @@ where
         });
         let future = task(TaskStatus(Some(status.clone())));
         let child = erase::spawn_silent(&nursery, future, None, place);
+        // Values that go with the nursery are those of the nursery where it is going to live.
+        Locals::inherit(&child, &nursery.run, &target);
         child.scope.set(nursery.run.enter(Entry::default()));
         nursery
             .run

@@ -20,9 +20,12 @@
 //!    task, and that of the nurseries of the run for a body.
 
 mod blocks;
+mod local;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
 
+pub(crate) use local::{Id, Locals};
+pub use local::{InLocal, TaskLocal, TreeVar};
 pub(crate) use raw::{
     Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
 };

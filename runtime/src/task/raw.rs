@@ -12,14 +12,16 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
-use super::blocks;
+use super::{Locals, blocks};
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::Core;
+use crate::thread::Queued;
 
 const READY: u16 = 1;
 const DONE: u16 = 2;
@@ -57,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
+    /// The values local to the task; the body of a nursery begins with those of its opener.
+    locals: Cell<Option<Rc<Locals>>>,
     flags: Cell<u16>,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
@@ -128,6 +132,7 @@ impl Node {
             scope: Cell::new(0),
             waits: Cell::new(0),
             joiner: Cell::new(NONE),
+            locals: Cell::new(None),
             flags: Cell::new(flags),
             next_ready: Cell::new(None),
             around: UnsafeCell::new(None),
@@ -226,6 +231,16 @@ impl Node {
 
     pub(crate) fn take_joiner(&self) -> Option<u32> {
         Some(self.joiner.replace(NONE)).filter(|wait| *wait != NONE)
+    }
+
+    pub(crate) fn locals(&self) -> Option<Rc<Locals>> {
+        let locals = self.locals.take();
+        self.locals.set(locals.clone());
+        locals
+    }
+
+    pub(crate) fn replace_locals(&self, locals: Option<Rc<Locals>>) -> Option<Rc<Locals>> {
+        self.locals.replace(locals)
     }
 
     /// Another counted handle to this node.
@@ -640,7 +655,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     fn place(
         table: &'static VTable,
         shared: &Arc<Shared>,
-        flags: u8,
+        flags: u16,
         info: TaskInfo,
         future: F,
     ) -> NonNull<Node> {
@@ -931,6 +946,15 @@ impl Current {
         Some(unsafe { node.as_ref() }.reference())
     }
 
+    /// The values local to the node that is being polled.
+    #[inline]
+    pub(crate) fn locals(&self) -> Option<Rc<Locals>> {
+        let node = self.0.get()?;
+        // SAFETY: as in `get`; the reference is gone when the values have been counted, which calls
+        // nobody.
+        unsafe { node.as_ref() }.locals()
+    }
+
     /// Whether `node` is the one that is being polled.
     #[inline]
     pub(crate) fn is(&self, node: &NodeRef) -> bool {
@@ -956,7 +980,7 @@ pub(crate) struct Remote {
     /// Null once the node is gone. Read and written on the thread of the run only.
     node: AtomicPtr<Node>,
     /// Whether it stands in the inbox already.
-    queued: AtomicBool,
+    queued: Queued,
 }
 
 impl Remote {
@@ -973,7 +997,7 @@ impl Remote {
     /// Takes the wake of another thread out of the inbox.
     pub(crate) fn deliver(&self) {
         // Before the node is polled: a wake that comes later must be queued anew.
-        self.queued.store(false, Ordering::Release);
+        self.queued.release();
         self.schedule_here();
     }
 }
@@ -986,7 +1010,7 @@ impl Wake for Remote {
     fn wake_by_ref(self: &Arc<Self>) {
         if context::is_current(Arc::as_ptr(&self.shared)) {
             self.schedule_here();
-        } else if !self.queued.swap(true, Ordering::AcqRel) {
+        } else if self.queued.claim() {
             self.shared.post(self.clone());
         }
     }
@@ -1016,7 +1040,7 @@ unsafe fn remote(data: *const ()) -> Arc<Remote> {
         let made = Arc::into_raw(Arc::new(Remote {
             shared,
             node: AtomicPtr::new(node.cast_mut()),
-            queued: AtomicBool::new(false),
+            queued: Queued::default(),
         }));
         let none = std::ptr::null_mut();
         let order = (Ordering::AcqRel, Ordering::Acquire);

@@ -17,6 +17,7 @@ mod checkpoints;
 mod mock_clock;
 mod seeds;
 mod sequencer;
+mod threads;
 
 pub use blocked::{WaitAllTasksBlocked, wait_all_tasks_blocked};
 pub(crate) use checkpoints::Seen;
@@ -26,4 +27,5 @@ pub use checkpoints::{
 pub use mock_clock::MockClock;
 pub use seeds::seeds;
 pub use sequencer::{Sequencer, Turn, WaitTurn};
+pub use threads::{WaitAllThreadsCompleted, active_thread_count, wait_all_threads_completed};
 pub use trio_platform::sim::*;

@@ -1,0 +1,71 @@
+//! Who may have a thread: the bound on how many blocking functions run at once.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::error::Result;
+use crate::sync::{Borrower, CapacityLimiter};
+
+/// Bounds how many threads work at once for those who name it; see
+/// [`RunSync::limiter`](super::call::RunSync::limiter).
+///
+/// Mostly a [`CapacityLimiter`]. A bound of your own needs two methods, and nothing else is asked of
+/// it: whoever wants a thread takes a token on behalf of a borrower that is made for the call, and
+/// the token is given back on behalf of the same borrower, on the thread of the run, when the function
+/// has really ended.
+pub trait ThreadLimiter {
+    /// Takes a token for `borrower`, as soon as there is one. May fail for its own reasons: then no
+    /// thread is begun, and the call fails with that.
+    fn acquire_on_behalf_of(
+        self: Rc<Self>,
+        borrower: Borrower,
+    ) -> Pin<Box<dyn Future<Output = Result<()>>>>;
+
+    /// Takes the token back that `borrower` has.
+    ///
+    /// # Errors
+    ///
+    /// Becomes the error of the call, in place of what the function has returned.
+    fn release_on_behalf_of(&self, borrower: Borrower) -> Result<()>;
+
+    /// Takes a token for `borrower` if that needs no waiting. A limiter that always says no works as
+    /// well, and costs an allocation a call.
+    fn try_acquire_on_behalf_of(&self, borrower: Borrower) -> bool {
+        let _ = borrower;
+        false
+    }
+}
+
+impl ThreadLimiter for CapacityLimiter {
+    fn acquire_on_behalf_of(
+        self: Rc<Self>,
+        borrower: Borrower,
+    ) -> Pin<Box<dyn Future<Output = Result<()>>>> {
+        Box::pin(async move {
+            let token = Self::acquire_on_behalf_of(&self, borrower).await?;
+            token.forget();
+            Ok(())
+        })
+    }
+
+    fn release_on_behalf_of(&self, borrower: Borrower) -> Result<()> {
+        Self::release_on_behalf_of(self, borrower)
+    }
+
+    fn try_acquire_on_behalf_of(&self, borrower: Borrower) -> bool {
+        let token = Self::try_acquire_on_behalf_of(self, borrower);
+        token.map(|token| token.forget()).is_ok()
+    }
+}
+
+/// How many calls that name no limiter are at work in a run: as many as with Trio, enough to hide the
+/// latency of disks, and few enough for the memory of their stacks.
+pub(super) const THREADS: usize = 40;
+
+impl fmt::Debug for dyn ThreadLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ThreadLimiter")
+    }
+}

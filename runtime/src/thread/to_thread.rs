@@ -1,0 +1,30 @@
+//! Out of the run: blocking functions on threads of their own, awaited by tasks.
+//!
+//! A task that calls a blocking function holds up its whole run. [`run_sync`] has another thread call
+//! it and awaits the value, while every other task goes on. Use it for what blocks and has no
+//! asynchronous form (a library that reads files, a name service, a database client), and for long
+//! computations; each call costs some microseconds, so not for what takes less.
+//!
+//! - The function and its value are moved to the thread and back: they are `Send` and borrow nothing.
+//! - A cancel waits for the function, which can [ask](crate::from_thread::check_cancelled) whether it
+//!   should end early; [`RunSync::abandon_on_cancel`] leaves it behind instead.
+//! - At most forty calls run at once in a run, and others queue. A
+//!   [`CapacityLimiter`](crate::sync::CapacityLimiter) bounds a kind of call by a number of its own.
+//! - Threads are kept for ten seconds, for all runs of the process.
+//!
+//! ```
+//! # trio_runtime::run(async {
+//! use std::net::ToSocketAddrs;
+//! use trio_runtime::to_thread;
+//!
+//! let addresses = to_thread::run_sync(|| {
+//!     let found = ("127.0.0.1", 80).to_socket_addrs()?;
+//!     Ok::<_, std::io::Error>(found.collect::<Vec<_>>())
+//! })
+//! .await??;
+//! assert_eq!(addresses.len(), 1);
+//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! ```
+
+pub use super::call::{RunSync, current_default_thread_limiter, run_sync};
+pub use super::limiter::ThreadLimiter;
