@@ -27,7 +27,12 @@
 //! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
 //!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
 //!
+//! The [guide] has pages for people who come [from Trio](guide::from_trio) or [from
+//! tokio](guide::from_tokio), and one on [testing](guide::testing).
+//!
 //! What exactly is promised, by number, is in `docs/semantics.md` of the repository.
+
+pub mod guide;
 
 pub use trio_io::aclose_forcefully;
 pub use trio_macros::{main, test};
@@ -41,7 +46,7 @@ pub use trio_runtime::{
     Nursery, Progress, RaceTuple, RateLimiter, RateLimiterStatistics, Result, RunFinished, Sleep,
     SleepForever, Supervisor, TaskLocal, TaskStatus, Time, TooSlow, TreeVar, TryJoinTuple,
     UntilDraining, Usage, Verdict, Worker, Workers, WouldBlock, as_completed, backend, checkpoint,
-    cleanup, current_effective_deadline, current_time, fail_after, fail_at, fail_if_idle,
+    cleanup, current_effective_deadline, current_time, fail_after, fail_at, fail_if_idle, finally,
     for_each_concurrent, from_thread, is_draining, join, join_all, map_concurrent,
     map_concurrent_unordered, move_on_after, move_on_at, move_on_if_idle, open_broadcast_channel,
     open_lagging_broadcast_channel, open_memory_channel, open_nursery, open_service_nursery,
@@ -57,7 +62,10 @@ pub mod channel {
 
 /// Observers of a run.
 pub mod instrument {
-    pub use trio_runtime::{Instrument, Task};
+    #[cfg(feature = "tracing")]
+    pub use trio_runtime::Tracing;
+    pub use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+    pub use trio_runtime::{Instrument, InstrumentKey, Task, TaskId};
 }
 
 /// Streams, and what every stream promises.
@@ -80,8 +88,11 @@ pub mod lowlevel {
     pub use trio_runtime::lowlevel::*;
 }
 
-/// Clocks and worlds for tests.
+/// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams. The
+/// guide has a page on [testing](crate::guide::testing).
 pub mod testing {
+    pub use trio_io::testing::*;
+    pub use trio_net::testing::*;
     pub use trio_runtime::Clock;
     pub use trio_runtime::testing::*;
 }

@@ -97,7 +97,12 @@ fn run_once(function: &Function, options: &TestOptions) -> String {
 /// Several runs, of which the first that fails is named and ends the test. A panic goes on as it
 /// is, for `#[should_panic(expected = …)]` to look at.
 fn run_often(function: &Function, options: &TestOptions) -> String {
-    let seeded = options.seed.is_some() || options.seeds.is_some();
+    let seeds_are = match (options.seed, options.seeds) {
+        (_, Some(_)) => Seeds::Many,
+        (Some(_), None) => Seeds::One,
+        (None, None) => Seeds::None,
+    };
+    let seeded = seeds_are != Seeds::None;
     let backends: Vec<Option<Backend>> = match options.backends.as_slice() {
         [] => vec![None],
         backends => backends.iter().copied().map(Some).collect(),
@@ -105,8 +110,8 @@ fn run_often(function: &Function, options: &TestOptions) -> String {
     let mut runs = String::new();
     for backend in backends {
         let builder = builder(backend, options.autojump, seeded.then_some("__trio_seed"));
-        let failed = message("failed", backend, seeded);
-        let panicked = message("panicked", backend, seeded);
+        let failed = message("failed", backend, seeds_are);
+        let panicked = message("panicked", backend, seeds_are);
         let call = run(function, Some(&builder));
         write!(
             runs,
@@ -130,36 +135,35 @@ fn run_often(function: &Function, options: &TestOptions) -> String {
     }
 }
 
-/// What to print: `"the test failed on polling with seed {}", __trio_seed`. The seed is no part of
-/// the text, because older editions would print its name.
-fn message(what: &str, backend: Option<Backend>, seeded: bool) -> String {
+/// What to print: `"the test failed on polling with seed {}: TRIO_TEST_SEED={} replays it",
+/// __trio_seed, __trio_seed`. The seed is no part of the text, because older editions would print its
+/// name. A test that has one seed needs no replay.
+fn message(what: &str, backend: Option<Backend>, seeds: Seeds) -> String {
     let on = backend.map_or(String::new(), |backend| format!(" on {}", backend.name()));
-    if seeded {
-        format!("\"the test {what}{on} with seed {{}}\", __trio_seed")
-    } else {
-        format!("\"the test {what}{on}\"")
+    match seeds {
+        Seeds::None => format!("\"the test {what}{on}\""),
+        Seeds::One => format!("\"the test {what}{on} with seed {{}}\", __trio_seed"),
+        Seeds::Many => format!(
+            "\"the test {what}{on} with seed {{}}: TRIO_TEST_SEED={{}} replays it\", \
+             __trio_seed, __trio_seed"
+        ),
     }
 }
 
-/// The seeds to try, as an iterator. Only a test that tries several takes more from outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seeds {
+    None,
+    One,
+    Many,
+}
+
+/// The seeds to try, as an iterator. Only a test that tries several takes others from outside.
 fn seeds(options: &TestOptions) -> String {
     let first = options.seed.unwrap_or(0);
-    let Some(count) = options.seeds else {
-        return format!("[{first}u64]");
-    };
-    format!(
-        "({first}u64..{}u64).chain(
-            ::std::env::var(\"TRIO_SIM_SEEDS\")
-                .unwrap_or_default()
-                .split(',')
-                .filter(|__trio_text| !__trio_text.is_empty())
-                .map(|__trio_text| __trio_text
-                    .trim()
-                    .parse::<u64>()
-                    .expect(\"TRIO_SIM_SEEDS holds numbers separated by commas\")),
-        )",
-        first.saturating_add(count),
-    )
+    match options.seeds {
+        None => format!("[{first}u64]"),
+        Some(count) => format!("::trio::testing::seeds({first}u64, {count}u64)"),
+    }
 }
 
 /// The description of a run; `seed` is an expression.

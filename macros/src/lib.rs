@@ -52,8 +52,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `seed = 7`             | The seed of everything that is left to chance                    |
 /// | `seeds = 100`          | Once under each of so many seeds, from `seed` or 0 upward; a failure says under which |
 ///
-/// With `seeds`, the environment variable `TRIO_SIM_SEEDS` adds more of them, as numbers separated
-/// by commas.
+/// With `seeds`, a failure says `TRIO_TEST_SEED=7 replays it`: set in the environment, it makes that
+/// the only seed. `TRIO_SIM_SEEDS` adds more of them, as numbers separated by commas.
 #[proc_macro_attribute]
 #[cfg_attr(not(test), allow(clippy::useless_conversion))] // the tests have tokens of their own
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -5,6 +5,7 @@
 mod bind;
 mod serve;
 mod tcp;
+pub mod testing;
 
 pub use bind::Bind;
 pub use serve::{Server, serve_listeners, serve_tcp};

@@ -92,9 +92,9 @@ impl Builder {
         self
     }
 
-    /// Adds an observer.
-    pub fn instrument(mut self, instrument: impl Instrument + 'static) -> Self {
-        self.instruments.add(Box::new(instrument));
+    /// Adds an observer; see also [`add_instrument`](crate::lowlevel::add_instrument).
+    pub fn instrument(self, instrument: impl Instrument + 'static) -> Self {
+        self.instruments.add(instrument);
         self
     }
 

@@ -147,7 +147,7 @@ impl Future for CheckpointIfCancelled {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.yielding.is_none() {
-            if !context::with(|run| run.cancelled().is_some()) {
+            if !context::with(|run| run.is_cancelled()) {
                 return Poll::Ready(Ok(()));
             }
             self.yielding = Some(checkpoint());

@@ -1,15 +1,50 @@
 //! Observers of a run: told of every task, step and wait, at no cost while there are none.
+//!
+//! An [`Instrument`] is added to a run before it begins ([`Builder::instrument`](crate::Builder)) or
+//! while it runs ([`add_instrument`](crate::lowlevel::add_instrument)). Use one to count, to trace,
+//! or to find out what holds the loop up.
+//!
+//! 1. An event is told at once, or when the change that it is a part of has been made, and in order:
+//!    a hook may call whatever a task may call that is not asynchronous.
+//! 2. What a hook does itself is not told to anybody, so that no hook can call itself.
+//! 3. A hook that panics is reported on standard error, and its instrument is removed and never
+//!    called again; the others and the run go on.
+//! 4. While there is no instrument each event costs one branch.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::cell::Cell;
+//! use std::rc::Rc;
+//! use trio_runtime::{Builder, Instrument, Task, checkpoint};
+//!
+//! struct Steps(Rc<Cell<u32>>);
+//!
+//! impl Instrument for Steps {
+//!     fn before_task_step(&mut self, _: &Task) {
+//!         self.0.set(self.0.get() + 1);
+//!     }
+//! }
+//!
+//! let steps = Rc::new(Cell::new(0));
+//! Builder::new().instrument(Steps(steps.clone())).run(async { checkpoint().await }).unwrap();
+//! assert_eq!(steps.get(), 2, "up to the checkpoint, and from there");
+//! ```
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
+use crate::context;
+use crate::error::{Result, Usage};
 use crate::task::NodeRef;
 
 /// An observer. Every method does nothing unless it is overridden.
 ///
-/// Called synchronously, from the loop or from the code that spawns or wakes. One that panics is
-/// reported on standard error and removed; the run goes on.
+/// The methods about a task's steps and its end are called as if from that task; those about the
+/// run and about waiting from no task. One that panics is reported on standard error, and the
+/// instrument is removed; the run goes on.
 pub trait Instrument {
     /// The run begins.
     fn before_run(&mut self) {}
@@ -48,6 +83,7 @@ pub trait Instrument {
 /// A task as an observer sees it.
 #[derive(Clone)]
 pub struct Task {
+    id: TaskId,
     name: String,
     place: &'static Location<'static>,
     body: bool,
@@ -63,10 +99,16 @@ impl Task {
             }
         }
         Self {
+            id: TaskId(std::ptr::from_ref(&*named).addr()),
             name: named.name().into_owned(),
             place: node.place(),
             body: node.is_body(),
         }
+    }
+
+    /// Which task it is; the body of a nursery has that of the task that opened it.
+    pub fn id(&self) -> TaskId {
+        self.id
     }
 
     /// The name of the task.
@@ -91,26 +133,220 @@ impl fmt::Debug for Task {
     }
 }
 
+/// Tells the tasks that live from each other. A task that has ended leaves its number to another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(usize);
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({:#x})", self.0)
+    }
+}
+
+/// Names an instrument that was added while the run runs, for
+/// [`remove_instrument`](crate::lowlevel::remove_instrument).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InstrumentKey {
+    run: u64,
+    number: u64,
+}
+
+/// Adds an observer to this run, from the next event on.
+///
+/// # Panics
+///
+/// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+///
+/// struct Nothing;
+/// impl trio_runtime::Instrument for Nothing {}
+///
+/// let key = add_instrument(Nothing);
+/// remove_instrument(key)?;
+/// assert!(remove_instrument(key).is_err(), "it is not there any more");
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[track_caller]
+pub fn add_instrument<I: Instrument + 'static>(instrument: I) -> InstrumentKey {
+    context::with(|run| {
+        let number = run.instruments.add(instrument);
+        run.instruments_changed();
+        InstrumentKey {
+            run: run.id,
+            number,
+        }
+    })
+}
+
+/// Takes an observer out of this run; none of its methods is called any more.
+///
+/// # Errors
+///
+/// [`Usage`](crate::Usage) if it is not there: it has been removed, by this function or because it
+/// panicked, or belongs to another run.
+///
+/// # Panics
+///
+/// Outside of a run.
+#[track_caller]
+pub fn remove_instrument(key: InstrumentKey) -> Result<()> {
+    context::with(|run| {
+        if key.run != run.id || !run.instruments.remove(key.number) {
+            let text = "there is no such instrument in this run: it was removed, or has panicked";
+            return Err(Usage::new(text).into());
+        }
+        run.instruments_changed();
+        Ok(())
+    })
+}
+
 /// The observers of one run.
 #[derive(Default)]
-pub(crate) struct Instruments(Vec<Box<dyn Instrument>>);
+pub(crate) struct Instruments {
+    /// Empty while they are being told something.
+    entries: RefCell<Vec<Entry>>,
+    /// The numbers of those that are to be told, also while the entries are elsewhere.
+    numbers: RefCell<Vec<u64>>,
+    /// Who has become ready since the last event that was told.
+    scheduled: RefCell<Vec<Task>>,
+    telling: Cell<bool>,
+    added: Cell<u64>,
+}
+
+struct Entry {
+    number: u64,
+    name: &'static str,
+    instrument: Box<dyn Instrument>,
+}
 
 impl Instruments {
-    pub(crate) fn add(&mut self, instrument: Box<dyn Instrument>) {
-        self.0.push(instrument);
+    pub(crate) fn add<I: Instrument + 'static>(&self, instrument: I) -> u64 {
+        let number = self.added.get();
+        self.added.set(number + 1);
+        self.numbers.borrow_mut().push(number);
+        self.entries.borrow_mut().push(Entry {
+            number,
+            name: std::any::type_name::<I>(),
+            instrument: Box::new(instrument),
+        });
+        number
+    }
+
+    /// Gives whether it was there.
+    fn remove(&self, number: u64) -> bool {
+        let before = self.numbers.borrow().len();
+        self.numbers.borrow_mut().retain(|known| *known != number);
+        self.sweep();
+        self.numbers.borrow().len() < before
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.numbers.borrow().is_empty()
     }
 
-    pub(crate) fn each(&mut self, call: impl Fn(&mut dyn Instrument)) {
-        self.0.retain_mut(|instrument| {
-            let kept = catch_unwind(AssertUnwindSafe(|| call(instrument.as_mut()))).is_ok();
-            if !kept {
-                eprintln!("trio: an instrument panicked and has been removed");
+    /// Notes that a task has become ready. May be called whatever is borrowed.
+    pub(crate) fn scheduled(&self, task: Task) {
+        if !self.telling.get() {
+            self.scheduled.borrow_mut().push(task);
+        }
+    }
+
+    /// Tells of `event`, and before that of who has become ready. Nothing of the run is borrowed.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        self.tell_scheduled();
+        if self.telling.replace(true) {
+            return;
+        }
+        self.tell_one(event);
+        self.telling.set(false);
+        self.sweep();
+    }
+
+    /// Tells of who has become ready.
+    pub(crate) fn tell_scheduled(&self) {
+        if self.scheduled.borrow().is_empty() || self.telling.replace(true) {
+            return;
+        }
+        for task in self.scheduled.take() {
+            self.tell_one(&Event::Scheduled(&task));
+        }
+        self.telling.set(false);
+        self.sweep();
+    }
+
+    fn tell_one(&self, event: &Event<'_>) {
+        let mut entries = self.entries.take();
+        for entry in &mut entries {
+            if !self.numbers.borrow().contains(&entry.number) {
+                continue;
             }
-            kept
-        });
+            let instrument = entry.instrument.as_mut();
+            if catch_unwind(AssertUnwindSafe(|| event.tell(instrument))).is_err() {
+                let name = entry.name;
+                eprintln!("trio: the instrument {name} panicked and has been removed");
+                let gone = entry.number;
+                self.numbers.borrow_mut().retain(|known| *known != gone);
+            }
+        }
+        // Behind them stand those that have been added meanwhile.
+        entries.append(&mut self.entries.borrow_mut());
+        self.entries.replace(entries);
+    }
+
+    /// Drops the instruments that have been removed.
+    fn sweep(&self) {
+        let numbers = self.numbers.borrow();
+        let entries = self.entries.take().into_iter();
+        let (kept, gone): (Vec<Entry>, Vec<Entry>) =
+            entries.partition(|entry| numbers.contains(&entry.number));
+        drop(numbers);
+        self.entries.borrow_mut().extend(kept);
+        for entry in gone {
+            // Its destructor is code of others as well.
+            if catch_unwind(AssertUnwindSafe(|| drop(entry))).is_err() {
+                eprintln!("trio: an instrument panicked while it was dropped");
+            }
+        }
+    }
+
+    /// Drops them all, at the end of the run.
+    pub(crate) fn clear(&self) {
+        self.numbers.borrow_mut().clear();
+        self.scheduled.borrow_mut().clear();
+        self.sweep();
+    }
+}
+
+/// What an instrument is told.
+pub(crate) enum Event<'a> {
+    BeforeRun,
+    AfterRun,
+    Spawned(&'a Task),
+    Scheduled(&'a Task),
+    BeforeStep(&'a Task),
+    AfterStep(&'a Task),
+    Exited(&'a Task),
+    BeforeIo(Duration),
+    AfterIo(Duration),
+}
+
+impl Event<'_> {
+    fn tell(&self, instrument: &mut dyn Instrument) {
+        match *self {
+            Self::BeforeRun => instrument.before_run(),
+            Self::AfterRun => instrument.after_run(),
+            Self::Spawned(task) => instrument.task_spawned(task),
+            Self::Scheduled(task) => instrument.task_scheduled(task),
+            Self::BeforeStep(task) => instrument.before_task_step(task),
+            Self::AfterStep(task) => instrument.after_task_step(task),
+            Self::Exited(task) => instrument.task_exited(task),
+            Self::BeforeIo(timeout) => instrument.before_io_wait(timeout),
+            Self::AfterIo(timeout) => instrument.after_io_wait(timeout),
+        }
     }
 }

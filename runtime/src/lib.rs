@@ -16,6 +16,7 @@ mod checkpoint;
 mod combine;
 mod context;
 mod error;
+mod finally;
 mod handle;
 mod instrument;
 mod introspect;
@@ -25,6 +26,8 @@ mod operation;
 mod rate;
 mod run;
 mod run_var;
+#[cfg(feature = "tracing")]
+mod spans;
 mod supervise;
 pub mod sync;
 mod taking;
@@ -56,13 +59,16 @@ pub use error::{
     BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
     Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
-pub use instrument::{Instrument, Task};
+pub use finally::finally;
+pub use instrument::{Instrument, InstrumentKey, Task, TaskId};
 pub use lowlevel::{BackendInfo, backend};
 pub use nursery::{
     ChildState, Ended, Join, JoinHandle, NoValue, Nursery, TaskStatus, open_nursery,
     open_service_nursery,
 };
 pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
+#[cfg(feature = "tracing")]
+pub use spans::Tracing;
 pub use supervise::{Backoff, Failure, Supervisor, Verdict};
 pub use task::{InLocal, TaskLocal, TreeVar};
 pub use thread::{Worker, Workers, from_thread, run_workers, to_thread};

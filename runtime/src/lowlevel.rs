@@ -19,6 +19,7 @@ pub use crate::checkpoint::{
 use crate::context;
 use crate::error::Result;
 pub use crate::handle::{Claim, Gate, Handle};
+pub use crate::instrument::{add_instrument, remove_instrument};
 pub use crate::introspect::{TaskTree, current_root_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};

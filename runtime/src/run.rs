@@ -36,10 +36,11 @@ use crate::cancel::{
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Shared};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
-use crate::instrument::Instruments;
+use crate::instrument::{Event, Instruments, Task};
 use crate::nursery::{Failure, Open, spawn_root};
 use crate::run_var::RunVars;
 use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
+use crate::testing::Seen;
 use crate::thread::{Call, Threads};
 use crate::time::Clock;
 
@@ -90,6 +91,8 @@ pub(crate) struct Run {
     /// Wakers of others, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
+    /// Who wants to know whether a task is at checkpoints; the innermost last.
+    counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
     /// The nurseries that are open, for the task tree.
     pub(crate) nurseries: Siblings,
@@ -99,7 +102,7 @@ pub(crate) struct Run {
     choices: Cell<u64>,
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
-    instruments: RefCell<Instruments>,
+    pub(crate) instruments: Instruments,
 }
 
 enum RunClock {
@@ -127,12 +130,12 @@ pub(crate) fn run_to_end<F: Future>(
     let entered = context::enter(run.clone());
     // Whatever happens from here on, the driver is drained before anything is freed.
     let ending = Ending { run: &run };
+    run.instrument(&Event::BeforeRun);
     let root = Open::root(&run, place);
     let nursery = root.nursery();
     *run.root.borrow_mut() = Some(nursery.clone());
     let output = spawn_root(&run, &nursery, async { Ok(main.await) }, place);
     *run.main.borrow_mut() = Some(output.node().clone());
-    run.instrument(|instrument| instrument.before_run());
     while !output.node().is_done() {
         run.turn(&nursery);
     }
@@ -170,7 +173,8 @@ impl Drop for Ending<'_> {
                 drained.leaked
             );
         }
-        self.run.instrument(|instrument| instrument.after_run());
+        self.run.instrument(&Event::AfterRun);
+        self.run.instruments.clear();
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         self.run.ended.set(true);
@@ -224,13 +228,14 @@ impl Run {
             calls: Cell::default(),
             deferred: RefCell::default(),
             orphan_watchers: RefCell::default(),
+            counting: RefCell::default(),
             idle_waiters: RefCell::default(),
             nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             choices: Cell::new(seed.unwrap_or_default()),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
-            instruments: RefCell::new(instruments),
+            instruments,
         })
     }
 
@@ -330,9 +335,12 @@ impl Run {
                 plan.quiet = Quiet::Waiters(cushion);
             }
             // Somebody who waits for all to be blocked goes before a jump of the clock.
+            // Without a deadline there is nothing to jump to, and the loop would look for ever.
             (None, Some(threshold)) if threshold < plan.timeout => {
-                plan.timeout = threshold;
-                plan.quiet = Quiet::Autojump(next);
+                if let Some(next) = next {
+                    plan.timeout = threshold;
+                    plan.quiet = Quiet::Autojump(next);
+                }
             }
             _ => {}
         }
@@ -366,7 +374,7 @@ impl Run {
 
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
     fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
-        self.instrument(|instrument| instrument.before_io_wait(timeout));
+        self.instrument(&Event::BeforeIo(timeout));
         // Taken out, for what is told of a completion may look at the run; and put back, so that no
         // turn allocates.
         let mut completed = self.completed.take();
@@ -383,7 +391,7 @@ impl Run {
             }
         }
         self.completed.set(completed);
-        self.instrument(|instrument| instrument.after_io_wait(timeout));
+        self.instrument(&Event::AfterIo(timeout));
         count
     }
 
@@ -435,8 +443,8 @@ impl Run {
                 }
             }
             Quiet::Autojump(next) => {
-                if let (RunClock::Custom(clock), Some(deadline)) = (&self.clock, next) {
-                    clock.autojump(deadline);
+                if let RunClock::Custom(clock) = &self.clock {
+                    clock.autojump(next);
                 }
             }
         }
@@ -541,13 +549,14 @@ impl Run {
     }
 
     fn link_position(&self) -> u32 {
-        self.position.link(|parent, relative| {
+        self.position.link(|parent, after| {
             let entry = Entry {
-                relative,
+                relative: after.map(|after| after.timeout),
+                place: after.map(|after| after.place),
                 ..Entry::default()
             };
             let scope = self.enter_under(parent, &entry);
-            if relative.is_none() {
+            if after.is_none() {
                 let task = self.current.get().expect("only a task is apart");
                 task.set_own_scope(scope);
             }
@@ -594,9 +603,60 @@ impl Run {
     }
 
     fn look_for_cancelled(&self) -> Option<Cancelled> {
+        self.count(Seen {
+            looks: 1,
+            yields: 1,
+        });
         // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
         let tree = self.tree.borrow();
         tree.cancelled(self.position.linked()).cloned()
+    }
+
+    /// Whether a checkpoint has something to report, for one that yields only then.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        if self.effective.get() == 0 {
+            return false;
+        }
+        self.count(Seen {
+            looks: 1,
+            yields: 0,
+        });
+        let tree = self.tree.borrow();
+        tree.is_cancelled(self.position.linked())
+    }
+
+    /// Counts what the current task does from here on, until `end_counting`.
+    pub(crate) fn begin_counting(&self) {
+        let task = self.current_task();
+        self.counting.borrow_mut().push((task, Seen::default()));
+        // As if a scope were cancelled, so that who looks looks closely, and comes by `count`.
+        self.effective.set(self.effective.get() + 1);
+    }
+
+    /// What was counted since the last `begin_counting`.
+    pub(crate) fn counted(&self) -> Seen {
+        let counting = self.counting.borrow();
+        counting.last().map(|(_, seen)| *seen).unwrap_or_default()
+    }
+
+    pub(crate) fn end_counting(&self) {
+        self.counting.borrow_mut().pop();
+        self.effective.set(self.effective.get() - 1);
+    }
+
+    #[cold]
+    fn count(&self, seen: Seen) {
+        let mut counting = self.counting.borrow_mut();
+        if counting.is_empty() {
+            return;
+        }
+        let task = self.current_task();
+        for (own, total) in counting.iter_mut() {
+            if *own == task {
+                total.looks += seen.looks;
+                total.yields += seen.yields;
+            }
+        }
     }
 
     /// Whether a scope with nothing but this timeout may stay out of the tree until something in it
@@ -617,7 +677,7 @@ impl Run {
         let due = entry.relative.is_some_and(|relative| relative.is_zero())
             || (entry.deadline != Time::NEVER && entry.deadline <= self.now());
         if due && entry.cancelled.is_none() {
-            entry.cancelled = Some(Cancelled::new(CancelSource::Deadline, None, None, None));
+            entry.cancelled = Some(Cancelled::by_deadline(entry.place));
         }
         let around = self.scope();
         self.tree.borrow_mut().enter(around, &entry)
@@ -718,6 +778,9 @@ impl Run {
         }
         for (aborter, cancelled) in aborts {
             aborter.abort(cancelled);
+        }
+        if self.instrumented.get() {
+            self.tell_scheduled();
         }
     }
 
@@ -918,14 +981,14 @@ impl Run {
     pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
         let instrumented = self.instrumented.get();
         if instrumented {
-            self.instrument_step(node, true);
+            self.instrument_step(node, here, true);
         }
         let around = (self.position.replace(here), self.budget.replace(BUDGET));
         let result = poll();
         self.position.replace(around.0);
         self.budget.set(around.1);
         if instrumented {
-            self.instrument_step(node, false);
+            self.instrument_step(node, here, false);
         }
         result
     }
@@ -952,46 +1015,75 @@ impl Run {
     // Instruments.
 
     #[inline]
-    fn instrument(&self, call: impl Fn(&mut dyn crate::instrument::Instrument)) {
+    fn instrument(&self, event: &Event<'_>) {
         if self.instrumented.get() {
-            self.instruments.borrow_mut().each(call);
+            self.tell_instruments(event);
         }
     }
 
     #[cold]
+    fn tell_instruments(&self, event: &Event<'_>) {
+        self.instruments.tell(event);
+        if self.instruments.is_empty() {
+            self.instruments_changed();
+        }
+    }
+
+    /// One has been added or removed: whoever looks for the flag before an event finds it.
+    pub(crate) fn instruments_changed(&self) {
+        let instrumented = !self.instruments.is_empty();
+        if self.instrumented.replace(instrumented) != instrumented {
+            for nursery in self.nurseries() {
+                nursery.update_watched();
+            }
+        }
+    }
+
+    /// Told at once, unless something of the run is borrowed: then by whoever borrowed it.
+    #[cold]
     pub(crate) fn instrument_scheduled(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_scheduled(&task));
+        self.instruments.scheduled(Task::of(node));
+        if self.tree.try_borrow_mut().is_ok() && self.driver.try_borrow_mut().is_ok() {
+            self.tell_scheduled();
+        }
+    }
+
+    #[cold]
+    fn tell_scheduled(&self) {
+        self.instruments.tell_scheduled();
+        if self.instruments.is_empty() {
+            self.instruments_changed();
+        }
     }
 
     #[cold]
     pub(crate) fn instrument_spawned(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_spawned(&task));
+        self.tell_instruments(&Event::Spawned(&Task::of(node)));
     }
 
     #[cold]
     pub(crate) fn instrument_exited(&self, node: &NodeRef) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments
-            .borrow_mut()
-            .each(|instrument| instrument.task_exited(&task));
+        self.tell_from(node, Here::at(node.scope.get()), |task| Event::Exited(task));
     }
 
     #[cold]
-    fn instrument_step(&self, node: &NodeRef, before: bool) {
-        let task = crate::instrument::Task::of(node);
-        self.instruments.borrow_mut().each(|instrument| {
-            if before {
-                instrument.before_task_step(&task);
-            } else {
-                instrument.after_task_step(&task);
-            }
-        });
+    fn instrument_step(&self, node: &NodeRef, here: Here, before: bool) {
+        if before {
+            self.tell_from(node, here, |task| Event::BeforeStep(task));
+        } else {
+            self.tell_from(node, here, |task| Event::AfterStep(task));
+        }
+    }
+
+    /// Tells of a node as if from there.
+    fn tell_from(&self, node: &NodeRef, here: Here, event: fn(&Task) -> Event<'_>) {
+        let task = Task::of(node);
+        let around = self.position.replace(here);
+        let told = self
+            .current
+            .during(node, || self.tell_instruments(&event(&task)));
+        self.position.replace(around);
+        told.expect("the panic of an instrument is caught where it is called");
     }
 
     /// A task must not be in a run already.
@@ -1019,5 +1111,5 @@ enum Quiet {
     /// Those who wait for all tasks to be blocked, with this cushion.
     Waiters(Duration),
     /// The clock jumps to the next deadline.
-    Autojump(Option<Time>),
+    Autojump(Time),
 }

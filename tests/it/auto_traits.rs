@@ -84,6 +84,13 @@ table! {
     trio::lowlevel::Gate: '-' '-' 'U';
     trio::lowlevel::WeakDescriptor: '-' '-' 'U';
     trio::testing::WaitAllTasksBlocked: '-' '-' 'U';
+    trio::testing::Sequencer: '-' '-' 'U';
+    trio::testing::WaitTurn<'static>: '-' '-' 'U';
+    trio::testing::Turn<'static>: '-' '-' 'U';
+    trio::testing::AssertCheckpoints<Fixed>: '-' '-' 'U';
+    trio::testing::AssertNoCheckpoints<Pinned>: '-' '-' '-';
+    trio::testing::MemoryStream: '-' '-' 'U';
+    trio::testing::LockstepStream: '-' '-' 'U';
     trio::to_thread::RunSync<fn(), Free>: '-' '-' 'U';
     trio::testing::WaitAllThreadsCompleted: '-' '-' 'U';
     // Values that are bound belong to the tasks that see them; a variable is a name.
@@ -147,6 +154,8 @@ table! {
     trio::BrokenResource: 'S' 'Y' 'U';
     trio::BusyResource: 'S' 'Y' 'U';
     trio::ClosedResource: 'S' 'Y' 'U';
+    trio::EndOfChannel: 'S' 'Y' 'U';
+    trio::WouldBlock: 'S' 'Y' 'U';
     trio::NestedTooDeeply: 'S' 'Y' 'U';
     trio::RunFinished: 'S' 'Y' 'U';
     trio::TooSlow: 'S' 'Y' 'U';
@@ -158,6 +167,9 @@ table! {
     trio::lowlevel::DriverStatistics: 'S' 'Y' 'U';
     trio::lowlevel::TaskTree: 'S' 'Y' 'U';
     trio::instrument::Task: 'S' 'Y' 'U';
+    trio::instrument::TaskId: 'S' 'Y' 'U';
+    trio::instrument::InstrumentKey: 'S' 'Y' 'U';
+    trio::io::StapledStream<Free, Free>: 'S' 'Y' 'U';
     trio::net::Bind: 'S' 'Y' 'U';
     // Sockets belong to a run, and so does the memory that they read into.
     trio::net::TcpStream: '-' '-' 'U';

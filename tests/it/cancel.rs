@@ -222,11 +222,17 @@ async fn l6_the_first_cancellation_is_the_one_that_is_told() -> Result<()> {
         .await?;
 
     let scope = CancelScope::with_deadline(trio::Time::PAST);
+    let line = line!() - 1;
     scope
         .enter(async {
             scope.cancel("later");
             let cancelled = reported().await;
-            assert_eq!(cancelled.to_string(), "cancelled due to deadline");
+            let place = cancelled.place().expect("the deadline was set somewhere");
+            assert_eq!((place.file(), place.line()), (file!(), line));
+            assert_eq!(
+                cancelled.to_string(),
+                format!("cancelled due to deadline at {place}")
+            );
             assert_eq!(cancelled.source_task(), None);
             Ok(())
         })

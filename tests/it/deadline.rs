@@ -191,7 +191,11 @@ async fn dl8_move_on_gives_none_and_fail_gives_too_slow() -> Result<()> {
     ] {
         let error = slow.expect_err("it is too slow");
         assert!(error.is::<TooSlow>());
-        assert_eq!(error.to_string(), "too slow: the deadline has passed");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("too slow: the deadline has passed that was set at tests/it/"),
+            "{text}"
+        );
     }
     assert_eq!(current_time() - start, secs(4));
 
@@ -409,5 +413,102 @@ async fn dl9_a_sleep_that_goes_on_in_another_task_does_not_end_early() -> Result
 async fn dl10_sleeping_forever_goes_on_in_another_task() -> Result<()> {
     let forever = begun_elsewhere(sleep_forever()).await?;
     assert_eq!(move_on_after(secs(1), forever).await?, None);
+    Ok(())
+}
+
+#[trio::test(backend = "all", clock = "autojump")]
+async fn l7_a_deadline_tells_where_it_was_set() -> Result<()> {
+    /// The line at which the cancellation that `future` ends with says that its deadline was set.
+    async fn told(scope: &CancelScope, future: impl Future<Output = Result<()>>) -> u32 {
+        let ended = scope.enter(future).await;
+        assert!(matches!(ended, Ok(None)), "{ended:?}");
+        let cancelled = scope.cancellation().expect("it was cancelled");
+        assert_eq!(cancelled.source(), trio::CancelSource::Deadline);
+        let place = cancelled.place().expect("it was set somewhere");
+        assert_eq!(place.file(), file!());
+        place.line()
+    }
+    let after = CancelScope::with_timeout(secs(1));
+    assert_eq!(told(&after, sleep_forever()).await, line!() - 1);
+    let at_once = CancelScope::with_timeout(secs(0));
+    assert_eq!(told(&at_once, checkpoint()).await, line!() - 1);
+    let at = CancelScope::with_deadline(current_time() + secs(1));
+    assert_eq!(told(&at, sleep_forever()).await, line!() - 1);
+    let later = CancelScope::with_timeout(secs(100));
+    later.set_timeout(secs(1));
+    assert_eq!(told(&later, sleep_forever()).await, line!() - 1);
+    let moved = CancelScope::new();
+    let line = line!() + 2;
+    let inside = async {
+        moved.set_deadline(current_time() + secs(1));
+        sleep_forever().await
+    };
+    assert_eq!(told(&moved, inside).await, line);
+    let asked = CancelScope::with_timeout(secs(100));
+    asked.set_deadline(Time::PAST);
+    assert!(asked.cancel_called());
+    let place = asked.cancellation().and_then(|cancelled| cancelled.place());
+    assert_eq!(place.map(|place| place.line()), Some(line!() - 3));
+
+    let line = line!() + 1;
+    let slow = fail_after(secs(1), sleep_forever()).await;
+    let error = slow.expect_err("it is too slow");
+    let slow = error.downcast::<TooSlow>()?;
+    assert_eq!(
+        slow.place().map(|place| (place.file(), place.line())),
+        Some((file!(), line))
+    );
+    let line = line!() + 1;
+    let slow = fail_at(current_time(), checkpoint()).await;
+    let slow = slow.expect_err("it is too slow").downcast::<TooSlow>()?;
+    assert_eq!(slow.place().map(|place| place.line()), Some(line));
+    let line = line!() + 1;
+    let inner = move_on_after(secs(1), async {
+        let error = sleep_forever()
+            .await
+            .expect_err("it does not end otherwise");
+        let cancelled = error.as_cancelled().cloned().expect("that is how it ends");
+        assert_eq!(cancelled.place().map(|place| place.line()), Some(line));
+        Err::<(), _>(error)
+    });
+    assert_eq!(inner.await?, None);
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn dl8_too_slow_is_said_only_where_the_deadline_caused_it() -> Result<()> {
+    // By hand, from around: the deadline had nothing to do with it.
+    let scope = CancelScope::new();
+    let ended = scope
+        .enter(async {
+            scope.cancel("by hand");
+            fail_after(secs(1), sleep_forever()).await
+        })
+        .await;
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+    // By another deadline, that is earlier.
+    let outer = fail_after(secs(1), async {
+        let inner = fail_after(secs(2), sleep_forever()).await;
+        assert!(inner.as_ref().is_err_and(Error::is_cancelled), "{inner:?}");
+        inner
+    });
+    assert!(outer.await.is_err_and(|error| error.is::<TooSlow>()));
+    // By a sibling.
+    let failed = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let slow = fail_after(secs(5), sleep_forever()).await;
+            assert!(slow.as_ref().is_err_and(Error::is_cancelled), "{slow:?}");
+            slow
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        oops::<()>("sibling")
+    });
+    assert_eq!(failure(failed.await), "[sibling]");
+    // The future failed by itself, after its time was up.
+    let own = fail_after(secs(1), async {
+        drop(sleep_forever().await);
+        oops::<()>("its own")
+    });
+    assert_eq!(failure(own.await), "its own");
     Ok(())
 }

@@ -3,8 +3,9 @@
 use std::io;
 
 use trio::{
-    BrokenResource, CancelScope, Cancelled, Error, NestedTooDeeply, Result, TooSlow, checkpoint,
-    open_nursery, sleep_forever,
+    BrokenResource, BusyResource, CancelScope, Cancelled, ClosedResource, EndOfChannel, Error,
+    NestedTooDeeply, Result, RunFinished, TooSlow, WouldBlock, checkpoint, finally, open_nursery,
+    sleep_forever,
 };
 
 use crate::support::{failure, oops, shape};
@@ -235,4 +236,172 @@ fn g9_the_small_errors_say_what_to_do() {
     let boxed = Error::group("g", vec![Error::msg("a")]).into_boxed();
     assert_eq!(boxed.to_string(), "g (1 error)");
     assert_eq!(shape(&Error::msg("a")), "a");
+}
+
+/// An error of a library of others, with something inside.
+#[derive(Debug)]
+struct Foreign(Box<dyn std::error::Error + Send + Sync>);
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the protocol has failed")
+    }
+}
+
+impl std::error::Error for Foreign {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+#[trio::test]
+async fn g7_every_error_comes_back_from_an_io_error_as_it_was() -> Result<()> {
+    #[track_caller]
+    fn check<E: std::error::Error + Send + Sync + 'static>(error: E, kind: io::ErrorKind) {
+        let text = error.to_string();
+        let travelling = Error::from(error).into_io();
+        assert_eq!(travelling.kind(), kind, "{text}");
+        assert_eq!(travelling.to_string(), text);
+        let back = Error::from(travelling);
+        assert!(back.is::<E>(), "{back:?}");
+        assert_eq!(back.to_string(), text);
+    }
+    use io::ErrorKind::{BrokenPipe, Other, TimedOut};
+    check(TooSlow::new(), TimedOut);
+    check(BrokenResource::new(), BrokenPipe);
+    check(WouldBlock::new(), Other);
+    check(EndOfChannel::new(), Other);
+    check(BusyResource::new(), Other);
+    check(ClosedResource::new(), Other);
+    check(RunFinished::new(), Other);
+    check(Foreign("inside".into()), Other);
+    let io = Error::from(io::Error::from(io::ErrorKind::NotFound)).into_io();
+    assert_eq!(io.kind(), io::ErrorKind::NotFound, "it is none of ours");
+    Ok(())
+}
+
+#[trio::test]
+async fn g7_a_cancellation_is_found_inside_the_errors_of_others() -> Result<()> {
+    let scope = CancelScope::new();
+    scope.cancel("the reason");
+    for wrap in [
+        (|error| Error::from(Foreign(error.into_boxed()))) as fn(Error) -> Error,
+        |error| Error::from(Foreign(Box::new(error.into_io()))),
+        |error| Error::from(io::Error::other(Foreign(Box::new(error.into_io())))),
+        |error| Error::from(Foreign(Box::new(Foreign(Box::new(error.into_io()))))),
+    ] {
+        let error = cancelled("the reason").await;
+        let wrapped = wrap(error);
+        let found = wrapped.as_cancelled().expect("it is a cancellation");
+        assert_eq!(found.reason(), Some("the reason"));
+    }
+    // What is no cancellation stays what it is.
+    let other = Error::from(Foreign(Box::new(Error::msg("real").into_io())));
+    assert!(other.is::<Foreign>());
+    assert_eq!(format!("{other:?}"), "the protocol has failed: real");
+    Ok(())
+}
+
+#[trio::test]
+async fn g10_the_single_error_is_the_real_one() -> Result<()> {
+    let group = |errors| Error::group("g", errors);
+    // One, however deep.
+    let deep = group(vec![group(vec![group(vec![Error::from(TooSlow::new())])])]);
+    assert!(deep.into_single().is_ok_and(|error| error.is::<TooSlow>()));
+    // A real one goes before cancellations.
+    let mixed = group(vec![
+        cancelled("a").await,
+        group(vec![Error::msg("real"), cancelled("b").await]),
+    ]);
+    assert_eq!(
+        mixed
+            .into_single()
+            .map(|error| shape(&error))
+            .ok()
+            .as_deref(),
+        Some("real")
+    );
+    // Of several cancellations the first.
+    let several = group(vec![
+        cancelled("a").await,
+        group(vec![cancelled("b").await]),
+    ]);
+    let single = several.into_single().expect("nothing else has happened");
+    assert_eq!(single.as_cancelled().and_then(Cancelled::reason), Some("a"));
+    // Two real ones stay as they are, whatever stands between.
+    let two = group(vec![
+        Error::msg("one"),
+        cancelled("a").await,
+        group(vec![Error::msg("two")]),
+    ]);
+    let kept = two.into_single().expect_err("there are two");
+    assert_eq!(shape(&kept), "[one cancelled [two]]");
+    // Its causes come along.
+    let cause = BrokenResource::because(io::Error::other("the wire"));
+    let single = group(vec![cause.into()]).into_single().expect("one");
+    assert_eq!(
+        format!("{single:?}"),
+        "the resource was broken from the other side: the wire"
+    );
+    assert_eq!(shape(&Error::msg("x").into_single().expect("one")), "x");
+    Ok(())
+}
+
+#[trio::test]
+async fn g8_leaves_come_out_by_value_in_their_order() -> Result<()> {
+    let inner = Error::group("inner", vec![Error::msg("b"), Error::msg("c")]);
+    let tree = Error::group("outer", vec![Error::msg("a"), inner, Error::msg("d")]);
+    let texts: Vec<String> = tree.into_leaves().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["a", "b", "c", "d"]);
+    assert_eq!(Error::msg("alone").into_leaves().len(), 1);
+    Ok(())
+}
+
+#[trio::test]
+async fn g9_the_tree_can_be_asked_for_in_text() -> Result<()> {
+    let tree = Error::group("g", vec![Error::msg("a"), Error::msg("b")]);
+    assert_eq!(format!("{tree}"), "g (2 errors)");
+    assert_eq!(format!("{tree:#}"), "g (2 errors)\n├─ a\n└─ b");
+    assert_eq!(format!("{tree:#}"), format!("{tree:?}"));
+    assert_eq!(format!("{:#}", Error::msg("alone")), "alone");
+    Ok(())
+}
+
+#[trio::test]
+async fn g11_an_error_while_cleaning_up_does_not_replace_the_first() -> Result<()> {
+    let good = async || Ok(7);
+    let nothing = async || Ok(());
+    assert_eq!(finally(good(), nothing()).await?, 7);
+    assert_eq!(
+        failure(finally(good(), async { oops("cleanup") }).await),
+        "cleanup"
+    );
+    assert_eq!(
+        failure(finally(async { oops::<()>("body") }, nothing()).await),
+        "body"
+    );
+    let both = finally(async { oops::<()>("body") }, async { oops("cleanup") }).await;
+    assert_eq!(failure(both), "[body cleanup]");
+
+    let scope = CancelScope::new();
+    scope.cancel("");
+    let ended = scope.enter(finally(checkpoint(), checkpoint())).await?;
+    assert_eq!(ended, None, "two cancellations are one");
+    let scope = CancelScope::new();
+    scope.cancel("");
+    let ended = scope
+        .enter(finally(checkpoint(), async { oops("cleanup") }))
+        .await;
+    assert_eq!(
+        failure(ended),
+        "[cleanup]",
+        "the cancellation is caught, the error is not lost"
+    );
+    let scope = CancelScope::new();
+    scope.cancel("");
+    let ended = scope
+        .enter(finally(async { oops::<()>("body") }, checkpoint()))
+        .await;
+    assert_eq!(failure(ended), "[body]");
+    Ok(())
 }

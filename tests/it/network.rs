@@ -35,14 +35,7 @@ pub(crate) async fn pair() -> Result<(TcpStream, TcpStream)> {
 /// a busy one acknowledges late, so the connection is full when it has been so for several looks.
 pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
     const LOOKS: u32 = 5;
-    let listening = narrow_socket()?;
-    socket::bind(&listening, &(Ipv4Addr::LOCALHOST, 0).into(), false)?;
-    socket::listen(&listening, 1)?;
-    let address = socket::local_address(&listening)?;
-    let listener = TcpListener::from_descriptor(listening);
-    let connected = submit(Connect::new(narrow_socket()?, address)).await?;
-    let client = connected.into_connected()?;
-    let server = listener.accept().await?;
+    let (client, server) = narrow_pair().await?;
     let mut clogged = 0;
     let mut full = 0;
     while full < LOOKS {
@@ -54,6 +47,42 @@ pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
         wait_all_tasks_blocked(Duration::from_millis(4)).await?;
     }
     Ok((TcpStream::from_descriptor(client), server, clogged))
+}
+
+/// Both ends of a connection with as much sent both ways as finds room.
+pub(crate) async fn clogged_both_ways() -> Result<(TcpStream, TcpStream)> {
+    const LOOKS: u32 = 4;
+    let (client, server) = narrow_pair().await?;
+    let client = TcpStream::from_descriptor(client);
+    let sent = &Cell::new(0);
+    let mut full = 0;
+    while full < LOOKS {
+        let before = sent.get();
+        // What goes one way acknowledges what went the other, and makes room there.
+        for stream in [&client, &server] {
+            cancelled_when_blocked::<()>(async {
+                loop {
+                    stream.send_all(&[0; 1024]).await?;
+                    sent.set(sent.get() + 1);
+                }
+            })
+            .await?;
+        }
+        full = if sent.get() == before { full + 1 } else { 0 };
+        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
+    }
+    Ok((client, server))
+}
+
+async fn narrow_pair() -> Result<(Descriptor, TcpStream)> {
+    let listening = narrow_socket()?;
+    socket::bind(&listening, &(Ipv4Addr::LOCALHOST, 0).into(), false)?;
+    socket::listen(&listening, 1)?;
+    let address = socket::local_address(&listening)?;
+    let listener = TcpListener::from_descriptor(listening);
+    let connected = submit(Connect::new(narrow_socket()?, address)).await?;
+    let client = connected.into_connected()?;
+    Ok((client, listener.accept().await?))
 }
 
 fn narrow_socket() -> Result<Descriptor> {

@@ -147,13 +147,14 @@ fn fmt() -> Result<Outcome, String> {
 
 fn clippy() -> Result<Outcome, String> {
     quietly(Cargo::new(
-        "clippy --workspace --all-targets --quiet -- -D warnings",
+        "clippy --workspace --all-targets --all-features --quiet -- -D warnings",
     ))
 }
 
 /// Private items too, so that internal links stay true.
 fn docs() -> Result<Outcome, String> {
-    let doc = Cargo::new("doc --workspace --no-deps --document-private-items --quiet");
+    let doc =
+        Cargo::new("doc --workspace --all-features --no-deps --document-private-items --quiet");
     quietly(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -283,15 +284,17 @@ fn seed_of(commit: &str) -> Result<u64, String> {
 fn tests() -> Result<Outcome, String> {
     let developer = std::env::var_os("CI").is_none() && is_installed("nextest");
     let words = if developer {
-        "nextest run --workspace"
+        "nextest run --workspace --all-features"
     } else {
-        "test --workspace --tests --no-fail-fast"
+        "test --workspace --all-features --tests --no-fail-fast"
     };
     openly(Cargo::new(words))
 }
 
 fn doctests() -> Result<Outcome, String> {
-    openly(Cargo::new("test --workspace --doc --no-fail-fast"))
+    openly(Cargo::new(
+        "test --workspace --all-features --doc --no-fail-fast",
+    ))
 }
 
 /// A call of Cargo at the root of the tree.

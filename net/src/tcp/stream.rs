@@ -98,8 +98,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// As for [`receive`](Self::receive); an [`io::Error`] of the kind `InvalidInput` if `buffer` is
-    /// empty.
+    /// As for [`receive`](Self::receive); an [`std::io::Error`] of the kind `InvalidInput` if `buffer`
+    /// is empty.
     pub fn receive_some<'a>(&'a self, buffer: &'a mut [u8]) -> ReceiveSome<'a> {
         lowlevel::receive_into(&self.socket, &self.receiving, buffer)
     }

@@ -70,6 +70,11 @@ impl Cancelled {
         }))
     }
 
+    /// A deadline has passed that was set at `place`.
+    pub(crate) fn by_deadline(place: Option<&'static Location<'static>>) -> Self {
+        Self::new(CancelSource::Deadline, None, None, place)
+    }
+
     /// What made the scope cancel.
     pub fn source(&self) -> CancelSource {
         self.0.source
@@ -85,7 +90,8 @@ impl Cancelled {
         self.0.task.as_deref()
     }
 
-    /// Where `cancel` was called, if it was called.
+    /// Where `cancel` was called; of a deadline, where it was set. `None` if nobody called anything:
+    /// a sibling failed, which [`reason`](Self::reason) names, or the run is ending.
     pub fn place(&self) -> Option<&'static Location<'static>> {
         self.0.place
     }

@@ -122,8 +122,9 @@ pub async fn wait_draining() -> Result<()> {
 /// assert!(said_goodbye.is_some());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[track_caller]
 pub fn cleanup<F: Future<Output = Result<T>>, T>(grace: Duration, future: F) -> super::MoveOn<F> {
-    super::timeout::in_scope(future, Source::Cleanup(grace))
+    super::timeout::in_scope(future, Source::Cleanup(super::timeout::here(grace)))
 }
 
 pin_project! {

@@ -23,7 +23,7 @@ mod waits;
 pub use cancelled::{CancelSource, Cancelled};
 pub use drain::{UntilDraining, cleanup, is_draining, until_draining, wait_draining};
 pub use idle::{Progress, fail_if_idle, move_on_if_idle};
-pub(crate) use position::{Here, Position};
+pub(crate) use position::{After, Here, Position};
 pub use scope::{CancelScope, Enter};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
 pub(crate) use tree::{Effects, Entry, Left, ROOT, Tree};

@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
 /// The position of the code that is being polled.
@@ -31,9 +32,16 @@ pub(crate) struct Position {
 #[derive(Clone, Copy)]
 pub(crate) struct Here(u64);
 
+/// A timeout, and where it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After {
+    pub(crate) timeout: Duration,
+    pub(crate) place: &'static Location<'static>,
+}
+
 #[derive(Debug)]
 struct Timeout {
-    after: Duration,
+    after: After,
     /// Its number, once it is linked.
     scope: Option<u32>,
 }
@@ -66,7 +74,7 @@ impl Position {
 
     /// Enters a scope with a timeout; gives the position before, for [`Position::pop`].
     #[inline]
-    pub(super) fn push(&self, after: Duration) -> Here {
+    pub(super) fn push(&self, after: After) -> Here {
         let timeout = Timeout { after, scope: None };
         self.timeouts.borrow_mut().push(timeout);
         let before = self.here.get();
@@ -92,7 +100,7 @@ impl Position {
 
     /// Links what is pushed, by `enter`, which is given the scope around and the timeout: none for the
     /// scope of a task that is apart. Gives the innermost.
-    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<Duration>) -> u32) -> u32 {
+    pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<After>) -> u32) -> u32 {
         let here = self.here.get();
         let mut timeouts = self.timeouts.borrow_mut();
         let first = timeouts.len() - here.pushed() as usize;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use trio_platform::Time;
 
-use super::{CancelSource, Cancelled, Entry, Here, Left};
+use super::{After, CancelSource, Cancelled, Entry, Here, Left};
 use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::run::Run;
@@ -75,18 +75,22 @@ impl CancelScope {
     /// The moment of entry is read off the clock at the end of the turn in which something in the
     /// scope first waits, or when somebody asks for the deadline; so a scope in which nothing waits
     /// costs no clock reading, and any number of others cost one a turn.
+    #[track_caller]
     pub fn with_timeout(timeout: Duration) -> Self {
         let entry = Entry {
             relative: Some(timeout),
+            place: Some(Location::caller()),
             ..Entry::default()
         };
         Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
     }
 
     /// A scope that is cancelled at `deadline`.
+    #[track_caller]
     pub fn with_deadline(deadline: Time) -> Self {
         let entry = Entry {
             deadline,
+            place: Some(Location::caller()),
             ..Entry::default()
         };
         Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
@@ -215,7 +219,7 @@ impl CancelScope {
             State::Unbound(entry) => {
                 let now = context::try_with(|run| run.map(|run| run.now()));
                 if entry.cancelled.is_none() && now.is_some_and(|now| entry.deadline <= now) {
-                    entry.cancelled = Some(due());
+                    entry.cancelled = Some(Cancelled::by_deadline(entry.place));
                 }
                 return entry.cancelled.is_some();
             }
@@ -234,7 +238,8 @@ impl CancelScope {
                     && tree.deadline(scope) <= run.now()
             };
             if passed {
-                run.cancel(scope, due());
+                let place = run.tree.borrow().place(scope);
+                run.cancel(scope, Cancelled::by_deadline(place));
             }
             passed
         })
@@ -264,25 +269,37 @@ impl CancelScope {
 
     /// Sets the moment at which the scope is cancelled, in place of whatever was set before;
     /// [`Time::NEVER`] for not at all. One in the past takes effect at the next turn of the loop.
+    #[track_caller]
     pub fn set_deadline(&self, to: Time) {
+        let place = Location::caller();
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.place = Some(place);
             entry.deadline = to;
             entry.relative = None;
             return;
         }
-        self.with_active(|run, scope| run.tree.borrow_mut().set_deadline(scope, to));
+        self.with_active(|run, scope| {
+            let mut tree = run.tree.borrow_mut();
+            tree.set_deadline(scope, to);
+            tree.set_place(scope, place);
+        });
     }
 
     /// Sets the deadline to `timeout` after entry; in a scope that has been entered, after now.
+    #[track_caller]
     pub fn set_timeout(&self, timeout: Duration) {
+        let place = Location::caller();
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
+            entry.place = Some(place);
             entry.deadline = Time::NEVER;
             entry.relative = Some(timeout);
             return;
         }
         self.with_active(|run, scope| {
             let deadline = run.now() + timeout;
-            run.tree.borrow_mut().set_deadline(scope, deadline);
+            let mut tree = run.tree.borrow_mut();
+            tree.set_deadline(scope, deadline);
+            tree.set_place(scope, place);
         });
     }
 
@@ -366,24 +383,20 @@ impl fmt::Debug for CancelScope {
     }
 }
 
-fn due() -> Cancelled {
-    Cancelled::new(CancelSource::Deadline, None, None, None)
-}
-
 /// Where a scope comes from.
 pub(super) enum Source {
     Handle(Rc<Handle>),
     /// Nobody else knows of the scope, and it has a deadline.
-    Deadline(Time),
+    Deadline(Time, &'static Location<'static>),
     /// Nobody else knows of the scope, and it has a timeout.
-    Timeout(Duration),
+    Timeout(After),
     /// The same under a shield.
-    ShieldedDeadline(Time),
-    ShieldedTimeout(Duration),
+    ShieldedDeadline(Time, &'static Location<'static>),
+    ShieldedTimeout(After),
     /// Nobody else knows of the scope, and it is cancelled when one around it is drained.
     Soft,
     /// Under a shield, with a timeout, and draining from the beginning.
-    Cleanup(Duration),
+    Cleanup(After),
 }
 
 pin_project! {
@@ -417,7 +430,9 @@ impl<F> InScope<F> {
     /// Raises the shield of a scope that nobody else knows of, before it is entered.
     pub(super) fn shield(&mut self) {
         self.place.source = match self.place.source.take() {
-            Some(Source::Deadline(deadline)) => Some(Source::ShieldedDeadline(deadline)),
+            Some(Source::Deadline(deadline, place)) => {
+                Some(Source::ShieldedDeadline(deadline, place))
+            }
             Some(Source::Timeout(after)) => Some(Source::ShieldedTimeout(after)),
             source => source,
         };
@@ -441,7 +456,7 @@ impl<F: Future> InScope<F> {
         let place = this.place;
         let run = &*context::with(Rc::clone);
         let output = match place.source.take() {
-            Some(Source::Timeout(after)) if run.may_link_later(after) => {
+            Some(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
                 run.check_depth()?;
                 let pushed = Pushed::new(run, after, place);
                 let output = this.future.poll(context);
@@ -490,7 +505,7 @@ struct Pushed<'a> {
 
 impl<'a> Pushed<'a> {
     #[inline]
-    fn new(run: &'a Run, after: Duration, place: &'a mut Place) -> Self {
+    fn new(run: &'a Run, after: After, place: &'a mut Place) -> Self {
         let before = run.position.push(after);
         Self { run, before, place }
     }
@@ -545,20 +560,22 @@ impl Source {
         run.check_depth()?;
         let mut plain = Entry::default();
         match self {
-            Self::Deadline(deadline) => {
-                plain.deadline = deadline;
+            Self::Deadline(deadline, place) => {
+                (plain.deadline, plain.place) = (deadline, Some(place));
                 Ok(run.enter(plain))
             }
             Self::Timeout(after) => {
-                plain.relative = Some(after);
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
                 Ok(run.enter(plain))
             }
-            Self::ShieldedDeadline(deadline) => {
-                (plain.deadline, plain.shield) = (deadline, true);
+            Self::ShieldedDeadline(deadline, place) => {
+                (plain.deadline, plain.place) = (deadline, Some(place));
+                plain.shield = true;
                 Ok(run.enter(plain))
             }
             Self::ShieldedTimeout(after) => {
-                (plain.relative, plain.shield) = (Some(after), true);
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
+                plain.shield = true;
                 Ok(run.enter(plain))
             }
             Self::Soft => {
@@ -566,10 +583,12 @@ impl Source {
                 Ok(run.enter(plain))
             }
             Self::Cleanup(after) => {
-                (plain.relative, plain.shield) = (Some(after), true);
+                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
+                plain.shield = true;
                 let scope = run.enter(plain);
                 let reason = Some("cleaning up".into());
-                let asked = Cancelled::new(CancelSource::Drain, reason, run.task_name(), None);
+                let place = Some(after.place);
+                let asked = Cancelled::new(CancelSource::Drain, reason, run.task_name(), place);
                 run.drain(scope, asked, Duration::MAX);
                 Ok(scope)
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use pin_project_lite::pin_project;
 use trio_platform::Time;
 
 use super::scope::{InScope, Source};
-use super::{CancelSource, Left};
+use super::{After, CancelSource, Cancelled, Left};
 use crate::error::{Result, TooSlow};
 
 /// Runs `future` for at most `timeout`: `Ok(None)` if it was too slow.
@@ -41,6 +42,7 @@ use crate::error::{Result, TooSlow};
 /// assert!(slow.is_none());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[track_caller]
 pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> MoveOn<F> {
     MoveOn {
         inside: InScope::new(future, after(timeout)),
@@ -52,6 +54,7 @@ pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future
 /// # Errors
 ///
 /// As for [`move_on_after`].
+#[track_caller]
 pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> MoveOn<F> {
     MoveOn {
         inside: InScope::new(future, at(deadline)),
@@ -80,6 +83,7 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
 /// assert!(error.is::<TooSlow>());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[track_caller]
 pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> FailAfter<F> {
     FailAfter {
         inside: InScope::new(future, after(timeout)),
@@ -92,6 +96,7 @@ pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F
 /// # Errors
 ///
 /// As for [`fail_after`].
+#[track_caller]
 pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> FailAfter<F> {
     FailAfter {
         inside: InScope::new(future, at(deadline)),
@@ -105,12 +110,21 @@ pub(super) fn in_scope<F>(future: F, source: Source) -> MoveOn<F> {
     }
 }
 
+#[track_caller]
 fn after(timeout: Duration) -> Source {
-    Source::Timeout(timeout)
+    Source::Timeout(here(timeout))
 }
 
+/// The timeout, and the place of the caller.
+#[track_caller]
+pub(super) fn here(timeout: Duration) -> After {
+    let place = Location::caller();
+    After { timeout, place }
+}
+
+#[track_caller]
 fn at(deadline: Time) -> Source {
-    Source::Deadline(deadline)
+    Source::Deadline(deadline, Location::caller())
 }
 
 pin_project! {
@@ -173,13 +187,13 @@ fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
     match left.catch(result) {
         (Ok(Some(value)), _) => Ok(value),
         (Ok(None), caught) => {
-            let source = caught.map(|cancelled| cancelled.source());
+            let source = caught.as_ref().map(Cancelled::source);
             debug_assert_eq!(
                 source,
                 Some(CancelSource::Deadline),
                 "nobody else has a handle"
             );
-            Err(TooSlow::new().into())
+            Err(TooSlow::at(caught.and_then(|cancelled| cancelled.place())).into())
         }
         (Err(error), _) => Err(error),
     }

@@ -12,6 +12,7 @@
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -19,9 +20,9 @@ use std::time::Duration;
 use slab::Slab;
 use trio_platform::{Key, Time};
 
+use super::Cancelled;
 use super::scope::Handle;
 use super::waits::{Ended, WaitState, Waits};
-use super::{CancelSource, Cancelled};
 use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
 use crate::timers::{Target, TimerKey, Timers};
@@ -62,6 +63,8 @@ struct Slot {
     relative: Option<Duration>,
     timer: Option<TimerKey>,
     handle: Option<Rc<Handle>>,
+    /// Where the deadline was set.
+    place: Option<&'static Location<'static>>,
 }
 
 /// What is left to do once the tree is no longer borrowed.
@@ -82,6 +85,8 @@ pub(crate) struct Entry {
     pub(crate) relative: Option<Duration>,
     pub(crate) shield: bool,
     pub(crate) cancelled: Option<Cancelled>,
+    /// Where the deadline was set.
+    pub(crate) place: Option<&'static Location<'static>>,
     pub(crate) soft: bool,
     /// Asked to drain already, with the time that is left from entry on.
     pub(crate) drain: Option<(Cancelled, Duration)>,
@@ -94,6 +99,7 @@ impl Default for Entry {
             relative: None,
             shield: false,
             cancelled: None,
+            place: None,
             soft: false,
             drain: None,
         }
@@ -431,6 +437,15 @@ impl Tree {
         self.arm(scope);
     }
 
+    /// Where the deadline was set that [`set_deadline`](Self::set_deadline) has set.
+    pub(super) fn set_place(&mut self, scope: u32, place: &'static Location<'static>) {
+        self.slot_mut(scope).place = Some(place);
+    }
+
+    pub(super) fn place(&self, scope: u32) -> Option<&'static Location<'static>> {
+        self.slot(scope).place
+    }
+
     /// Whether the scope has a deadline that nothing watches yet.
     pub(crate) fn needs_arming(&self, scope: u32) -> bool {
         let slot = self.slot(scope);
@@ -499,7 +514,7 @@ impl Tree {
             match target {
                 Target::Scope(scope) => {
                     self.slot_mut(scope).timer = None;
-                    let cancelled = Cancelled::new(CancelSource::Deadline, None, None, None);
+                    let cancelled = Cancelled::by_deadline(self.slot(scope).place);
                     self.cancel(scope, cancelled, effects);
                 }
                 Target::Wait(wait) => {
@@ -790,6 +805,7 @@ impl Slot {
             relative: entry.relative,
             timer: None,
             handle: None,
+            place: entry.place,
         }
     }
 }

@@ -66,6 +66,49 @@ impl Error {
         Leaves { left: vec![self] }
     }
 
+    /// Every error in the tree that is not a group, in order, by value; the tree is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::{Error, TooSlow};
+    ///
+    /// let inner = Error::group("inner", vec![Error::from(TooSlow::new()), Error::msg("b")]);
+    /// let leaves = Error::group("outer", vec![Error::msg("a"), inner]).into_leaves();
+    /// let texts: Vec<String> = leaves.iter().map(ToString::to_string).collect();
+    /// assert_eq!(texts, ["a", "too slow: the deadline has passed", "b"]);
+    /// ```
+    pub fn into_leaves(self) -> Vec<Self> {
+        let mut left = vec![self];
+        let mut leaves = Vec::new();
+        while let Some(error) = left.pop() {
+            match error.into_group() {
+                Ok(members) => left.extend(members.into_iter().rev()),
+                Err(leaf) => leaves.push(leaf),
+            }
+        }
+        leaves
+    }
+
+    /// This error and another that came after it, such as one while cleaning up: neither hides the
+    /// other. Two cancellations tell no more than the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::Error;
+    ///
+    /// let both = Error::msg("disk full").and(Error::msg("cannot remove the file"));
+    /// assert_eq!(both.leaves().count(), 2);
+    /// ```
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        if self.is_cancelled() && later.is_cancelled() {
+            return self;
+        }
+        Self::group("an error, and another after it", vec![self, later])
+    }
+
     /// The leaves for which `matches` says yes, and the rest, each with the shape of the tree kept.
     ///
     /// A group that would be left with nothing disappears; one that is left with a single member

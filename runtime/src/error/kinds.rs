@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 
 macro_rules! plain {
     ($(#[$doc:meta])* $name:ident, $text:literal) => {
@@ -27,10 +28,41 @@ macro_rules! plain {
     };
 }
 
-plain! {
-    /// A deadline of [`fail_after`](crate::fail_after) or [`fail_at`](crate::fail_at) has passed.
-    TooSlow, "too slow: the deadline has passed"
+/// A deadline of [`fail_after`](crate::fail_after) or [`fail_at`](crate::fail_at) has passed, and the
+/// future ended with nothing but that cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[doc(alias = "TooSlowError")]
+pub struct TooSlow {
+    place: Option<&'static Location<'static>>,
 }
+
+impl TooSlow {
+    /// The error, for code that implements the same contract outside this library.
+    pub const fn new() -> Self {
+        Self { place: None }
+    }
+
+    pub(crate) const fn at(place: Option<&'static Location<'static>>) -> Self {
+        Self { place }
+    }
+
+    /// Where the deadline was set, if a function of this library set it.
+    pub const fn place(&self) -> Option<&'static Location<'static>> {
+        self.place
+    }
+}
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too slow: the deadline has passed")?;
+        match self.place {
+            Some(place) => write!(f, " that was set at {place}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TooSlow {}
 
 plain! {
     /// Another task is using this direction of the resource already; a mistake of the caller.

@@ -6,7 +6,20 @@
 //! [`Error::subgroup`] and [`Error::leaves`] look into the tree as Python's `except*` does.
 //!
 //! Cancellations and I/O errors are held without an allocation. Through traits of others that speak
-//! `io::Error` a cancellation travels inside one, and is recognised again when it is converted back.
+//! `io::Error` every error travels inside one, and is what it was when it is converted back. A
+//! cancellation is recognised also where a library of others has wrapped it in an error of its own.
+//!
+//! | error                | says                                              | Trio's name             |
+//! |----------------------|---------------------------------------------------|-------------------------|
+//! | [`Cancelled`]        | a scope around has been cancelled                 | `Cancelled`             |
+//! | [`TooSlow`]          | a deadline has passed that was to fail            | `TooSlowError`          |
+//! | [`WouldBlock`]       | a `try_…` would have to wait                      | `WouldBlock`            |
+//! | [`EndOfChannel`]     | every sender is gone, and all has been received   | `EndOfChannel`          |
+//! | [`BusyResource`]     | another task uses this direction                  | `BusyResourceError`     |
+//! | [`ClosedResource`]   | we have closed it                                 | `ClosedResourceError`   |
+//! | [`BrokenResource`]   | they, or the world, have broken it                | `BrokenResourceError`   |
+//! | [`RunFinished`]      | the run is over                                   | `RunFinishedError`      |
+//! | [`Usage`]            | a rule of the library was broken                  | `RuntimeError`          |
 
 mod group;
 mod kinds;
@@ -113,24 +126,37 @@ impl Error {
         }
     }
 
-    /// The only leaf of a tree that has one; gives the error back if there are several.
+    /// The one thing that has gone wrong, if it is one, out of however many groups; gives the error
+    /// back if there are several.
     ///
-    /// What a caller wants who knows that at most one thing can have gone wrong inside a nursery.
+    /// What a function wants that has a nursery inside, and would rather not tell. A real error goes
+    /// before cancellations, which are left out then; of nothing but cancellations it is the first.
+    /// A panic goes before both: it comes out of the nursery as a panic, and never gets here.
     ///
     /// # Errors
     ///
-    /// The error itself, if it holds several leaves.
+    /// The error itself, if it holds several that are no cancellations.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::{BrokenResource, Error};
+    ///
+    /// let group = Error::group("errors in a nursery", vec![BrokenResource::new().into()]);
+    /// // To go on with whatever it is, unwrapped if possible:
+    /// let error = group.into_single().unwrap_or_else(|several| several);
+    /// assert!(error.is::<BrokenResource>());
+    /// ```
     pub fn into_single(self) -> Result<Self> {
-        if self.leaves().nth(1).is_some() {
+        let real = |leaf: &&Self| leaf.as_cancelled().is_none();
+        let several = self.leaves().filter(real).nth(1).is_some();
+        if several {
             return Err(self);
         }
-        let mut error = self;
-        loop {
-            error = match error.0 {
-                Repr::Group(mut group) if group.errors.len() == 1 => group.errors.remove(0),
-                other => return Ok(Self(other)),
-            };
-        }
+        let cancelled = self.is_cancelled();
+        let leaves = self.into_leaves().into_iter();
+        let mut single = leaves.skip_while(|leaf| !cancelled && leaf.as_cancelled().is_some());
+        Ok(single.next().expect("a group holds at least one error"))
     }
 
     /// The error as a `T`, if this is one; never looks into groups.
@@ -173,13 +199,24 @@ impl Error {
         }
     }
 
-    /// The error as an [`io::Error`], for traits that speak no other; a cancellation is recognised
-    /// again by [`Error::from`].
+    /// The error as an [`io::Error`], for traits that speak no other; [`Error::from`] makes of that
+    /// what it was, whatever it was.
+    ///
+    /// A deadline becomes `TimedOut`, and a broken resource `BrokenPipe`, for those who look. A
+    /// cancellation is no kind of its own: `Interrupted` would be tried again.
     pub fn into_io(self) -> io::Error {
         match self.0 {
             Repr::Io(error) => error,
             Repr::Cancelled(cancelled) => io::Error::other(cancelled),
-            other => io::Error::other(Self(other).into_boxed()),
+            other => {
+                let error = Self(other);
+                let kind = match () {
+                    () if error.is::<TooSlow>() => io::ErrorKind::TimedOut,
+                    () if error.is::<BrokenResource>() => io::ErrorKind::BrokenPipe,
+                    () => io::ErrorKind::Other,
+                };
+                io::Error::new(kind, Opaque(error))
+            }
         }
     }
 
@@ -214,9 +251,35 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
         }
         match take::<E, Opaque>(error) {
             Ok(opaque) => opaque.0,
-            Err(error) => Self(Repr::Other(Box::new(error))),
+            Err(error) => match cancelled_inside(&error) {
+                Some(cancelled) => Self(Repr::Cancelled(cancelled)),
+                None => Self(Repr::Other(Box::new(error))),
+            },
         }
     }
+}
+
+/// The cancellation that a library of others has put into an error of its own, along the sources.
+/// The scope that was cancelled could not find it there.
+fn cancelled_inside(error: &(dyn StdError + 'static)) -> Option<Cancelled> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(cancelled) = error.downcast_ref::<Cancelled>() {
+            return Some(cancelled.clone());
+        }
+        if let Some(opaque) = error.downcast_ref::<Opaque>() {
+            let first = opaque.0.leaves().next().filter(|_| opaque.0.is_cancelled());
+            return first.and_then(Error::as_cancelled).cloned();
+        }
+        // The source of an `io::Error` is that of what is inside, not what is inside.
+        next = match error.downcast_ref::<io::Error>() {
+            Some(io) => io
+                .get_ref()
+                .map(|inner| -> &(dyn StdError + 'static) { inner }),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 impl Error {
@@ -237,7 +300,10 @@ impl Error {
             }
             unreachable!("the error has just been looked into");
         }
-        Self(Repr::Io(error))
+        match error.get_ref().and_then(|inner| cancelled_inside(inner)) {
+            Some(cancelled) => Self(Repr::Cancelled(cancelled)),
+            None => Self(Repr::Io(error)),
+        }
     }
 }
 
@@ -259,8 +325,12 @@ impl From<Error> for io::Error {
     }
 }
 
+/// One line; with `{:#}` the whole tree with its causes, as `{:?}`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return write!(f, "{self:?}");
+        }
         match &self.0 {
             Repr::Cancelled(cancelled) => cancelled.fmt(f),
             Repr::Io(error) => error.fmt(f),

@@ -93,6 +93,12 @@ impl Core {
         self.watched.get()
     }
 
+    /// The run has got its first instrument, or lost its last.
+    pub(crate) fn update_watched(&self) {
+        let foreign = self.foreign.borrow().is_some();
+        self.watched.set(foreign || self.run.instrumented.get());
+    }
+
     /// Whether the nursery has ended, or has been dropped.
     pub(super) fn is_closed(&self) -> bool {
         self.body.get() == Body::Closed
@@ -644,6 +650,9 @@ impl Open {
             core.settle_left_behind(&child);
             core.leave_scope_of(&child);
             child.set_home(None);
+            if core.run.instrumented.get() {
+                core.run.instrument_exited(&child);
+            }
             drop(child.replace_locals(None));
         }
         core.settle_left_behind(core.body());

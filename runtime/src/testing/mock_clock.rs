@@ -1,18 +1,31 @@
-//! A clock that stands still until it is told to jump, or until everybody waits.
+//! A clock that a test moves: by hand, at a rate, or by itself when everybody waits.
+//!
+//! 1. The clock shows `base + rate × real time since the base was taken`. Changing the rate, and
+//!    jumping, take a new base, so that time never goes back and never skips unasked.
+//! 2. With a rate of zero, the default, real time does not matter, and arithmetic is exact.
+//! 3. The clock knows no run, and making one changes nothing: what is set here is asked for by the
+//!    run that was built with it, in its next turn.
+//! 4. A clone is the same clock. It may outlive its run, and serve a second one.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use trio_platform::Time;
+use trio_platform::{SystemClock, Time};
 
 use crate::time::Clock;
 
 /// A clock under the control of a test; clones are the same clock.
 ///
-/// Starts at an arbitrary moment and stands still. With an autojump threshold it jumps to the next
-/// deadline by itself once every task has been blocked for so long, in real time: zero is right
-/// unless the test waits for real I/O.
+/// Starts at an arbitrary moment and stands still, unless it is given a [rate](Self::set_rate). With
+/// an autojump threshold it jumps to the next deadline by itself once every task has been blocked
+/// for so long, in real time. Zero is right unless the test waits for what is not the runtime's:
+/// threads, other processes, the kernel's side of a socket. Those are no tasks, and a clock that
+/// jumps at once does not wait for them; a threshold of some milliseconds does.
+///
+/// Whoever waits for all tasks to be blocked ([`wait_all_tasks_blocked`](super::wait_all_tasks_blocked))
+/// goes before a jump.
 ///
 /// # Examples
 ///
@@ -28,13 +41,17 @@ use crate::time::Clock;
 ///     Ok::<(), trio_runtime::Error>(())
 /// }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MockClock(Rc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    now: Cell<Time>,
+    /// What the clock showed when the base was taken.
+    base: Cell<Time>,
+    /// When that was, in real time; only of interest if there is a rate.
+    real: Cell<Time>,
+    rate: Cell<f64>,
     threshold: Cell<Option<Duration>>,
+    system: SystemClock,
 }
 
 /// Far enough from the origin that a deadline in the past can be told from [`Time::PAST`].
@@ -44,8 +61,11 @@ impl MockClock {
     /// A clock that only [`jump`](Self::jump) moves.
     pub fn new() -> Self {
         Self(Rc::new(Inner {
-            now: Cell::new(START),
+            base: Cell::new(START),
+            real: Cell::new(Time::PAST),
+            rate: Cell::new(0.0),
             threshold: Cell::new(None),
+            system: SystemClock::new(),
         }))
     }
 
@@ -58,12 +78,49 @@ impl MockClock {
 
     /// Moves the clock on. Deadlines that this passes take effect in the next turn of the loop.
     pub fn jump(&self, by: Duration) {
-        self.0.now.set(self.0.now.get() + by);
+        self.rebase(self.now() + by);
+    }
+
+    /// How fast the clock goes: this many seconds a second of real time; zero stands still.
+    pub fn rate(&self) -> f64 {
+        self.0.rate.get()
+    }
+
+    /// Lets the clock go at `rate` from now on, from the time that it shows now.
+    ///
+    /// # Panics
+    ///
+    /// If `rate` is negative, infinite or not a number.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use trio_runtime::{Builder, sleep};
+    /// use trio_runtime::testing::MockClock;
+    ///
+    /// let clock = MockClock::new();
+    /// clock.set_rate(1000.0);
+    /// Builder::new().clock(clock).run(sleep(Duration::from_secs(2))).unwrap(); // two milliseconds
+    /// ```
+    #[track_caller]
+    pub fn set_rate(&self, rate: f64) {
+        assert!(
+            rate.is_finite() && rate >= 0.0,
+            "the rate of a clock is a finite number of seconds a second, zero or more, not {rate}"
+        );
+        self.rebase(self.now());
+        self.0.rate.set(rate);
     }
 
     /// How long every task must have been blocked, in real time, for a jump; `None` for never.
     pub fn set_autojump_threshold(&self, threshold: Option<Duration>) {
         self.0.threshold.set(threshold);
+    }
+
+    fn rebase(&self, now: Time) {
+        self.0.base.set(now);
+        self.0.real.set(self.0.system.now());
     }
 }
 
@@ -73,17 +130,41 @@ impl Default for MockClock {
     }
 }
 
+impl fmt::Debug for MockClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockClock")
+            .field("now", &self.now())
+            .field("rate", &self.rate())
+            .field("autojump_threshold", &self.0.threshold.get())
+            .finish()
+    }
+}
+
 impl Clock for MockClock {
     fn now(&self) -> Time {
-        self.0.now.get()
+        let Inner {
+            base, real, rate, ..
+        } = &*self.0;
+        if rate.get() == 0.0 {
+            return base.get();
+        }
+        let passed = self.0.system.now() - real.get();
+        // Beyond what a duration holds there is no deadline that matters.
+        let passed = Duration::try_from_secs_f64(passed.as_secs_f64() * rate.get());
+        base.get() + passed.unwrap_or(Duration::MAX)
     }
 
     fn wait_until(&self, deadline: Time) -> Duration {
-        if deadline <= self.now() {
-            Duration::ZERO
-        } else {
-            Duration::MAX
+        let left = deadline - self.now();
+        if left.is_zero() {
+            return Duration::ZERO;
         }
+        // Without a rate this is infinite. Rounded up, so that the deadline has come when the wait
+        // is over.
+        let wait = Duration::try_from_secs_f64(left.as_secs_f64() / self.rate());
+        wait.map_or(Duration::MAX, |wait| {
+            wait.saturating_add(Duration::from_nanos(1))
+        })
     }
 
     fn autojump_threshold(&self) -> Option<Duration> {
@@ -91,6 +172,6 @@ impl Clock for MockClock {
     }
 
     fn autojump(&self, deadline: Time) {
-        self.0.now.set(self.0.now.get().max(deadline));
+        self.rebase(self.now().max(deadline));
     }
 }

@@ -1,11 +1,31 @@
-//! What tests need that servers do not: a clock that stands still, a simulated world, and a way to
-//! wait until everybody else waits.
+//! What tests need that servers do not.
+//!
+//! | to …                                             | there is                                       |
+//! |--------------------------------------------------|------------------------------------------------|
+//! | let hours pass in no time                        | [`MockClock`]                                  |
+//! | wait until the others have come to where they wait | [`wait_all_tasks_blocked`]                   |
+//! | make steps of several tasks happen in one order  | [`Sequencer`]                                  |
+//! | see whether an operation is a checkpoint         | [`assert_checkpoints`], [`assert_no_checkpoints`] |
+//! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds`]          |
+//! | test against a network, and against its faults   | [`Simulation`]                                 |
+//!
+//! None of them sleeps in real time, so a test that is built on them is as quick as it is certain.
+//! They are no privilege of this library's own tests.
 
 mod blocked;
+mod checkpoints;
 mod mock_clock;
+mod seeds;
+mod sequencer;
 mod threads;
 
 pub use blocked::{WaitAllTasksBlocked, wait_all_tasks_blocked};
+pub(crate) use checkpoints::Seen;
+pub use checkpoints::{
+    AssertCheckpoints, AssertNoCheckpoints, assert_checkpoints, assert_no_checkpoints,
+};
 pub use mock_clock::MockClock;
+pub use seeds::seeds;
+pub use sequencer::{Sequencer, Turn, WaitTurn};
 pub use threads::{WaitAllThreadsCompleted, active_thread_count, wait_all_threads_completed};
 pub use trio_platform::sim::*;

@@ -1,0 +1,29 @@
+//! One user at a time: how a stream notices that two tasks use the same direction of it.
+
+use std::cell::Cell;
+
+use trio_runtime::{BusyResource, Result};
+
+/// Whether somebody is using the direction that this stands for.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Cell<bool>);
+
+impl Claims {
+    /// Takes the direction until the guard goes; `BusyResource` if somebody has it.
+    pub(crate) fn claim(&self) -> Result<Claim<'_>> {
+        if self.0.replace(true) {
+            return Err(BusyResource::new().into());
+        }
+        Ok(Claim(self))
+    }
+}
+
+/// The right to use a direction; dropping it gives it back, forgetting it keeps everybody out.
+#[must_use = "the direction is free again when this is dropped"]
+pub(crate) struct Claim<'a>(&'a Claims);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.0.set(false);
+    }
+}

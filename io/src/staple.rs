@@ -1,0 +1,94 @@
+//! Two halves made into one stream.
+
+use trio_runtime::Result;
+
+use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
+
+/// A stream that sends by one stream and receives by another.
+///
+/// Sending the end of file closes the sending half. Closing closes both, whatever the first says.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_io::testing::memory_stream_one_way_pair;
+/// use trio_io::{ReceiveStream, SendStream, StapledStream};
+///
+/// // Whatever is sent comes back.
+/// let (send, receive) = memory_stream_one_way_pair();
+/// let mut echo = StapledStream::new(send, receive);
+/// echo.send_all(b"hello").await?;
+/// let mut buffer = [0; 16];
+/// assert_eq!(echo.receive_some(&mut buffer).await?, 5);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct StapledStream<S, R> {
+    send: S,
+    receive: R,
+}
+
+impl<S, R> StapledStream<S, R> {
+    /// Makes one stream of two halves.
+    pub fn new(send: S, receive: R) -> Self {
+        Self { send, receive }
+    }
+
+    /// The half that sends.
+    pub fn send_half(&self) -> &S {
+        &self.send
+    }
+
+    /// The half that receives.
+    pub fn receive_half(&self) -> &R {
+        &self.receive
+    }
+
+    /// The two halves again.
+    pub fn into_halves(self) -> (S, R) {
+        (self.send, self.receive)
+    }
+}
+
+/// Both results: an error of one does not hide that of the other.
+fn both(first: Result<()>, second: Result<()>) -> Result<()> {
+    match (first, second) {
+        (Err(first), Err(second)) => Err(first.and(second)),
+        (first, second) => first.and(second),
+    }
+}
+
+impl<S: SendStream, R: ReceiveStream> AsyncResource for StapledStream<S, R> {
+    async fn aclose(&mut self) -> Result<()> {
+        // The second is closed whatever the first says.
+        let first = self.send.aclose().await;
+        both(first, self.receive.aclose().await)
+    }
+}
+
+impl<S: SendStream, R: ReceiveStream> SendStream for StapledStream<S, R> {
+    async fn send_all<'a>(&mut self, data: impl Into<Outgoing<'a>>) -> Result<()> {
+        self.send.send_all(data).await
+    }
+
+    async fn wait_send_all_might_not_block(&mut self) -> Result<()> {
+        self.send.wait_send_all_might_not_block().await
+    }
+}
+
+impl<S: SendStream, R: ReceiveStream> ReceiveStream for StapledStream<S, R> {
+    async fn receive_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.receive.receive_some(buffer).await
+    }
+
+    async fn receive(&mut self) -> Result<Option<Lease>> {
+        self.receive.receive().await
+    }
+}
+
+impl<S: SendStream, R: ReceiveStream> HalfCloseableStream for StapledStream<S, R> {
+    async fn send_eof(&mut self) -> Result<()> {
+        self.send.aclose().await
+    }
+}

@@ -1,0 +1,54 @@
+//! Cleaning up whatever happened, without losing what happened.
+
+use std::future::Future;
+
+use crate::error::Result;
+
+/// Runs `body`, and then `cleanup`, whatever the body ended with; errors of both are kept.
+///
+/// The cleanup sees the cancellation of a scope around as every operation does. What has to wait for
+/// something belongs under a shield with a time of its own:
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use std::time::Duration;
+/// use trio_runtime::{CancelScope, Error, finally, sleep};
+///
+/// async fn say_goodbye() -> Result<(), Error> {
+///     sleep(Duration::from_millis(1)).await
+/// }
+///
+/// let result: Result<(), Error> = finally(
+///     async { Err(Error::msg("the connection was lost")) },
+///     async {
+///         let grace = CancelScope::with_timeout(Duration::from_secs(1)).shielded();
+///         grace.enter(say_goodbye()).await?;
+///         Ok(())
+///     },
+/// )
+/// .await;
+/// assert_eq!(result.unwrap_err().to_string(), "the connection was lost");
+/// # });
+/// ```
+///
+/// If the future of this is dropped, or the body panics, the cleanup is dropped as well: what must
+/// happen then belongs in a destructor.
+///
+/// # Cancellation
+///
+/// That of the body and of the cleanup. If both report one, it is reported once.
+///
+/// # Errors
+///
+/// The one error there is, as it is; or both in a group, the body's first.
+pub async fn finally<T>(
+    body: impl Future<Output = Result<T>>,
+    cleanup: impl Future<Output = Result<()>>,
+) -> Result<T> {
+    let result = body.await;
+    match (result, cleanup.await) {
+        (Ok(value), Ok(())) => Ok(value),
+        (Ok(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+        (Err(first), Err(second)) => Err(first.and(second)),
+    }
+}

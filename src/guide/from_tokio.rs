@@ -1,0 +1,140 @@
+//! Coming from tokio: what to write in place of `spawn`, `select!` and the rest.
+//!
+//! The syntax is the one you know. What differs is who owns a task. There, a task that was spawned
+//! belongs to nobody, and a future is cancelled by being dropped, wherever it stands. Here a task
+//! belongs to a nursery, which does not end before it; and a cancellation is an error that is
+//! returned, so that code can clean up, and wait while it does. What was received, accepted or
+//! written when a timeout struck is not lost.
+//!
+//! # In place of
+//!
+//! | tokio                                   | here                                                              |
+//! |-----------------------------------------|-------------------------------------------------------------------|
+//! | `#[tokio::main]`, `Runtime::block_on`   | `#[trio::main]`, [`trio::run`](crate::run())                       |
+//! | `tokio::spawn(future)`                  | [`nursery.start_soon(future)`](crate::Nursery::start_soon) in an [`open_nursery`](crate::open_nursery) |
+//! | `JoinHandle`, `JoinSet`                 | [`nursery.spawn(future)`](crate::Nursery::spawn) and [`join`](crate::JoinHandle::join); the end of the nursery |
+//! | `LocalSet`, `Send + 'static`            | not needed: tasks stay on their thread, and borrow                 |
+//! | `handle.abort()`, `CancellationToken`   | [`CancelScope`](crate::CancelScope)                               |
+//! | `timeout(duration, future)`             | [`move_on_after`](crate::move_on_after), [`fail_after`](crate::fail_after) |
+//! | `time::sleep`, `sleep_until`            | [`sleep`](crate::sleep()), [`sleep_until`](crate::sleep_until)     |
+//! | `select!`                               | tasks in a nursery, of which the first that has what is wanted cancels the rest |
+//! | `task::yield_now`                       | [`checkpoint`](crate::checkpoint())                               |
+//! | `Arc<Mutex<T>>` between tasks           | [`Cell`](std::cell::Cell) or [`RefCell`](std::cell::RefCell), borrowed |
+//! | `signal::ctrl_c`                        | [`io::signal`](crate::io::signal)                                  |
+//! | `TcpListener::bind` and a loop          | [`serve_tcp`](crate::serve_tcp)                                    |
+//! | `#[tokio::test]`, `time::pause`         | `#[trio::test(clock = "autojump")]`; see [testing](super::testing)  |
+//! | `console-subscriber`, spans             | [`Instrument`](crate::instrument::Instrument), and the feature `tracing` |
+//!
+//! # `spawn` becomes a nursery
+//!
+//! ```
+//! # use std::cell::Cell;
+//! # use trio::{Result, open_nursery};
+//! async fn handle(job: &str, done: &Cell<u32>) -> Result<()> {
+//!     trio::checkpoint().await?;
+//!     println!("{job}");
+//!     done.set(done.get() + 1);
+//!     Ok(())
+//! }
+//!
+//! # trio::run(async {
+//! let (jobs, done) = (["a", "b", "c"], Cell::new(0));
+//! open_nursery(async |nursery| {
+//!     for job in &jobs {
+//!         nursery.start_soon(handle(job, &done)); // borrows: no `Arc`, no `'static`, no `Send`
+//!     }
+//!     Ok(())
+//! })
+//! .await?; // every one has ended, and if one failed, it is told here
+//! assert_eq!(done.get(), 3);
+//! # Ok::<(), trio::Error>(()) }).unwrap();
+//! ```
+//!
+//! A task that is to outlive the function that starts it is started in a nursery that outlives it: take
+//! `&Nursery` as an argument. That is the point of it; who reads the caller sees where tasks may stay.
+//!
+//! # `select!` becomes tasks
+//!
+//! `select!` drops the branches that lose, in the middle of whatever they were at. Here both are tasks;
+//! the one that wins cancels the other, which is waited for:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use trio::{Result, open_nursery, sleep, sleep_forever};
+//! # async fn serve() -> Result<()> { sleep_forever().await }
+//! # async fn stop_pressed() -> Result<()> { sleep(Duration::from_millis(1)).await }
+//! # trio::run(async {
+//! open_nursery(async |nursery| {
+//!     nursery.start_soon(serve());
+//!     stop_pressed().await?;
+//!     nursery.cancel_scope().cancel("stop was pressed");
+//!     Ok(())
+//! })
+//! .await
+//! # }).unwrap();
+//! ```
+//!
+//! Futures of this library may be used with `select!` of the `futures` crate all the same: one that is
+//! dropped half-way loses no bytes, and leaves nothing to the kernel.
+//!
+//! # A token becomes a scope
+//!
+//! A token has to be asked for in each `select!`. A scope is around the code, and every operation in
+//! it, however deep, knows of it:
+//!
+//! ```
+//! # use trio::{CancelScope, Result, open_nursery, sleep_forever};
+//! # trio::run(async {
+//! let connection = CancelScope::new(); // a handle: clone it, keep it, enter it once
+//! let closer = connection.clone();
+//! open_nursery(async |nursery| {
+//!     nursery.start_soon(async {
+//!         let ended = connection.enter(sleep_forever()).await?;
+//!         assert!(ended.is_none(), "it was cancelled");
+//!         Ok(())
+//!     });
+//!     closer.cancel("the user has left");
+//!     Ok(())
+//! })
+//! .await
+//! # }).unwrap();
+//! ```
+//!
+//! # Shutting down
+//!
+//! Cancel the outermost scope, and everything inside ends: each task returns from its operation with
+//! [`Cancelled`](crate::Cancelled), cleans up and returns. What needs time for a goodbye takes it under
+//! a shield with a deadline of its own:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use trio::{CancelScope, Result, finally, sleep, sleep_forever};
+//! # async fn converse() -> Result<()> { sleep_forever().await }
+//! # async fn say_goodbye() -> Result<()> { sleep(Duration::from_millis(1)).await }
+//! async fn connection() -> Result<()> {
+//!     finally(converse(), async {
+//!         let grace = CancelScope::with_timeout(Duration::from_secs(1)).shielded();
+//!         grace.enter(say_goodbye()).await?;
+//!         Ok(())
+//!     })
+//!     .await
+//! }
+//! # let ended = trio::run(trio::move_on_after(Duration::from_millis(1), connection()));
+//! # assert!(matches!(ended, Ok(None)));
+//! ```
+//!
+//! # Common mistakes
+//!
+//! - **Keeping a cancellation.** `if let Err(error) = receive().await { log(error) }` in a loop goes on
+//!   for ever once the task is cancelled, for every operation reports so again. Pass on what is
+//!   [`is_cancelled`](crate::Error::is_cancelled), or use `?`.
+//! - **A timeout around `start_soon`.** It starts a task and returns. Put the timeout into the task:
+//!   `nursery.start_soon(async { move_on_after(…).await?; Ok(()) })`.
+//! - **Returning early from a nursery.** Its block returns, and then it waits for the children. If they
+//!   are not to go on, cancel [its scope](crate::Nursery::cancel_scope) first.
+//! - **Looking for one error.** A nursery reports a group, even of one.
+//!   [`leaves`](crate::Error::leaves) walks it, [`split`](crate::Error::split) takes it apart,
+//!   [`into_single`](crate::Error::into_single) unwraps it.
+//! - **Blocking.** One thread runs all tasks of a run, so a call that blocks holds up all of them.
+//! - **Many threads for one program.** A run uses one core. To use several, have a run on each: nothing
+//!   is shared, so nothing is locked.

@@ -1,0 +1,9 @@
+//! The guide: pages to read, beside the reference.
+//!
+//! - [Coming from Trio](from_trio): what the names are here, and what differs.
+//! - [Coming from tokio](from_tokio): what to write in place of `spawn`, `select!` and the rest.
+//! - [Testing](testing): tests that are quick, certain and thorough.
+
+pub mod from_tokio;
+pub mod from_trio;
+pub mod testing;
