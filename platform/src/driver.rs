@@ -30,6 +30,7 @@ use std::time::Duration;
 use crate::buf::Lease;
 use crate::fd::{Descriptor, Direction};
 use crate::op::{Finished, Operation};
+use crate::waiter::{self, Waiter};
 use crate::{Time, socket};
 
 /// What the submitter calls an operation; comes back when the operation has ended.
@@ -214,6 +215,27 @@ pub trait Driver {
 
     /// The handle by which another thread ends a wait.
     fn unparker(&self) -> Unparker;
+
+    /// What another thread waits with in place of this one, between [`begin_wait`](Self::begin_wait)
+    /// and [`end_wait`](Self::end_wait).
+    ///
+    /// # Errors
+    ///
+    /// If this driver cannot be waited for by another thread, as the simulation, whose time passes
+    /// in its turns only; or what the system says.
+    fn waiter(&mut self) -> io::Result<Waiter> {
+        Err(waiter::unavailable())
+    }
+
+    /// Prepares for a wait by another thread, right after a turn that took no time; `false` if there
+    /// is something to do first, which another turn does. Whatever is submitted from now on reaches
+    /// the kernel in the next turn, so whoever submits wakes the waiter.
+    fn begin_wait(&mut self) -> bool {
+        false
+    }
+
+    /// The other thread has returned, or is not needed any more. Without effect if nobody waits.
+    fn end_wait(&mut self) {}
 
     /// The time, if the driver has a clock of its own (the simulation); `None` for real time.
     fn virtual_time(&self) -> Option<Time> {

@@ -17,6 +17,7 @@ mod stack;
 mod thread;
 #[cfg(target_os = "linux")]
 pub mod uring;
+mod waiter;
 
 pub use choose::{Config, Opened, open};
 pub use clock::{SystemClock, Time};
@@ -31,3 +32,4 @@ pub use op::{
 pub use socket::is_family_unavailable;
 pub use stack::{stack_position, stack_remaining};
 pub use thread::{name_thread, pin_thread, processors};
+pub use waiter::Waiter;

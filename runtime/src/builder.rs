@@ -5,10 +5,12 @@ use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use trio_platform::{Backend, Config, open, sim::Simulation};
 
 use crate::error::Result;
+use crate::guest::{self, GuestRun, Host};
 use crate::instrument::{Instrument, Instruments};
 use crate::run::{Parts, Run, run_to_end};
 use crate::time::Clock;
@@ -121,6 +123,69 @@ impl Builder {
     pub fn try_run<F: Future>(self, main: F) -> io::Result<F::Output> {
         let place = Location::caller();
         Ok(run_to_end(self.begin()?, main, place))
+    }
+
+    /// Begins a run as a guest on the loop of `host`, on this thread, and returns at once.
+    ///
+    /// From then on the host calls, in its own time, the functions that it is [given](Host): each is
+    /// one turn of the run. Only where the run would wait does another thread wait in its place.
+    ///
+    /// When this returns, the run has begun, and no task has been polled: whatever asks for the run of
+    /// this thread, such as [`current_trio_token`](crate::lowlevel::current_trio_token), works in the
+    /// host's code too, which is [in the run](crate::lowlevel::in_run) and
+    /// [in no task](crate::lowlevel::in_task). It may set events, send by `try_send`, cancel scopes and
+    /// move deadlines; the run takes note at once.
+    ///
+    /// When the run has ended, `done` is called on this thread with the output of `main`, or with the
+    /// panic that ended the run, whatever it was in: a task, the loop, or the thread that waits.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a run from beginning, as for [`try_run`](Self::try_run). The simulation cannot be a
+    /// guest, for its time passes in its turns only; a [`MockClock`](crate::testing::MockClock) can
+    /// serve one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    /// use std::sync::mpsc;
+    /// use trio_runtime::{Builder, HostCall};
+    ///
+    /// // A host's loop: it makes the calls that come in.
+    /// let (send, calls) = mpsc::channel::<HostCall>();
+    /// let host = move |call| drop(send.send(call));
+    ///
+    /// let output = Rc::new(Cell::new(None));
+    /// let seen = output.clone();
+    /// let guest = Builder::new().start_guest_run(
+    ///     async {
+    ///         trio_runtime::checkpoint().await?;
+    ///         Ok::<_, trio_runtime::Error>(6 * 7)
+    ///     },
+    ///     host,
+    ///     move |outcome| output.set(outcome.ok()),
+    /// )?;
+    /// while !guest.is_finished() {
+    ///     let call = calls.recv().unwrap();
+    ///     call();
+    /// }
+    /// assert_eq!(seen.take().unwrap().unwrap(), 42);
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[track_caller]
+    pub fn start_guest_run<F>(
+        self,
+        main: F,
+        host: impl Host,
+        done: impl FnOnce(std::thread::Result<F::Output>) + 'static,
+    ) -> io::Result<GuestRun>
+    where
+        F: Future + 'static,
+    {
+        let place = Location::caller();
+        guest::start(self.begin()?, main, Arc::new(host), Box::new(done), place)
     }
 
     fn begin(self) -> Result<Parts, io::Error> {

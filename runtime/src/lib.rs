@@ -17,6 +17,7 @@ mod combine;
 mod context;
 mod error;
 mod finally;
+mod guest;
 mod handle;
 mod instrument;
 mod introspect;
@@ -60,6 +61,7 @@ pub use error::{
     Result, RunFinished, TooSlow, Usage, WouldBlock,
 };
 pub use finally::finally;
+pub use guest::{GuestRun, Host, HostCall};
 pub use instrument::{Instrument, InstrumentKey, Task, TaskId};
 pub use lowlevel::{BackendInfo, backend};
 pub use nursery::{

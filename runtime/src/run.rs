@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -34,12 +34,13 @@ use crate::cancel::{
     CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
 };
 use crate::checkpoint::BUDGET;
-use crate::context::{self, Shared};
+use crate::context::{self, Entered, Shared};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
+use crate::guest::Tick;
 use crate::instrument::{Event, Instruments, Task};
 use crate::nursery::{Failure, Open, spawn_root};
 use crate::run_var::RunVars;
-use crate::task::{Current, NodeRef, NurseryRef, Remote, Siblings};
+use crate::task::{Current, NodeRef, NurseryRef, Output, Remote, Siblings};
 use crate::testing::Seen;
 use crate::thread::{Call, Threads};
 use crate::time::Clock;
@@ -81,6 +82,12 @@ pub(crate) struct Run {
     ended: Cell<bool>,
     /// Gone when the run has ended, although something that was leaked may keep the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
+    /// Where the driver is while another thread waits in its place; whoever wants it ends the wait.
+    resting: Cell<Option<Box<dyn Driver>>>,
+    /// Whether another thread waits, and nobody has told it to return.
+    waited_for: Cell<bool>,
+    /// What a host calls, if the run is a guest.
+    pub(crate) guest: RefCell<Option<Weak<dyn Tick>>>,
     backend: Backend,
     fallback: Option<String>,
     clock: RunClock,
@@ -126,40 +133,91 @@ pub(crate) fn run_to_end<F: Future>(
     main: F,
     place: &'static Location<'static>,
 ) -> F::Output {
-    let run = Run::new(parts);
-    let entered = context::enter(run.clone());
-    // Whatever happens from here on, the driver is drained before anything is freed.
-    let ending = Ending { run: &run };
-    run.instrument(&Event::BeforeRun);
-    let root = Open::root(&run, place);
-    let nursery = root.nursery();
-    *run.root.borrow_mut() = Some(nursery.clone());
-    let output = spawn_root(&run, &nursery, async { Ok(main.await) }, place);
-    *run.main.borrow_mut() = Some(output.node().clone());
-    while !output.node().is_done() {
-        run.turn(&nursery);
+    let live = Live::begin(parts, main, place);
+    while !live.is_main_done() {
+        live.run().turn(&live.root);
     }
-    run.end_system_tasks(&nursery);
-    let failure = root.finish_root();
-    run.main.borrow_mut().take();
-    let value = output.take();
-    drop(output);
-    drop(ending);
-    drop(entered);
-    match failure {
-        Some(Failure::Panic(panic)) => resume_unwind(panic),
-        Some(Failure::Error(error)) => panic!("a system task failed: {error:?}"),
-        None => {}
+    live.run().end_system_tasks(&live.root);
+    match live.finish() {
+        Ok(value) => value,
+        Err(Failure::Panic(panic)) => resume_unwind(panic),
+        Err(Failure::Error(error)) => panic!("a system task failed: {error:?}"),
     }
-    value.expect("a main task that did not panic has an output")
+}
+
+/// A run that has begun and not ended, for whoever turns it. Dropping it half-way drops the tasks as
+/// they stand, and takes everything back from the kernel; so do the fields, in this order.
+pub(crate) struct Live<T> {
+    output: Output<T>,
+    pub(crate) root: NurseryRef,
+    open: Open,
+    ending: Ending,
+    entered: Entered,
+}
+
+impl<T> Live<T> {
+    /// The main task is ready to be polled, and nobody has polled it. Whoever calls this drops the
+    /// run before what `main` borrows.
+    pub(crate) fn begin<F>(parts: Parts, main: F, place: &'static Location<'static>) -> Self
+    where
+        F: Future<Output = T>,
+    {
+        let run = Run::new(parts);
+        let entered = context::enter(run.clone());
+        // Whatever happens from here on, the driver is drained before anything is freed.
+        let ending = Ending { run: run.clone() };
+        run.instrument(&Event::BeforeRun);
+        let open = Open::root(&run, place);
+        let root = open.nursery();
+        *run.root.borrow_mut() = Some(root.clone());
+        let output = spawn_root(&run, &root, async { Ok(main.await) }, place);
+        *run.main.borrow_mut() = Some(output.node().clone());
+        Self {
+            output,
+            root,
+            open,
+            ending,
+            entered,
+        }
+    }
+
+    pub(crate) fn run(&self) -> &Rc<Run> {
+        &self.ending.run
+    }
+
+    pub(crate) fn is_main_done(&self) -> bool {
+        self.output.node().is_done()
+    }
+
+    /// Ends the run after its last turn.
+    pub(crate) fn finish(self) -> Result<T, Failure> {
+        let Self {
+            output,
+            root,
+            open,
+            ending,
+            entered,
+        } = self;
+        let failure = open.finish_root();
+        ending.run.main.borrow_mut().take();
+        let value = output.take();
+        drop(output);
+        drop(root);
+        drop(ending);
+        drop(entered);
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(value.expect("a main task that did not panic has an output")),
+        }
+    }
 }
 
 /// Takes back everything from the kernel when the run ends.
-struct Ending<'a> {
-    run: &'a Run,
+struct Ending {
+    run: Rc<Run>,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for Ending {
     fn drop(&mut self) {
         // Calls are left only if the loop itself has panicked: nothing can execute them any more.
         drop(self.run.shared.close());
@@ -221,6 +279,9 @@ impl Run {
             ended: Cell::new(false),
             backend: driver.backend(),
             driver: RefCell::new(Some(driver)),
+            resting: Cell::new(None),
+            waited_for: Cell::new(false),
+            guest: RefCell::new(None),
             fallback,
             clock,
             completed: Cell::default(),
@@ -251,6 +312,91 @@ impl Run {
         }
         self.turn.set(self.turn.get().wrapping_add(1));
         root.drive_root();
+    }
+
+    /// One turn of a run that is a guest, up to where it would wait: gives what to wait for, and then
+    /// the turn is not over.
+    pub(crate) fn turn_as_guest(&self, root: &NurseryRef) -> Option<Pause> {
+        self.call_deferred();
+        self.open_inbox(root);
+        if root.ready.is_empty() {
+            if let Some(pause) = self.begin_wait(root) {
+                return Some(pause);
+            }
+        } else {
+            self.look();
+        }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+        None
+    }
+
+    /// Steps 1 to 3 of a turn of a guest in which no task is ready, as far as they take no time.
+    fn begin_wait(&self, root: &NurseryRef) -> Option<Pause> {
+        let plan = self.plan();
+        let lasted = self.quiet_time(&plan);
+        if self.collect(root) {
+            return None;
+        }
+        if plan.timeout.is_zero() {
+            if lasted(self) {
+                self.all_blocked(&plan);
+            }
+            return None;
+        }
+        root.expect_notice();
+        if !self.driver().begin_wait() {
+            return None;
+        }
+        self.resting.set(self.driver.take());
+        self.waited_for.set(true);
+        let lasted = Box::new(lasted);
+        Some(Pause { plan, lasted })
+    }
+
+    /// The rest of the turn that has given `pause`, once the other thread has returned.
+    pub(crate) fn end_wait(&self, root: &NurseryRef, pause: Pause) {
+        self.waited_for.set(false);
+        self.driver().end_wait();
+        if !self.collect(root) && (pause.lasted)(self) {
+            self.all_blocked(&pause.plan);
+        }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+    }
+
+    /// Looks everywhere without waiting; gives whether anything has happened.
+    fn collect(&self, root: &NurseryRef) -> bool {
+        let mut effects = Effects::default();
+        let patience = Duration::ZERO;
+        let completed = self.drive_io(Wait::For(patience), patience, &mut effects);
+        let expired = self.expire(&mut effects);
+        self.apply(effects);
+        self.call_deferred();
+        let called = self.open_inbox(root);
+        completed > 0 || expired || called || !root.ready.is_empty()
+    }
+
+    /// Ends the wait of another thread, if there is one: something has changed that it does not know.
+    #[inline]
+    pub(crate) fn stir(&self) {
+        if self.waited_for.get() {
+            self.end_rest();
+        }
+    }
+
+    #[cold]
+    fn end_rest(&self) {
+        self.waited_for.set(false);
+        self.shared.unpark();
+    }
+
+    /// The driver, for somebody who finds it gone: a thread waits in its place.
+    #[cold]
+    fn disturb(&self) -> Box<dyn Driver> {
+        let driver = self.resting.take();
+        self.stir();
+        driver.expect("the driver lives as long as the run is running")
     }
 
     /// Steps 1 to 3 of a turn in which a task is ready.
@@ -490,15 +636,29 @@ impl Run {
 
     /// The main task has ended: system tasks end too, and what has been accepted is executed.
     fn end_system_tasks(&self, root: &NurseryRef) {
-        let owed = || root.child_count() > 0 || self.threads.owed() > 0;
-        if owed() {
+        self.shut_down(root);
+        while self.owes(root) {
+            self.turn(root);
+        }
+        self.end_calls(root);
+    }
+
+    /// Whether something is left of a run whose main task has ended.
+    pub(crate) fn owes(&self, root: &NurseryRef) -> bool {
+        root.child_count() > 0 || self.threads.owed() > 0
+    }
+
+    /// The main task has ended: what is left is cancelled.
+    pub(crate) fn shut_down(&self, root: &NurseryRef) {
+        if self.owes(root) {
             let reason = Some("the main task has ended".into());
             let shutdown = Cancelled::new(CancelSource::Shutdown, reason, None, None);
             self.cancel(root.scope.get(), shutdown);
-            while owed() {
-                self.turn(root);
-            }
         }
+    }
+
+    /// Nothing is left: what has been accepted is executed, and nothing more is.
+    pub(crate) fn end_calls(&self, root: &NurseryRef) {
         drop(self.root.take());
         for call in self.shared.close() {
             self.execute(call, root);
@@ -729,6 +889,8 @@ impl Run {
         if deadline < tree.deadline(scope) {
             tree.set_deadline(scope, deadline);
         }
+        drop(tree);
+        self.stir();
     }
 
     /// Whether the code has been asked to come to an end, softly or not.
@@ -775,6 +937,7 @@ impl Run {
         }
         if !wakers.is_empty() {
             self.deferred.borrow_mut().extend(wakers);
+            self.stir();
         }
         for (aborter, cancelled) in aborts {
             aborter.abort(cancelled);
@@ -906,6 +1069,7 @@ impl Run {
 
     pub(crate) fn defer_wake(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
+        self.stir();
     }
 
     // Tasks.
@@ -998,9 +1162,7 @@ impl Run {
     /// The driver. Never held while code of a user can run.
     pub(crate) fn driver(&self) -> RefMut<'_, dyn Driver> {
         RefMut::map(self.driver.borrow_mut(), |driver| {
-            driver
-                .as_deref_mut()
-                .expect("the driver lives as long as the run is running")
+            driver.get_or_insert_with(|| self.disturb()).as_mut()
         })
     }
 
@@ -1095,6 +1257,23 @@ impl Run {
             .into());
         }
         Ok(())
+    }
+}
+
+/// Where a turn of a guest has stopped, for another thread to wait.
+pub(crate) struct Pause {
+    plan: Plan,
+    lasted: Box<dyn FnOnce(&Run) -> bool>,
+}
+
+impl Pause {
+    /// How long the thread waits; `None` until it is woken.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self.plan.wait {
+            Wait::Poll => Some(Duration::ZERO),
+            Wait::For(timeout) => Some(timeout),
+            Wait::Forever => None,
+        }
     }
 }
 

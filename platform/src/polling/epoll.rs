@@ -64,6 +64,11 @@ impl Epoll {
         &self.wake
     }
 
+    /// Another number for the same instance.
+    pub(super) fn try_clone_descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.try_clone()
+    }
+
     /// Whether short transfers on `descriptor` may be trusted until a report says otherwise.
     pub(super) fn drains(&self, descriptor: &Descriptor) -> bool {
         let protocol = descriptor.socket().and_then(|socket| socket.protocol());

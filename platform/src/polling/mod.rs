@@ -27,6 +27,8 @@ mod wake;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+#[cfg(unix)]
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::selector::{Report, Selector};
@@ -40,6 +42,8 @@ use crate::fd::{Descriptor, Direction, DriverId};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Interest, Operation, cancelled};
 use crate::socket;
+#[cfg(unix)]
+use crate::waiter::Waiter;
 
 /// A driver that waits for readiness, by epoll, kqueue or IOCP, and then does the work itself.
 ///
@@ -474,6 +478,18 @@ impl Driver for Polling {
 
     fn unparker(&self) -> Unparker {
         Unparker::new(self.selector.wake().clone())
+    }
+
+    #[cfg(unix)]
+    fn waiter(&mut self) -> io::Result<Waiter> {
+        // The selector itself is readable while it has reports, and looking takes none away.
+        let bell = self.selector.try_clone_descriptor()?;
+        Ok(Waiter::new(Arc::new(bell)))
+    }
+
+    /// What the selector reports meanwhile stays there for the next turn that looks.
+    fn begin_wait(&mut self) -> bool {
+        cfg!(unix) && !self.has_ended()
     }
 
     fn statistics(&self) -> DriverStatistics {

@@ -55,6 +55,12 @@ impl Portable {
         })
     }
 
+    /// Another number for the same epoll or kqueue.
+    #[cfg(unix)]
+    pub(super) fn try_clone_descriptor(&self) -> io::Result<std::os::fd::OwnedFd> {
+        std::os::fd::AsFd::as_fd(&*self.poller).try_clone_to_owned()
+    }
+
     pub(super) fn is_one_shot(&self) -> bool {
         self.mode == PollMode::Oneshot
     }

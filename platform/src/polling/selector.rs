@@ -142,6 +142,17 @@ impl Selector {
         }
     }
 
+    /// A descriptor that is readable while there is a report to take.
+    #[cfg(unix)]
+    pub(super) fn try_clone_descriptor(&self) -> io::Result<std::os::fd::OwnedFd> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Epoll(epoll) => epoll.try_clone_descriptor(),
+            #[cfg(any(test, not(target_os = "linux")))]
+            Self::Portable(portable) => portable.try_clone_descriptor(),
+        }
+    }
+
     /// What ends a wait.
     pub(super) fn wake(&self) -> &Arc<Wake> {
         match self {

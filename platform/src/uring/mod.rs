@@ -8,11 +8,13 @@
 //! - `feed.rs`: receives that go on, for connections that do;
 //! - `buffers.rs`: the blocks that the kernel receives into;
 //! - `wakeup.rs`: how another thread ends the wait;
+//! - `bell.rs`: how another thread waits in place of this one;
 //! - `setup.rs`: how the ring is made, and why it may not be.
 //!
 //! A turn may return with nothing to report although its time is not up: after a signal, a wake, or
 //! a completion that is the driver's own affair.
 
+mod bell;
 pub(crate) mod buffers;
 mod completion;
 mod feed;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use io_uring::types::CancelBuilder;
 use io_uring::{opcode, squeue};
 
+use self::bell::Bell;
 use self::buffers::Blocks;
 use self::feed::Feeds;
 use self::ring::Ring;
@@ -45,6 +48,7 @@ use crate::fd::{Descriptor, Direction};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Operation, cancelled};
 use crate::socket;
+use crate::waiter::Waiter;
 
 /// The user data of the poll that wakes the driver, and of all cancels. An operation's is its key,
 /// whose lower half, the index, is never one of these (`op/table.rs` leaves the upper half free).
@@ -78,6 +82,8 @@ pub struct Uring {
     blocks: Rc<Blocks>,
     pool: Pool,
     wakeup: Wakeup,
+    /// There if another thread waits in place of this one.
+    bell: Option<Bell>,
     feeds: Feeds,
     /// What has ended without the kernel, for the next turn to complete.
     ended: Vec<(Key, io::Result<u32>)>,
@@ -107,6 +113,7 @@ impl Uring {
             blocks: Blocks::new(blocks)?,
             pool: Pool::new(buffers::BLOCK_SIZE, SPARE_BLOCKS),
             wakeup: Wakeup::new()?,
+            bell: None,
             feeds: Feeds::new(),
             ended: Vec::new(),
             reports: Vec::new(),
@@ -261,6 +268,37 @@ impl Driver for Uring {
 
     fn unparker(&self) -> Unparker {
         self.wakeup.unparker()
+    }
+
+    fn waiter(&mut self) -> io::Result<Waiter> {
+        let bell = match self.bell.take() {
+            Some(bell) => bell,
+            None => Bell::register(&self.ring)?,
+        };
+        Ok(self.bell.insert(bell).waiter())
+    }
+
+    fn begin_wait(&mut self) -> bool {
+        let Some(bell) = &self.bell else { return false };
+        let busy = !self.reports.is_empty() || !self.ended.is_empty();
+        if busy || !self.wakeup.fall_asleep() {
+            return false;
+        }
+        // First the bell, then a look: what rang it is seen, and what comes later rings it again.
+        bell.silence();
+        let entered = self.enter(Wait::Poll);
+        let silent = entered.is_ok()
+            && self.overflow.is_empty()
+            && self.ring.submissions().is_empty()
+            && self.ring.completions().is_empty();
+        if !silent {
+            self.wakeup.be_awake();
+        }
+        silent
+    }
+
+    fn end_wait(&mut self) {
+        self.wakeup.be_awake();
     }
 
     fn statistics(&self) -> DriverStatistics {

@@ -279,9 +279,12 @@ impl CancelScope {
             return;
         }
         self.with_active(|run, scope| {
-            let mut tree = run.tree.borrow_mut();
-            tree.set_deadline(scope, to);
-            tree.set_place(scope, place);
+            {
+                let mut tree = run.tree.borrow_mut();
+                tree.set_deadline(scope, to);
+                tree.set_place(scope, place);
+            }
+            run.stir();
         });
     }
 
@@ -297,9 +300,12 @@ impl CancelScope {
         }
         self.with_active(|run, scope| {
             let deadline = run.now() + timeout;
-            let mut tree = run.tree.borrow_mut();
-            tree.set_deadline(scope, deadline);
-            tree.set_place(scope, place);
+            {
+                let mut tree = run.tree.borrow_mut();
+                tree.set_deadline(scope, deadline);
+                tree.set_place(scope, place);
+            }
+            run.stir();
         });
     }
 

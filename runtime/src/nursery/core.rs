@@ -422,6 +422,18 @@ impl NurseryRef {
         batch.into_iter().for_each(|node| self.ready.push(node));
     }
 
+    /// Has the run told when something in the root nursery becomes ready, which has no owner to be
+    /// woken: the run is a guest, and a thread may wait in its place (`guest.rs`).
+    pub(crate) fn tell_run(&self) {
+        drop(self.foreign.replace(Some(Waker::noop().clone())));
+        self.watched.set(true);
+    }
+
+    /// Nothing is ready: the next thing that becomes so is told again.
+    pub(crate) fn expect_notice(&self) {
+        self.notified.set(false);
+    }
+
     /// One poll of the root nursery, which has no body.
     pub(crate) fn drive_root(&self) {
         self.notified.set(false);

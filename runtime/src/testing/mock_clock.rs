@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use trio_platform::{SystemClock, Time};
 
+use crate::context;
 use crate::time::Clock;
 
 /// A clock under the control of a test; clones are the same clock.
@@ -116,12 +117,23 @@ impl MockClock {
     /// How long every task must have been blocked, in real time, for a jump; `None` for never.
     pub fn set_autojump_threshold(&self, threshold: Option<Duration>) {
         self.0.threshold.set(threshold);
+        stir();
     }
 
     fn rebase(&self, now: Time) {
         self.0.base.set(now);
         self.0.real.set(self.0.system.now());
+        stir();
     }
+}
+
+/// A run that is a guest may wait by what was set before; if it has another clock, it looks in vain.
+fn stir() {
+    context::try_with(|run| {
+        if let Some(run) = run {
+            run.stir();
+        }
+    });
 }
 
 impl Default for MockClock {

@@ -87,6 +87,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Ends the wait of the driver although nothing has been left.
+    pub(crate) fn unpark(&self) {
+        self.unparker.unpark();
+    }
+
     /// Whether other threads have left something.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {

@@ -1,0 +1,41 @@
+//! Waiting for a ring without entering it.
+//!
+//! A ring that one thread submits to may be entered by that thread alone, and with `DEFER_TASKRUN`
+//! nothing is posted before it does. So another thread that waits has to be told that entering is
+//! worth while: the kernel writes to an event descriptor when it posts a completion, and when it puts
+//! work off that would post one.
+//!
+//! A wake by an unparker rings too: it ends the poll of `wakeup.rs`, which is such work.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::ring::Ring;
+use crate::waiter::Waiter;
+
+/// Rings when entering the ring is worth while.
+#[derive(Debug)]
+pub(super) struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    /// Has the kernel ring for `ring` as long as it is open.
+    pub(super) fn register(ring: &Ring) -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let number = event.as_fd().as_raw_fd();
+        ring.submitter().register_eventfd(number)?;
+        Ok(Self(Arc::new(event)))
+    }
+
+    /// Takes note of what has rung so far.
+    pub(super) fn silence(&self) {
+        // Fails if it has not rung.
+        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+
+    pub(super) fn waiter(&self) -> Waiter {
+        Waiter::new(self.0.clone())
+    }
+}

@@ -1,0 +1,294 @@
+//! Guest mode: a run whose turns are calls that the loop of another library makes.
+//!
+//! A host lends its thread for one turn at a time. Where a run of its own would sleep in the driver, a
+//! guest gives the driver's [`Waiter`] to a thread of the pool, and goes on when the host makes the
+//! call by which that thread reports. Meanwhile the host's own code runs on the thread of the run.
+//!
+//! 1. There is one call under way at a time: with the host, or, after the wait, with the thread.
+//! 2. While a thread waits, the driver rests (`run.rs`). Code of the host that wants it, wakes a task,
+//!    or changes what the wait depends on ends the wait; to be woken is no time in which nothing
+//!    happens.
+//! 3. A call knows its run by number and finds it in the thread's context, so one that comes after the
+//!    end does nothing, and may be dropped uncalled.
+//! 4. The [`GuestRun`] owns the run. Dropped before the end, it drops the tasks as they stand, takes
+//!    everything back from the kernel, and says so on standard error. One that is forgotten leaves its
+//!    thread in the run for good. A foreign loop never polls anything: it only makes calls.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+use trio_platform::Waiter;
+
+use crate::context;
+use crate::nursery::Failure;
+use crate::run::{Live, Parts, Pause};
+use crate::thread::start_thread_soon;
+
+/// What a guest asks its host to call: once, soon, on the thread where the run began.
+pub type HostCall = Box<dyn FnOnce() + Send>;
+
+/// The loop that a [guest](crate::Builder::start_guest_run) lives on.
+///
+/// A function that takes a [`HostCall`] is one, if it may be called from any thread.
+///
+/// None of these methods may make the call before it returns. Calls may be made in any order with the
+/// host's own; how soon is the host's choice, and decides how fast the guest is.
+pub trait Host: Send + Sync + 'static {
+    /// Sees to it that the thread on which the run began makes `call`, soon. Called from any thread.
+    #[doc(alias = "call_soon_threadsafe")]
+    fn run_sync_soon_threadsafe(&self, call: HostCall);
+
+    /// The same when called on that thread, which a loop may know a cheaper way for.
+    #[doc(alias = "call_soon")]
+    fn run_sync_soon_not_threadsafe(&self, call: HostCall) {
+        self.run_sync_soon_threadsafe(call);
+    }
+}
+
+impl<F> Host for F
+where
+    F: Fn(HostCall) + Send + Sync + 'static,
+{
+    fn run_sync_soon_threadsafe(&self, call: HostCall) {
+        self(call);
+    }
+}
+
+/// A run on the loop of a host, from [`Builder::start_guest_run`](crate::Builder::start_guest_run).
+///
+/// Must be kept until the run has [finished](Self::is_finished). Dropping it earlier abandons the run:
+/// its tasks are dropped as they stand, what the kernel has is taken back, a line on standard error
+/// tells of it, and the function that was to get the output is dropped uncalled.
+#[must_use = "dropping a guest before it has finished abandons its tasks"]
+pub struct GuestRun(Rc<dyn Tick>);
+
+impl GuestRun {
+    /// Whether the run has ended, and its output has been delivered.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl fmt::Debug for GuestRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestRun")
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// A guest, whatever its output is.
+pub(crate) trait Tick {
+    /// Goes on for one turn. `waited` tells how the thread that has waited fared, if one has.
+    fn tick(self: Rc<Self>, waited: io::Result<()>);
+
+    fn is_finished(&self) -> bool;
+}
+
+type Done<T> = Box<dyn FnOnce(thread::Result<T>)>;
+
+struct Guest<T> {
+    /// Taken out during a turn, and gone after the last one.
+    live: RefCell<Option<Live<T>>>,
+    /// Where the turn stands that waits.
+    pause: Cell<Option<Pause>>,
+    /// Whether what the main task has left has been asked to end.
+    ending: Cell<bool>,
+    finished: Cell<bool>,
+    done: Cell<Option<Done<T>>>,
+    caller: Caller,
+}
+
+/// What is known of the run where its calls are made.
+#[derive(Clone)]
+struct Caller {
+    host: Arc<dyn Host>,
+    waiter: Waiter,
+    run: u64,
+    thread: ThreadId,
+}
+
+/// What comes after a turn.
+enum Next {
+    Turn,
+    Wait(Pause),
+    End,
+}
+
+/// Begins a run whose turns `host` makes.
+pub(crate) fn start<F>(
+    mut parts: Parts,
+    main: F,
+    host: Arc<dyn Host>,
+    done: Done<F::Output>,
+    place: &'static Location<'static>,
+) -> io::Result<GuestRun>
+where
+    F: Future + 'static,
+{
+    let waiter = parts.driver.waiter()?;
+    let live = Live::begin(parts, main, place);
+    live.root.tell_run();
+    let run = live.run().clone();
+    let caller = Caller {
+        host,
+        waiter,
+        run: run.id,
+        thread: thread::current().id(),
+    };
+    let guest = Rc::new(Guest {
+        live: RefCell::new(Some(live)),
+        pause: Cell::new(None),
+        ending: Cell::new(false),
+        finished: Cell::new(false),
+        done: Cell::new(Some(done)),
+        caller,
+    });
+    let tick: Weak<dyn Tick> = Rc::<Guest<F::Output>>::downgrade(&guest);
+    *run.guest.borrow_mut() = Some(tick);
+    guest.caller.go_on();
+    Ok(GuestRun(guest))
+}
+
+impl<T> Guest<T> {
+    /// One turn, or the rest of one that has waited.
+    fn advance(&self, live: &Live<T>, waited: io::Result<()>) -> Next {
+        let (run, root) = (live.run(), &live.root);
+        if let Err(error) = waited {
+            panic!("the guest run cannot wait any more: {error}");
+        }
+        match self.pause.take() {
+            Some(pause) => run.end_wait(root, pause),
+            None => {
+                if let Some(pause) = run.turn_as_guest(root) {
+                    return Next::Wait(pause);
+                }
+            }
+        }
+        if !live.is_main_done() {
+            return Next::Turn;
+        }
+        if !self.ending.replace(true) {
+            run.shut_down(root);
+        }
+        if run.owes(root) {
+            return Next::Turn;
+        }
+        run.end_calls(root);
+        Next::End
+    }
+
+    fn deliver(&self, outcome: thread::Result<T>) {
+        self.finished.set(true);
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl<T> Tick for Guest<T> {
+    fn tick(self: Rc<Self>, waited: io::Result<()>) {
+        // Gone if the host makes a call from inside a turn, which is not one of ours (rule 1).
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        let next = catch_unwind(AssertUnwindSafe(|| self.advance(&live, waited)));
+        let wait = match next {
+            Ok(Next::Turn) => None,
+            Ok(Next::Wait(pause)) => Some(pause),
+            Ok(Next::End) => return self.deliver(finish(live)),
+            Err(panic) => return self.deliver(Err(drop_failed(live, panic))),
+        };
+        let timeout = wait.as_ref().map(Pause::timeout);
+        self.pause.set(wait);
+        *self.live.borrow_mut() = Some(live);
+        let Some(timeout) = timeout else {
+            return self.caller.go_on();
+        };
+        let (waiter, caller) = (self.caller.waiter.clone(), self.caller.clone());
+        let begun = start_thread_soon(
+            move || waiter.wait(timeout),
+            move |waited| caller.report(waited),
+            Some("trio guest"),
+        );
+        if let Err(error) = begun {
+            // The next call tells of it, in the way of all other failures.
+            self.caller.call_threadsafe(Err(error));
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+}
+
+impl Caller {
+    /// Asks for the next turn, on the thread of the run.
+    fn go_on(&self) {
+        self.host.run_sync_soon_not_threadsafe(self.call(Ok(())));
+    }
+
+    /// Tells of the end of the wait, on the thread that has waited.
+    fn report(&self, waited: thread::Result<io::Result<()>>) {
+        let waited =
+            waited.unwrap_or_else(|_| Err(io::Error::other("the thread that waited panicked")));
+        self.call_threadsafe(waited);
+    }
+
+    fn call_threadsafe(&self, waited: io::Result<()>) {
+        self.host.run_sync_soon_threadsafe(self.call(waited));
+    }
+
+    fn call(&self, waited: io::Result<()>) -> HostCall {
+        let (run, home) = (self.run, self.thread);
+        Box::new(move || {
+            assert_eq!(
+                thread::current().id(),
+                home,
+                "a host makes the calls of a guest on the thread where the guest run was started"
+            );
+            let guest = context::try_with(|current| {
+                let current = current.filter(|current| current.id == run)?;
+                current.guest.borrow().as_ref()?.upgrade()
+            });
+            if let Some(guest) = guest {
+                guest.tick(waited);
+            }
+        })
+    }
+}
+
+/// Ends a run whose last turn is over.
+fn finish<T>(live: Live<T>) -> thread::Result<T> {
+    let finished = catch_unwind(AssertUnwindSafe(|| live.finish()))?;
+    finished.map_err(|failure| match failure {
+        Failure::Panic(panic) => panic,
+        Failure::Error(error) => Box::new(format!("a system task failed: {error:?}")),
+    })
+}
+
+/// Drops a run whose loop has panicked; gives the panic.
+fn drop_failed<T>(live: Live<T>, panic: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+    // What destructors add to the panic has been printed, and the first is the one to tell of.
+    drop(catch_unwind(AssertUnwindSafe(|| drop(live))));
+    panic
+}
+
+impl<T> Drop for Guest<T> {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            eprintln!(
+                "trio: a guest run was dropped before it had finished, and its tasks with it; keep \
+                 the `GuestRun` until `is_finished`"
+            );
+            drop(live);
+        }
+    }
+}
