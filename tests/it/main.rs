@@ -19,6 +19,7 @@ mod echo;
 mod entry_queue;
 mod error_groups;
 mod faults;
+mod guest;
 mod instrument;
 mod limits;
 mod local;

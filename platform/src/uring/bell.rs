@@ -5,7 +5,8 @@
 //! worth while: the kernel writes to an event descriptor when it posts a completion, and when it puts
 //! work off that would post one.
 //!
-//! A wake by an unparker rings too: it ends the poll of `wakeup.rs`, which is such work.
+//! A wake by an unparker rings the same bell, without the ring (`wakeup.rs`): the kernel would ring for
+//! a write to an event descriptor too, but some milliseconds later, from another context.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -33,6 +34,11 @@ impl Bell {
     pub(super) fn silence(&self) {
         // Fails if it has not rung.
         let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+
+    /// What is written to when it rings.
+    pub(super) fn event(&self) -> Arc<OwnedFd> {
+        self.0.clone()
     }
 
     pub(super) fn waiter(&self) -> Waiter {

@@ -275,6 +275,7 @@ impl Driver for Uring {
             Some(bell) => bell,
             None => Bell::register(&self.ring)?,
         };
+        self.wakeup.ring_instead(bell.event());
         Ok(self.bell.insert(bell).waiter())
     }
 
@@ -284,8 +285,13 @@ impl Driver for Uring {
         if busy || !self.wakeup.fall_asleep() {
             return false;
         }
-        // First the bell, then a look: what rang it is seen, and what comes later rings it again.
+        // First the bell, then a look: what rang it is seen, and what comes later rings it again. A
+        // wake that rang it has left a mark.
         bell.silence();
+        if self.wakeup.is_called() {
+            self.wakeup.be_awake();
+            return false;
+        }
         let entered = self.enter(Wait::Poll);
         let silent = entered.is_ok()
             && self.overflow.is_empty()

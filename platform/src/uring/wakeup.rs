@@ -23,13 +23,17 @@
 //! which the driver takes note of a wake happens after the wake, and with it after all that the
 //! waker wrote before.
 //!
+//! *Where another thread waits* in the driver's place, a wake writes to what that thread waits for,
+//! whose count it is the driver that reads down: after it has fallen asleep, and before it looks for the
+//! last time.
+//!
 //! A wake that wrote while the driver was on its way back for another reason leaves a completion
 //! behind, which ends one later wait for nothing.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use io_uring::{opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
@@ -53,13 +57,16 @@ pub(super) struct Wakeup(Arc<Shared>);
 struct Shared {
     flag: AtomicU8,
     event: OwnedFd,
+    /// What another thread waits for in the driver's place, once there is such a thread (`bell.rs`).
+    bell: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Wakeup {
     pub(super) fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let flag = AtomicU8::new(AWAKE);
-        Ok(Self(Arc::new(Shared { flag, event })))
+        let bell = OnceLock::new();
+        Ok(Self(Arc::new(Shared { flag, event, bell })))
     }
 
     /// The poll that ends a wait when the descriptor is written to.
@@ -83,9 +90,20 @@ impl Wakeup {
         false
     }
 
+    /// Whether there was a wake since the driver fell asleep.
+    pub(super) fn is_called(&self) -> bool {
+        self.0.flag.load(Ordering::SeqCst) == NOTIFIED
+    }
+
     /// Announces that the wait is over, and takes note of every wake so far.
     pub(super) fn be_awake(&self) {
         self.0.flag.swap(AWAKE, Ordering::SeqCst);
+    }
+
+    /// From now on nobody waits in the ring: a wake rings `bell` instead.
+    pub(super) fn ring_instead(&self, bell: Arc<OwnedFd>) {
+        // There is one bell a ring.
+        drop(self.0.bell.set(bell));
     }
 
     pub(super) fn unparker(&self) -> Unparker {
@@ -99,7 +117,8 @@ impl Unpark for Shared {
             // Fails only if the count is at its end after 2^64 writes, and then the poll sees it
             // all the same. Does not touch `errno`, which a signal handler must leave alone, on the
             // architectures where the call is made without the C library.
-            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+            let event = self.bell.get().map_or(&self.event, |bell| bell);
+            let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
         }
     }
 }
