@@ -292,3 +292,27 @@ impl<T> Drop for Guest<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn u5_an_error_of_the_thread_that_waits_is_the_outcome() {
+        let outcome = Rc::new(Cell::new(None));
+        let seen = outcome.clone();
+        let host = |call: HostCall| drop(call);
+        let done = move |output: thread::Result<_>| outcome.set(Some(output));
+        let main = crate::sleep_forever();
+        let guest = crate::Builder::new()
+            .start_guest_run(main, host, done)
+            .unwrap();
+        guest.0.clone().tick(Ok(()));
+        assert!(!guest.is_finished());
+        guest.0.clone().tick(Err(io::Error::other("no poll")));
+        assert!(guest.is_finished() && !context::is_running());
+        let panic = seen.take().unwrap().unwrap_err();
+        let text: &String = panic.downcast_ref().unwrap();
+        assert!(text.contains("cannot wait any more: no poll"), "{text}");
+    }
+}

@@ -53,6 +53,7 @@ type Free = u8;
 table! {
     // Tasks and scopes belong to a run.
     trio::Nursery<'static, 'static>: '-' '-' 'U';
+    trio::GuestRun: '-' '-' 'U';
     trio::JoinHandle<'static, Free>: '-' '-' 'U';
     trio::Join<'static, Free>: '-' '-' 'U';
     trio::Ended<'static>: '-' '-' 'U';
