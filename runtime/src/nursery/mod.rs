@@ -220,6 +220,7 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     /// .await
     /// # }).unwrap();
     /// ```
+    #[inline]
     #[track_caller]
     pub fn spawn<F, T>(&'scope self, task: F) -> JoinHandle<'scope, T>
     where
