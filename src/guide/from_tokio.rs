@@ -78,7 +78,9 @@
 //!     sleep(Duration::from_secs(3600)).await?;
 //!     Ok("slow")
 //! };
-//! assert_eq!(race(quick, slow).await?, "quick");
+//! // A loser that had succeeded by then would hand its value to the second argument.
+//! let won = race((quick, slow), |late| println!("{late}, too late")).await?;
+//! assert_eq!(won, "quick");
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 //!
