@@ -5,7 +5,7 @@
 //! - Whoever closed an end gets [`ClosedResource`](trio_runtime::ClosedResource) from then on, a task
 //!   that was waiting in it too. A sender whose receivers are all gone gets
 //!   [`BrokenResource`](trio_runtime::BrokenResource); a receiver whose senders are, gets what is
-//!   left and then [`EndOfChannel`](trio_runtime::EndOfChannel).
+//!   left and then [`EndOfChannel`].
 //! - A cancelled send has sent nothing, and a cancelled receive has taken nothing.
 //!
 //! The channels of [`trio_runtime::channel`] implement them, and what sends messages over a network

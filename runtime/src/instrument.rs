@@ -1,7 +1,7 @@
 //! Observers of a run: told of every task, step and wait, at no cost while there are none.
 //!
 //! An [`Instrument`] is added to a run before it begins ([`Builder::instrument`](crate::Builder)) or
-//! while it runs ([`add_instrument`](crate::lowlevel::add_instrument)). Use one to count, to trace,
+//! while it runs ([`add_instrument`]). Use one to count, to trace,
 //! or to find out what holds the loop up.
 //!
 //! 1. An event is told at once, or when the change that it is a part of has been made, and in order:
@@ -144,7 +144,7 @@ impl fmt::Debug for TaskId {
 }
 
 /// Names an instrument that was added while the run runs, for
-/// [`remove_instrument`](crate::lowlevel::remove_instrument).
+/// [`remove_instrument`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstrumentKey {
     run: u64,
@@ -187,7 +187,7 @@ pub fn add_instrument<I: Instrument + 'static>(instrument: I) -> InstrumentKey {
 ///
 /// # Errors
 ///
-/// [`Usage`](crate::Usage) if it is not there: it has been removed, by this function or because it
+/// [`Usage`] if it is not there: it has been removed, by this function or because it
 /// panicked, or belongs to another run.
 ///
 /// # Panics

@@ -13,11 +13,19 @@
 //! | `#[tokio::main]`, `Runtime::block_on`   | `#[trio::main]`, [`trio::run`](crate::run())                       |
 //! | `tokio::spawn(future)`                  | [`nursery.start_soon(future)`](crate::Nursery::start_soon) in an [`open_nursery`](crate::open_nursery) |
 //! | `JoinHandle`, `JoinSet`                 | [`nursery.spawn(future)`](crate::Nursery::spawn) and [`join`](crate::JoinHandle::join); the end of the nursery |
+//! | `join!`, `try_join!`, `FuturesUnordered` | [`join`](crate::join()), [`try_join`](crate::try_join), [`join_all`](crate::join_all), [`as_completed`](crate::as_completed) |
 //! | `LocalSet`, `Send + 'static`            | not needed: tasks stay on their thread, and borrow                 |
 //! | `handle.abort()`, `CancellationToken`   | [`CancelScope`](crate::CancelScope)                               |
 //! | `timeout(duration, future)`             | [`move_on_after`](crate::move_on_after), [`fail_after`](crate::fail_after) |
 //! | `time::sleep`, `sleep_until`            | [`sleep`](crate::sleep()), [`sleep_until`](crate::sleep_until)     |
-//! | `select!`                               | tasks in a nursery, of which the first that has what is wanted cancels the rest |
+//! | `select!` over whole futures            | [`race`](crate::race), [`race_ok`](crate::race_ok): losers are cancelled and waited for |
+//! | `select!` over receives and sends       | [`select`](crate::channel::select): exactly one of them happens    |
+//! | `mpsc`, `broadcast`, `watch`            | [`open_memory_channel`](crate::open_memory_channel), [`open_broadcast_channel`](crate::open_broadcast_channel), [`open_watch_channel`](crate::open_watch_channel) |
+//! | `Mutex`, `Semaphore`, `Notify`          | [`Lock`](crate::Lock), [`Semaphore`](crate::Semaphore), [`Event`](crate::Event) and [`Condition`](crate::Condition) |
+//! | `task::spawn_blocking`                  | [`to_thread::run_sync`](crate::to_thread::run_sync)                |
+//! | `Handle::block_on` from a thread        | [`from_thread::run`](crate::from_thread::run)                      |
+//! | `task_local!`                           | [`TaskLocal`](crate::TaskLocal), [`TreeVar`](crate::TreeVar)       |
+//! | a runtime of many threads               | [`run_workers`](crate::run_workers): one run a core                |
 //! | `task::yield_now`                       | [`checkpoint`](crate::checkpoint())                               |
 //! | `Arc<Mutex<T>>` between tasks           | [`Cell`](std::cell::Cell) or [`RefCell`](std::cell::RefCell), borrowed |
 //! | `signal::ctrl_c`                        | [`io::signal`](crate::io::signal)                                  |
@@ -55,8 +63,28 @@
 //!
 //! # `select!` becomes tasks
 //!
-//! `select!` drops the branches that lose, in the middle of whatever they were at. Here both are tasks;
-//! the one that wins cancels the other, which is waited for:
+//! `select!` drops the branches that lose, in the middle of whatever they were at.
+//! [`race`](crate::race) cancels them and waits until they have ended, so that nothing is lost:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use trio::{race, sleep};
+//! # trio::run(async {
+//! let quick = async {
+//!     sleep(Duration::from_millis(1)).await?;
+//!     Ok("quick")
+//! };
+//! let slow = async {
+//!     sleep(Duration::from_secs(3600)).await?;
+//!     Ok("slow")
+//! };
+//! // A loser that had succeeded by then would hand its value to the second argument.
+//! let won = race((quick, slow), |late| println!("{late}, too late")).await?;
+//! assert_eq!(won, "quick");
+//! # Ok::<(), trio::Error>(()) }).unwrap();
+//! ```
+//!
+//! Where the two are no equals, one is the body of a nursery and cancels the rest:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -103,18 +131,18 @@
 //! # Shutting down
 //!
 //! Cancel the outermost scope, and everything inside ends: each task returns from its operation with
-//! [`Cancelled`](crate::Cancelled), cleans up and returns. What needs time for a goodbye takes it under
-//! a shield with a deadline of its own:
+//! [`Cancelled`](crate::Cancelled), cleans up and returns. What needs time for a goodbye takes it by
+//! [`cleanup`](crate::cleanup), which is a shield with a deadline of its own; and
+//! [`until_draining`](crate::until_draining) is for what may finish what it is at first:
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use trio::{CancelScope, Result, finally, sleep, sleep_forever};
+//! # use trio::{Result, cleanup, finally, sleep, sleep_forever};
 //! # async fn converse() -> Result<()> { sleep_forever().await }
 //! # async fn say_goodbye() -> Result<()> { sleep(Duration::from_millis(1)).await }
 //! async fn connection() -> Result<()> {
 //!     finally(converse(), async {
-//!         let grace = CancelScope::with_timeout(Duration::from_secs(1)).shielded();
-//!         grace.enter(say_goodbye()).await?;
+//!         cleanup(Duration::from_secs(1), say_goodbye()).await?;
 //!         Ok(())
 //!     })
 //!     .await
@@ -136,5 +164,6 @@
 //!   [`leaves`](crate::Error::leaves) walks it, [`split`](crate::Error::split) takes it apart,
 //!   [`into_single`](crate::Error::into_single) unwraps it.
 //! - **Blocking.** One thread runs all tasks of a run, so a call that blocks holds up all of them.
-//! - **Many threads for one program.** A run uses one core. To use several, have a run on each: nothing
-//!   is shared, so nothing is locked.
+//!   [`to_thread::run_sync`](crate::to_thread::run_sync) has a thread wait for it.
+//! - **Many threads for one program.** A run uses one core. [`run_workers`](crate::run_workers) has a
+//!   run on each: nothing is shared, so nothing is locked.

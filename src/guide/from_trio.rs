@@ -53,6 +53,10 @@
 //! | `trio.current_time()`, `trio.sleep(1)` | [`current_time`](crate::current_time), [`sleep`](crate::sleep())       |
 //! | `trio.lowlevel.checkpoint()`           | [`checkpoint`](crate::checkpoint())                                  |
 //! | `trio.TooSlowError`, `trio.ClosedResourceError` … | [`TooSlow`](crate::TooSlow), [`ClosedResource`](crate::ClosedResource) …: without `Error` |
+//! | `trio.Lock`, `trio.Event` …            | [`trio::sync`](crate::sync), with guards in place of `release`       |
+//! | `trio.open_memory_channel(n)`          | [`open_memory_channel`](crate::open_memory_channel)                  |
+//! | `trio.to_thread`, `trio.from_thread`   | [`to_thread`](crate::to_thread), [`from_thread`](crate::from_thread)  |
+//! | `trio.lowlevel.RunVar`, `contextvars`  | [`RunVar`](crate::lowlevel::RunVar); [`TaskLocal`](crate::TaskLocal), [`TreeVar`](crate::TreeVar) |
 //! | `except* OSError:`                     | [`error.split(\|leaf\| leaf.is::<io::Error>())`](crate::Error::split)  |
 //! | `trio.abc.Instrument`                  | [`Instrument`](crate::instrument::Instrument)                        |
 //! | `trio.testing`                         | [`trio::testing`](crate::testing), under the same names              |
@@ -141,7 +145,8 @@
 //! ## Children have results
 //!
 //! [`Nursery::spawn`](crate::Nursery::spawn) gives a handle whose [`join`](crate::JoinHandle::join)
-//! returns what the child returned.
+//! returns what the child returned. [`join_all`](crate::join_all), [`race`](crate::race) and their kin
+//! do it for many.
 //!
 //! ## A checkpoint need not yield
 //!

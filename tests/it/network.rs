@@ -31,10 +31,10 @@ pub(crate) async fn pair() -> Result<(TcpStream, TcpStream)> {
 
 /// The same, with as much sent by the first as finds room, and how many bytes that is.
 ///
-/// There is little room, and always the same: left to itself a system makes more at any moment. And
-/// a busy one acknowledges late, so the connection is full when it has been so for several looks.
+/// There is little room, and always the same: left to itself a system makes more at any moment. And a
+/// busy one acknowledges late, and a fifth of a second later probes whether there is room for a part
+/// of what waits; so the connection is full when it has been so for longer than that.
 pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
-    const LOOKS: u32 = 5;
     let (client, server) = narrow_pair().await?;
     let mut clogged = 0;
     let mut full = 0;
@@ -44,14 +44,13 @@ pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
             clogged += count;
         }
         full = if clogged == before { full + 1 } else { 0 };
-        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
+        wait_all_tasks_blocked(BETWEEN_LOOKS).await?;
     }
     Ok((TcpStream::from_descriptor(client), server, clogged))
 }
 
 /// Both ends of a connection with as much sent both ways as finds room.
 pub(crate) async fn clogged_both_ways() -> Result<(TcpStream, TcpStream)> {
-    const LOOKS: u32 = 4;
     let (client, server) = narrow_pair().await?;
     let client = TcpStream::from_descriptor(client);
     let sent = &Cell::new(0);
@@ -69,7 +68,7 @@ pub(crate) async fn clogged_both_ways() -> Result<(TcpStream, TcpStream)> {
             .await?;
         }
         full = if sent.get() == before { full + 1 } else { 0 };
-        wait_all_tasks_blocked(Duration::from_millis(4)).await?;
+        wait_all_tasks_blocked(BETWEEN_LOOKS).await?;
     }
     Ok((client, server))
 }
@@ -94,6 +93,10 @@ fn narrow_socket() -> Result<Descriptor> {
     }
     Ok(descriptor)
 }
+
+/// How often a connection is looked at before it counts as full, and how long it is left alone between.
+const LOOKS: u32 = 15;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Bytes of room on either side, which the system may double.
 const NARROW: usize = 64 * 1024;

@@ -9,7 +9,8 @@
 //!
 //! What could move the numbers without a change of the code is held still: the environment is empty
 //! but for the backend, on which nothing random is done, and valgrind puts everything at the same
-//! addresses in each run. The compiler is the one that the baseline names, or nothing is compared.
+//! addresses in each run. Compiler, C library and valgrind are those that the baseline names, or
+//! nothing is compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,9 +39,9 @@ pub(crate) fn check() -> Result<Outcome, String> {
     let text =
         fs::read_to_string(&path).map_err(|error| format!("cannot read {BASELINE}: {error}"))?;
     let baseline = Counts::parse(&text)?;
-    if baseline.compiler != compiler()? {
+    if baseline.toolchain != toolchain()? {
         return Ok(Outcome::Skipped(
-            "the baseline is of another compiler: `cargo xtask instructions --renew`",
+            "the baseline is of another compiler, C library or valgrind",
         ));
     }
     let complaints = baseline.compare(&count()?);
@@ -66,8 +67,8 @@ pub(crate) fn renew() -> Result<(), String> {
 /// Instructions an operation.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
-    /// By which they were compiled.
-    compiler: String,
+    /// By which they were made.
+    toolchain: String,
     rows: BTreeMap<String, f64>,
 }
 
@@ -77,7 +78,7 @@ impl Counts {
             "# Instructions an operation, of each row of benches/micro, as callgrind counts them.\n\
              # Written by `cargo xtask instructions --renew`, compared by `cargo xtask ci instructions`.\n\
              # {}\n",
-            self.compiler
+            self.toolchain
         );
         for (name, count) in &self.rows {
             writeln!(text, "{count:>9.1}  {name}").expect("a string takes everything");
@@ -90,7 +91,7 @@ impl Counts {
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
                 // The last line of the head.
-                comment.clone_into(&mut counts.compiler);
+                comment.clone_into(&mut counts.toolchain);
                 continue;
             }
             let row = line.trim_start().split_once("  ");
@@ -155,13 +156,29 @@ fn has_valgrind() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-/// The compiler and the kind of machine, as the baseline names them.
-fn compiler() -> Result<String, String> {
+/// What the numbers depend on beside our code, as the baseline names it: the compiler, the kind of
+/// machine, and the C library and valgrind, by which the one chooses among its ways to copy memory.
+fn toolchain() -> Result<String, String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).arg("--version").output();
-    let output = output.map_err(|error| format!("cannot run rustc: {error}"))?;
-    let version = String::from_utf8_lossy(&output.stdout);
-    Ok(format!("{}, {}", version.trim(), std::env::consts::ARCH))
+    let version = |program: &Path, argument: &str| {
+        let output = Command::new(program).arg(argument).output();
+        let output =
+            output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        Ok::<_, String>(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let rustc = version(rustc.as_ref(), "--version")?;
+    let library = version("getconf".as_ref(), "GNU_LIBC_VERSION")?;
+    let valgrind = version("valgrind".as_ref(), "--version")?;
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let vectors = if flags.contains(" avx2 ") {
+        "AVX2"
+    } else {
+        "no AVX2"
+    };
+    let machine = std::env::consts::ARCH;
+    Ok(format!(
+        "{rustc}, {machine} with {vectors}, {library}, {valgrind}"
+    ))
 }
 
 /// Counts every row.
@@ -196,7 +213,7 @@ fn count() -> Result<Counts, String> {
         ));
     }
     let mut counts = Counts {
-        compiler: compiler()?,
+        toolchain: toolchain()?,
         ..Counts::default()
     };
     let said = String::from_utf8_lossy(&output.stdout);
@@ -241,7 +258,7 @@ mod tests {
 
     fn counts(rows: &[(&str, f64)]) -> Counts {
         Counts {
-            compiler: "rustc 1.85.0 (nowhere), x86_64".to_owned(),
+            toolchain: "rustc 1.85.0 (nowhere), x86_64".to_owned(),
             rows: rows
                 .iter()
                 .map(|(name, count)| ((*name).to_owned(), *count))

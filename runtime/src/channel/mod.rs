@@ -9,7 +9,7 @@
 //! | between threads, or between runs                          | [`open_thread_channel`]               |
 //! | from a producer that works only when it is asked          | [`safe_channel`]                      |
 //!
-//! Of several operations of these [`select`] does exactly one.
+//! Of several operations of these [`select()`] does exactly one.
 //!
 //! What all of them promise:
 //!

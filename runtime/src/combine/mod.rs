@@ -3,8 +3,8 @@
 //! | Function                         | ends when                        | a failure                      |
 //! |----------------------------------|----------------------------------|--------------------------------|
 //! | [`try_join`], [`try_join_all`]   | all have ended                   | cancels the rest, comes out    |
-//! | [`join`], [`join_all`]           | all have ended                   | is one of the outputs          |
-//! | [`race`], [`race_all`]           | the first has ended, well or not | cancels the rest, comes out    |
+//! | [`join()`], [`join_all`]         | all have ended                   | is one of the outputs          |
+//! | [`race()`], [`race_all`]         | the first has ended, well or not | cancels the rest, comes out    |
 //! | [`race_ok`], [`race_ok_all`]     | the first has ended well         | counts only if all have failed |
 //! | [`as_completed`]                 | its body has ended               | cancels the rest, comes out    |
 //! | [`map_concurrent`] and its kin   | all items have been through      | cancels the rest, comes out    |

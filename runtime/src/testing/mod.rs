@@ -6,7 +6,7 @@
 //! | wait until the others have come to where they wait | [`wait_all_tasks_blocked`]                   |
 //! | make steps of several tasks happen in one order  | [`Sequencer`]                                  |
 //! | see whether an operation is a checkpoint         | [`assert_checkpoints`], [`assert_no_checkpoints`] |
-//! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds`]          |
+//! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds()`]        |
 //! | test against a network, and against its faults   | [`Simulation`]                                 |
 //!
 //! None of them sleeps in real time, so a test that is built on them is as quick as it is certain.

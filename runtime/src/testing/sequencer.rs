@@ -76,7 +76,7 @@ impl Sequencer {
     ///
     /// # Errors
     ///
-    /// [`Usage`](crate::Usage) if `number` has been asked for before, or if the sequence is broken.
+    /// [`Usage`] if `number` has been asked for before, or if the sequence is broken.
     #[doc(alias = "__call__")]
     pub fn turn(&self, number: u32) -> WaitTurn<'_> {
         WaitTurn {

@@ -8,7 +8,7 @@
 //! and then, and returns.
 //!
 //! If nobody waits for the thread (`abandon_on_cancel`), it is done in a system task instead. Other
-//! threads, which no task has begun, use a [`TrioToken`](crate::lowlevel::TrioToken).
+//! threads, which no task has begun, use a [`TrioToken`].
 //!
 //! ```
 //! # trio_runtime::run(async {

@@ -2,8 +2,8 @@
 //!
 //! A run has one thread, and its tasks never leave it. What crosses is here, and is `Send`:
 //!
-//! - [`to_thread::run_sync`](crate::to_thread::run_sync) awaits a blocking function on another thread,
-//!   and [`from_thread`](crate::from_thread) calls back from there into the waiting task;
+//! - [`to_thread::run_sync`] awaits a blocking function on another thread,
+//!   and [`from_thread`] calls back from there into the waiting task;
 //! - a [`TrioToken`] reaches a run from any thread that has one;
 //! - [`run_workers`] runs one program on every core, supervised as one.
 //!

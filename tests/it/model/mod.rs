@@ -160,5 +160,5 @@ fn a_simulation_reports_panics_errors_and_what_comes_to_no_end() {
     let panicked = simulate(1, async { panic!("on purpose") });
     assert_eq!(panicked, Err("on purpose".to_owned()));
     let endless = simulate(1, trio::sleep_forever());
-    assert_eq!(endless, Err("too slow: the deadline has passed".to_owned()));
+    assert!(endless.is_err_and(|text| text.starts_with("too slow: the deadline has passed")));
 }
