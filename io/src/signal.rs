@@ -10,7 +10,7 @@ use signal_hook::consts;
 use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
 use trio_runtime::Result;
-use trio_runtime::lowlevel::{self, Descriptor, Interest, Ready};
+use trio_runtime::lowlevel::{self, Descriptor, Interest, Ready, TaskTree};
 
 /// A signal, by its number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,6 +99,42 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
         receiver.pending.push((signal, raised));
     }
     Ok(receiver)
+}
+
+/// Hands the tree of all tasks of this run to `sink` at each `signal` from now on, until the main task
+/// has ended: to see from outside what a run that hangs waits in, and where.
+///
+/// A [system task](lowlevel::spawn_system_task) does it, so it is the loop that must still turn: of a
+/// run whose thread is blocked inside a task nothing is seen until that goes on.
+///
+/// # Errors
+///
+/// As for [`open_signal_receiver`]; or that the run is about to end.
+///
+/// # Panics
+///
+/// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_io::signal::{Signal, dump_on_signal};
+///
+/// // From now on `kill -USR1` shows what every task waits in.
+/// dump_on_signal(Signal::USER_1, |tree| eprintln!("{tree}"))?;
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static) -> Result<()> {
+    let mut signals = open_signal_receiver(&[signal])?;
+    let dump = async move {
+        loop {
+            signals.next().await?;
+            sink(&lowlevel::current_root_task());
+        }
+    };
+    lowlevel::spawn_system_task_named("dump on signal", dump)?;
+    Ok(())
 }
 
 /// A stream of signals, from [`open_signal_receiver`].

@@ -15,6 +15,8 @@ mod combine;
 mod combine_random;
 mod deadline;
 mod drain;
+#[cfg(unix)]
+mod dump;
 mod echo;
 mod entry_queue;
 mod error_groups;
