@@ -6,6 +6,7 @@
 //! [`Unparker`](crate::Unparker) calls. The queues of the kernel stay with the thread that owns the
 //! driver. A waiter may outlive its driver, and then waits until its time is up.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -15,17 +16,25 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// What [`Driver::waiter`](crate::Driver::waiter) gives to another thread.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Waiter {
     #[cfg(unix)]
     bell: Arc<OwnedFd>,
+    /// What rings the bell. A thread that was woken looks whether the bell rings, and sleeps on if
+    /// the driver has taken that away meanwhile.
+    #[cfg(unix)]
+    _ringer: Arc<dyn Send + Sync>,
 }
 
 impl Waiter {
-    /// Waits on `bell`, which is readable when the driver has something to collect.
+    /// Waits on `bell`, which is readable when the driver has something to collect, and stays so for
+    /// a wake as long as there is the `ringer`.
     #[cfg(unix)]
-    pub(crate) fn new(bell: Arc<OwnedFd>) -> Self {
-        Self { bell }
+    pub(crate) fn new(bell: Arc<OwnedFd>, ringer: Arc<dyn Send + Sync>) -> Self {
+        Self {
+            bell,
+            _ringer: ringer,
+        }
     }
 
     /// Blocks this thread until the driver has something to collect or is woken, for at most
@@ -61,6 +70,12 @@ impl Waiter {
     #[cfg(not(unix))]
     pub fn wait(&self, _timeout: Option<Duration>) -> io::Result<()> {
         Err(unavailable())
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiter")
     }
 }
 

@@ -164,6 +164,38 @@ fn u1_a_whole_program_runs_on_a_loop_written_by_hand() {
     }
 }
 
+#[test]
+fn u1_a_guest_waits_for_an_event_descriptor_of_the_users() {
+    use rustix::event::{EventfdFlags, eventfd};
+    use trio::lowlevel::{Descriptor, Interest, Ready, submit};
+    for builder in real_builders() {
+        let host = Loop::new();
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let watched = Descriptor::from_file(event.try_clone().unwrap().into());
+        let read = event.clone();
+        let rounds = Rc::new(Cell::new(0));
+        let count = rounds.clone();
+        let started = host.start(builder, async move {
+            while count.get() < 5 {
+                let ready = Ready::new(watched.clone(), Interest::Readable);
+                submit(ready).await?.into_ready()?;
+                rustix::io::read(&*read, &mut [0; 8]).unwrap();
+                count.set(count.get() + 1);
+            }
+            Ok::<_, Error>(())
+        });
+        for round in 0..5 {
+            while rounds.get() < round {
+                let call = host.calls.recv_timeout(PATIENCE);
+                call.unwrap_or_else(|_| panic!("round {round}"))();
+            }
+            host.until_it_waits();
+            rustix::io::write(&*event, &1_u64.to_ne_bytes()).unwrap();
+        }
+        host.to_the_end(started).unwrap().unwrap();
+    }
+}
+
 /// A host on tokio, whose tasks make the calls.
 struct Tokio(UnboundedSender<HostCall>);
 

@@ -484,7 +484,7 @@ impl Driver for Polling {
     fn waiter(&mut self) -> io::Result<Waiter> {
         // The selector itself is readable while it has reports, and looking takes none away.
         let bell = self.selector.try_clone_descriptor()?;
-        Ok(Waiter::new(Arc::new(bell)))
+        Ok(Waiter::new(Arc::new(bell), self.selector.wake().clone()))
     }
 
     /// What the selector reports meanwhile stays there for the next turn that looks.

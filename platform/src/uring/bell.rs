@@ -6,7 +6,9 @@
 //! work off that would post one.
 //!
 //! A wake by an unparker rings the same bell, without the ring (`wakeup.rs`): the kernel would ring for
-//! a write to an event descriptor too, but some milliseconds later, from another context.
+//! a write to an event descriptor too, but some milliseconds later, from another context. Newer kernels
+//! (seen in 6.18) even do that once a registration only, so each wait has a registration of its own: else
+//! a task that waits for an event descriptor of the user's would be told of the first write alone.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -30,10 +32,15 @@ impl Bell {
         Ok(Self(Arc::new(event)))
     }
 
-    /// Takes note of what has rung so far.
-    pub(super) fn silence(&self) {
+    /// Takes note of what has rung so far, and has the kernel ring for what comes from now on.
+    pub(super) fn rearm(&self, ring: &Ring) -> io::Result<()> {
+        let number = self.0.as_fd().as_raw_fd();
+        // Fails if there is no registration, because the last one failed.
+        drop(ring.submitter().unregister_eventfd());
+        ring.submitter().register_eventfd(number)?;
         // Fails if it has not rung.
         let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+        Ok(())
     }
 
     /// What is written to when it rings.
@@ -42,6 +49,6 @@ impl Bell {
     }
 
     pub(super) fn waiter(&self) -> Waiter {
-        Waiter::new(self.0.clone())
+        Waiter::new(self.0.clone(), self.0.clone())
     }
 }

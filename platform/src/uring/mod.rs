@@ -287,8 +287,7 @@ impl Driver for Uring {
         }
         // First the bell, then a look: what rang it is seen, and what comes later rings it again. A
         // wake that rang it has left a mark.
-        bell.silence();
-        if self.wakeup.is_called() {
+        if bell.rearm(&self.ring).is_err() || self.wakeup.is_called() {
             self.wakeup.be_awake();
             return false;
         }
