@@ -119,6 +119,7 @@ impl Table {
     }
 
     /// Whether a cancel of the operation has been asked for.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_cancelling(&self, key: Key) -> bool {
         self.index(key)
             .is_some_and(|index| self.entries[index].cancelling)
