@@ -209,7 +209,8 @@ fn asan() -> Result<Outcome, String> {
             test = test.arg("--test").arg(target);
         }
     }
-    // Leaks are not looked for: what the tests forget on purpose, and what the kernel does not give
+    // The models have been through their schedules without the sanitizer, which makes each several
+    // times as long. Leaks are not looked for: what the tests forget on purpose, and what the kernel does not give
     // back in time, is leaked by design. A frame under the sanitizer is several times its usual
     // size, hence the larger stack.
     let test = test
@@ -219,6 +220,7 @@ fn asan() -> Result<Outcome, String> {
             "ASAN_OPTIONS",
             "detect_leaks=0:detect_stack_use_after_return=1",
         )
+        .env("TRIO_MODEL_SCHEDULES", "200")
         .env("RUST_MIN_STACK", "16777216");
     quietly(test)
 }
