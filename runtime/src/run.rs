@@ -236,6 +236,7 @@ impl Drop for Ending {
         // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
         // would keep it: the circle ends here.
         self.run.ended.set(true);
+        self.run.shared.let_go_of_driver();
         let driver = self.run.driver.take();
         let root = self.run.root.take();
         let values = self.run.vars.take();

@@ -26,7 +26,9 @@ use crate::task::Remote;
 /// What other threads hold of a run.
 pub(crate) struct Shared {
     inbox: Inbox<std::sync::Arc<Remote>, Call>,
-    unparker: Unparker,
+    /// Gone with the driver, whose descriptor it keeps, although something that was forgotten or a waker
+    /// elsewhere may keep this for longer.
+    unparker: Mutex<Option<Unparker>>,
 }
 
 /// Something for the run to do between two turns.
@@ -64,14 +66,14 @@ impl Shared {
     pub(crate) fn new(unparker: Unparker) -> Self {
         Self {
             inbox: Inbox::new(),
-            unparker,
+            unparker: Mutex::new(Some(unparker)),
         }
     }
 
     /// Leaves a wake for the run; without effect once the run has ended.
     pub(crate) fn post(&self, wake: std::sync::Arc<Remote>) {
         if self.inbox.push_wake(wake) {
-            self.unparker.unpark();
+            self.unpark();
         }
     }
 
@@ -82,14 +84,21 @@ impl Shared {
             Call::Plain(_) | Call::Thread { .. } => None,
         };
         if self.inbox.push_call(call, key)? {
-            self.unparker.unpark();
+            self.unpark();
         }
         Ok(())
     }
 
     /// Ends the wait of the driver although nothing has been left.
     pub(crate) fn unpark(&self) {
-        self.unparker.unpark();
+        if let Some(unparker) = &*lock(&self.unparker) {
+            unparker.unpark();
+        }
+    }
+
+    /// The driver goes: there is no wait to end any more.
+    pub(crate) fn let_go_of_driver(&self) {
+        drop(lock(&self.unparker).take());
     }
 
     /// Whether other threads have left something.
