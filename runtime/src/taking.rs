@@ -326,18 +326,20 @@ impl<'a, K: Kind> Taking<'a, K> {
             drop(from);
             return self.poll_in(run, context, attempt);
         }
-        let mut driver = run.driver();
-        if let Some(taken) = attempt(&mut *driver, &from) {
+        let taken = attempt(&mut *run.driver(), &from);
+        if let Some(taken) = taken {
             let taken = taken.map_err(|error| K::error(handle, error));
             return Poll::Ready(taken.map(Taken::AtOnce));
         }
+        // May clone a waker of others, whose code may look at the run: the driver is not held.
         let parked = self.gate.park(run, context, K::NAME);
-        if driver.watch(&from, K::DIRECTION, Token(u64::from(parked.wait()))) {
+        let token = Token(u64::from(parked.wait()));
+        let watched = run.driver().watch(&from, K::DIRECTION, token);
+        if watched {
             self.gate.set_waiting(Some(parked.wait()));
             self.state = State::Watching(parked);
             return Poll::Pending;
         }
-        drop(driver);
         drop(parked);
         let operation = K::operation(from.clone());
         let running = Running::begin(run, context, operation, Some(self.gate));
