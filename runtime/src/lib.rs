@@ -29,6 +29,7 @@ mod run;
 mod run_var;
 #[cfg(feature = "tracing")]
 mod spans;
+mod statistics;
 mod supervise;
 pub mod sync;
 mod taking;

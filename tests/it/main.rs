@@ -44,6 +44,7 @@ mod service;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;
+mod statistics;
 mod stream_flaws;
 mod streams;
 mod supervise;
