@@ -39,12 +39,12 @@ mod broadcast;
 mod close;
 mod error;
 mod memory;
-mod operation;
+pub(crate) mod operation;
 mod pipe;
 mod safe;
-mod select;
+pub(crate) mod select;
 mod thread;
-mod waiters;
+pub(crate) mod waiters;
 mod watch;
 
 pub use broadcast::{

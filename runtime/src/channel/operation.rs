@@ -1,4 +1,4 @@
-//! What every future of a channel is: a checkpoint, an attempt, and else a place in a line.
+//! What every future of a channel, and of an event, is: a checkpoint, an attempt, and else a place in a line.
 //!
 //! | The future is    | while it stands in line                                                 |
 //! |------------------|-------------------------------------------------------------------------|
@@ -6,7 +6,7 @@
 //! | dropped          | it leaves the line; what it was given goes back, to the front            |
 //! | forgotten        | it stands on; what it is given is lost to the others                     |
 //! | polled elsewhere | the waker of the last poll is called; if it was passed over on the way,  |
-//! |                  | because its task had ended, it begins anew                               |
+//! |                  | because its task had ended, or its run, it begins anew                   |
 //! | in a task that panics | dropped with it, as above                                           |
 //!
 //! An attempt and the standing in line happen without anything in between, so no wake is missed.
@@ -19,7 +19,7 @@ use crate::checkpoint::pass;
 use crate::wait::Parked;
 
 /// One operation of a channel, as a future polls it and [`select`](super::select()) chooses it.
-pub(super) trait Operation {
+pub(crate) trait Operation {
     /// What it gives.
     type Output;
 
@@ -54,7 +54,7 @@ pub(super) trait Operation {
 
 /// One poll of the future of `operation`, which waits in `parked`.
 #[inline(always)]
-pub(super) fn poll<O: Operation>(
+pub(crate) fn poll<O: Operation>(
     operation: &mut O,
     parked: &mut Option<Parked>,
     shared: bool,
@@ -103,6 +103,8 @@ fn poll_standing<O: Operation>(
     let cancelled = match standing.poll_woken(context) {
         Poll::Ready(cancelled) => cancelled,
         Poll::Pending if operation.is_settled(context.waker()) => None,
+        // Nobody claims a wait of a run that has ended.
+        Poll::Pending if standing.run().has_ended() => None,
         Poll::Pending => return Poll::Pending,
     };
     let output = operation.withdraw();
@@ -214,4 +216,4 @@ macro_rules! future {
     };
 }
 
-pub(super) use future;
+pub(crate) use future;

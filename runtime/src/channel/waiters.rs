@@ -26,7 +26,7 @@ use crate::wait::Parked;
 const NONE: u32 = u32::MAX;
 
 /// Those who wait, in the order in which they came. `C` is how one is claimed.
-pub(super) struct Waiters<C, P> {
+pub(crate) struct Waiters<C, P> {
     slots: Slab<Waiter<C, P>>,
     first: u32,
     last: u32,
@@ -44,7 +44,7 @@ struct Waiter<C, P> {
 }
 
 /// By which a waiter is claimed.
-pub(super) trait Claim {
+pub(crate) trait Claim {
     /// What is left to do to wake who was claimed, when nothing is locked any more.
     type Wake;
 
@@ -69,7 +69,7 @@ pub(super) trait Claim {
 }
 
 impl<C: Claim, P> Waiters<C, P> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             slots: Slab::new(),
             first: NONE,
@@ -78,7 +78,7 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Puts a waiter at the end of the line.
-    pub(super) fn insert(&mut self, claim: C, endpoint: u32, payload: P) -> u32 {
+    pub(crate) fn insert(&mut self, claim: C, endpoint: u32, payload: P) -> u32 {
         let previous = self.last;
         let slot = self.slots.insert(Waiter {
             claim,
@@ -98,7 +98,7 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Takes a waiter out for good.
-    pub(super) fn remove(&mut self, key: u32) -> P {
+    pub(crate) fn remove(&mut self, key: u32) -> P {
         if self.slots[key as usize].in_line {
             self.unlink(key);
         }
@@ -106,12 +106,12 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// What a waiter brings, or has been given.
-    pub(super) fn payload(&mut self, key: u32) -> &mut P {
+    pub(crate) fn payload(&mut self, key: u32) -> &mut P {
         &mut self.slots[key as usize].payload
     }
 
     /// Whether a waiter has been claimed; else it is to be woken by `waker`.
-    pub(super) fn is_settled(&mut self, key: u32, waker: &Waker) -> bool {
+    pub(crate) fn is_settled(&mut self, key: u32, waker: &Waker) -> bool {
         let waiter = &mut self.slots[key as usize];
         if waiter.in_line {
             waiter.claim.refresh(waker);
@@ -121,7 +121,7 @@ impl<C: Claim, P> Waiters<C, P> {
 
     /// Claims the first that can be.
     #[inline]
-    pub(super) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {
+    pub(crate) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {
         if self.first == NONE {
             return None;
         }
@@ -141,7 +141,7 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Claims every one that waits at `endpoint`.
-    pub(super) fn claim_at(&mut self, endpoint: u32, mut wake: impl FnMut(C::Wake)) {
+    pub(crate) fn claim_at(&mut self, endpoint: u32, mut wake: impl FnMut(C::Wake)) {
         let mut key = self.first;
         while key != NONE {
             let next = self.slots[key as usize].next;
@@ -156,25 +156,25 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Claims every one.
-    pub(super) fn claim_all(&mut self, mut wake: impl FnMut(C::Wake)) {
+    pub(crate) fn claim_all(&mut self, mut wake: impl FnMut(C::Wake)) {
         while let Some((_, one)) = self.claim_first() {
             wake(one);
         }
     }
 
     /// Whether anybody waits who has not been cancelled.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting().next().is_none()
     }
 
     /// Whether anybody waits, other than `claim` in another line.
-    pub(super) fn has_others(&self, claim: &C) -> bool {
+    pub(crate) fn has_others(&self, claim: &C) -> bool {
         let mut waiting = self.waiting();
         waiting.any(|key| !self.slots[key as usize].claim.is_same(claim))
     }
 
     /// How many wait, without those who have been cancelled.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting().count()
     }
 
@@ -209,7 +209,7 @@ impl<C, P> fmt::Debug for Waiters<C, P> {
 
 /// What several waits of one task share, of which only one may be claimed, from whatever thread.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Once(Arc<AtomicBool>);
+pub(crate) struct Once(Arc<AtomicBool>);
 
 impl Once {
     /// Whether this is the first.
@@ -237,7 +237,7 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn of(parked: &Parked, once: Option<Once>, waker: &'a Waker) -> Self {
+    pub(crate) fn of(parked: &Parked, once: Option<Once>, waker: &'a Waker) -> Self {
         Self {
             wait: Some(WaitId::of(parked)),
             once,
@@ -245,8 +245,13 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// By which the task is woken that polls it.
+    pub(crate) fn waker(&self) -> &'a Waker {
+        self.waker
+    }
+
     /// The place of a thread, which is in no run.
-    pub(super) fn of_thread(waker: &'a Waker) -> Self {
+    pub(crate) fn of_thread(waker: &'a Waker) -> Self {
         Self {
             wait: None,
             once: None,
@@ -257,7 +262,7 @@ impl<'a> Place<'a> {
 
 /// A wait of a run, by which code on the thread of that run claims it.
 #[derive(Clone, Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     wait: WaitId,
     once: Option<Once>,
 }
@@ -296,7 +301,7 @@ impl Claim for Ticket {
 
 /// A wait that any thread may claim: of a task in a run, or of a whole thread.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     waker: Waker,
     once: Option<Once>,
 }

@@ -3,21 +3,24 @@
 //! The flag is the event, and the list is who waits for it; a future borrows the event, so that the
 //! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
 //! forgotten is woken in vain.
+//!
+//! The list is one of those of channels, so that [`select`](crate::select) can choose a wait among
+//! other operations: an event takes nothing and gives nothing, but it may be what came first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::Waker;
 
-use super::wait_list::{Outcome, WaitList, Waiter};
-use crate::checkpoint::enter_operation;
+use crate::cancel::Cancelled;
+use crate::channel::operation::{Operation, future};
+use crate::channel::waiters::{Claim, Place, Ticket, Waiters};
 use crate::error::{Error, Result};
 
 /// A flag that is raised once, and that tasks can wait for.
 ///
 /// There is no way back: for something that happens again and again make a new event each time, or
-/// use a [`Condition`](super::Condition), or a channel.
+/// use a [`Condition`](super::Condition), or a channel. For whatever comes first, the event or an
+/// operation of a channel, [`select`](crate::select) takes the future of [`wait`](Self::wait).
 ///
 /// # Examples
 ///
@@ -36,10 +39,10 @@ use crate::error::{Error, Result};
 /// assert!(done.is_set());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
-#[derive(Default)]
 pub struct Event {
     set: Cell<bool>,
-    waiting: WaitList<()>,
+    /// Each with whether it was the event that ended the wait.
+    waiting: RefCell<Waiters<Ticket, bool>>,
 }
 
 /// What an [`Event`] looks like at a moment.
@@ -55,7 +58,7 @@ impl Event {
     pub const fn new() -> Self {
         Self {
             set: Cell::new(false),
-            waiting: WaitList::new(),
+            waiting: RefCell::new(Waiters::new()),
         }
     }
 
@@ -67,7 +70,10 @@ impl Event {
     /// Lets it happen, and wakes all who wait. Again changes nothing.
     pub fn set(&self) {
         self.set.set(true);
-        while self.waiting.claim_first(|()| ()).is_some() {}
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some((waiter, ())) = waiting.claim_first() {
+            *waiting.payload(waiter) = true;
+        }
     }
 
     /// Waits until it has happened. In which order those who wait are woken is not promised.
@@ -84,17 +90,23 @@ impl Event {
     ///
     /// When it is polled outside of a run.
     pub fn wait(&self) -> EventWait<'_> {
-        EventWait {
+        EventWait::new(WaitOperation {
             event: self,
-            waiter: None,
-        }
+            key: None,
+        })
     }
 
     /// How many wait.
     pub fn statistics(&self) -> EventStatistics {
         EventStatistics {
-            tasks_waiting: self.waiting.waiting(),
+            tasks_waiting: self.waiting.borrow().len(),
         }
+    }
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -102,54 +114,68 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("set", &self.is_set())
-            .field("tasks_waiting", &self.waiting.waiting())
+            .field("tasks_waiting", &self.waiting.borrow().len())
             .finish()
     }
 }
 
-/// The future of [`Event::wait`].
-#[must_use = "futures do nothing unless polled"]
-pub struct EventWait<'a> {
-    event: &'a Event,
-    waiter: Option<Waiter>,
+future! {
+    /// The future of [`Event::wait`].
+    pub EventWait<'a,> of WaitOperation<'a>, Result<()>
 }
 
-impl Future for EventWait<'_> {
+/// A wait for an event, as it is attempted and stands in the list.
+struct WaitOperation<'a> {
+    event: &'a Event,
+    key: Option<u32>,
+}
+
+impl WaitOperation<'_> {
+    /// Leaves the list, if it stands there; gives whether the event has ended the wait.
+    fn leave(&mut self) -> bool {
+        match self.key.take() {
+            Some(key) => self.event.waiting.borrow_mut().remove(key),
+            None => false,
+        }
+    }
+}
+
+impl Operation for WaitOperation<'_> {
     type Output = Result<()>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = &mut *self;
-        if this.waiter.is_some() {
-            let waiting = &this.event.waiting;
-            match ready!(Waiter::poll(&mut this.waiter, waiting, context)) {
-                Outcome::Claimed(()) => return Poll::Ready(Ok(())),
-                Outcome::Cancelled(cancelled, ()) => {
-                    return Poll::Ready(Err(Error::cancelled(cancelled)));
-                }
-                Outcome::Lapsed(()) => {}
-                Outcome::Moved(..) => unreachable!("nobody moves who waits for an event"),
-            }
-        }
-        ready!(enter_operation(context))?;
-        if this.event.is_set() {
-            return Poll::Ready(Ok(()));
-        }
-        let waiting = &this.event.waiting;
-        this.waiter = Some(Waiter::join(waiting, context, "Event::wait", ()));
-        Poll::Pending
+    const WHAT: &'static str = "Event::wait";
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        self.leave();
+        self.event.is_set().then_some(Ok(()))
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        let mut waiting = self.event.waiting.borrow_mut();
+        self.key = Some(waiting.insert(Ticket::at(place), 0, false));
+        true
+    }
+
+    fn withdraw(&mut self) -> Option<Self::Output> {
+        self.leave().then_some(Ok(()))
+    }
+
+    fn refused(&mut self, cancelled: Cancelled) -> Self::Output {
+        Err(Error::cancelled(cancelled))
+    }
+
+    fn abandon(&mut self) {
+        self.leave();
+    }
+
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        let Some(key) = self.key else { return false };
+        self.event.waiting.borrow_mut().is_settled(key, waker)
     }
 }
 
-impl Drop for EventWait<'_> {
+impl Drop for WaitOperation<'_> {
     fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            drop(waiter.leave(&self.event.waiting));
-        }
-    }
-}
-
-impl fmt::Debug for EventWait<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EventWait")
+        self.leave();
     }
 }
