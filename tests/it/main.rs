@@ -9,6 +9,8 @@ mod channel;
 mod channel_broadcast;
 mod channel_safe;
 mod channel_select;
+#[cfg(feature = "futures")]
+mod channel_stream;
 mod channel_thread;
 mod checkpoint;
 mod combine;

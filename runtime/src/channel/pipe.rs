@@ -487,6 +487,18 @@ impl<'a, H: Home> ReceiveOperation<'a, H> {
         }
     }
 
+    /// A receive that goes on where another has been [put off](Self::put_off).
+    #[cfg(feature = "futures")]
+    pub(super) fn go_on(endpoint: &'a Endpoint<H>, key: Option<u32>) -> Self {
+        Self { endpoint, key }
+    }
+
+    /// Its place in line, if it stands there, and keeps it.
+    #[cfg(feature = "futures")]
+    pub(super) fn put_off(mut self) -> Option<u32> {
+        self.key.take()
+    }
+
     #[cold]
     fn give_back(&mut self) {
         let Some(Ok(value)) = self.withdraw() else {
