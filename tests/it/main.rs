@@ -55,4 +55,5 @@ mod sync;
 mod tcp;
 mod test_kit;
 mod threads;
+mod wakers;
 mod workers;

@@ -704,7 +704,7 @@ impl<T> Operation for SendOperation<'_, T> {
 
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
-        let pending = self.endpoint.channel.borrow_mut().sending.remove(key);
+        let (_, pending) = self.endpoint.channel.borrow_mut().sending.remove(key);
         match pending {
             Pending::Sent(receivers) => Some(Ok(receivers)),
             Pending::Waiting(value) => {
@@ -729,10 +729,10 @@ impl<T> Operation for SendOperation<'_, T> {
         Err(SendError::Cancelled(value, cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.sending.is_settled(key, waker)
+        let state = self.endpoint.channel.borrow();
+        state.sending.is_settled(key)
     }
 }
 
@@ -778,7 +778,7 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
 
     fn abandon(&mut self) {
         if let Some(key) = self.key.take() {
-            self.endpoint.channel.borrow_mut().receiving.remove(key);
+            drop(self.endpoint.channel.borrow_mut().receiving.remove(key));
         }
     }
 
@@ -786,17 +786,17 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
         Err(BroadcastError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.receiving.is_settled(key, waker)
+        let state = self.endpoint.channel.borrow();
+        state.receiving.is_settled(key)
     }
 }
 
 impl<T> Drop for ReceiveOperation<'_, T> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.endpoint.channel.borrow_mut().receiving.remove(key);
+            drop(self.endpoint.channel.borrow_mut().receiving.remove(key));
         }
     }
 }

@@ -62,9 +62,15 @@ pub(crate) trait Claim {
     /// Whether both are of the same wait, in several lines.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Follows the future to where it is polled now.
-    fn refresh(&mut self, waker: &Waker) {
+    /// Whether `waker` is the one to be called.
+    fn is_woken_by(&self, waker: &Waker) -> bool {
         let _ = waker;
+        true
+    }
+
+    /// Follows the future to where it is polled now; gives the waker before.
+    fn wake_by(&mut self, waker: Waker) -> Waker {
+        waker
     }
 }
 
@@ -97,12 +103,15 @@ impl<C: Claim, P> Waiters<C, P> {
         key
     }
 
-    /// Takes a waiter out for good.
-    pub(crate) fn remove(&mut self, key: u32) -> P {
+    /// Takes a waiter out for good. Its claim is to be dropped when nothing is locked: that may drop
+    /// the waker of others.
+    #[must_use = "the claim is dropped when nothing is locked"]
+    pub(crate) fn remove(&mut self, key: u32) -> (C, P) {
         if self.slots[key as usize].in_line {
             self.unlink(key);
         }
-        self.slots.remove(key as usize).payload
+        let waiter = self.slots.remove(key as usize);
+        (waiter.claim, waiter.payload)
     }
 
     /// What a waiter brings, or has been given.
@@ -110,13 +119,22 @@ impl<C: Claim, P> Waiters<C, P> {
         &mut self.slots[key as usize].payload
     }
 
-    /// Whether a waiter has been claimed; else it is to be woken by `waker`.
-    pub(crate) fn is_settled(&mut self, key: u32, waker: &Waker) -> bool {
-        let waiter = &mut self.slots[key as usize];
-        if waiter.in_line {
-            waiter.claim.refresh(waker);
-        }
-        !waiter.in_line
+    /// Whether a waiter has been claimed, or passed over.
+    pub(crate) fn is_settled(&self, key: u32) -> bool {
+        !self.slots[key as usize].in_line
+    }
+
+    /// Whether a waiter is woken by `waker`, if it is woken.
+    pub(crate) fn is_woken_by(&self, key: u32, waker: &Waker) -> bool {
+        let waiter = &self.slots[key as usize];
+        !waiter.in_line || waiter.claim.is_woken_by(waker)
+    }
+
+    /// From now on a waiter is woken by `waker`; gives the one before, to be dropped when nothing is
+    /// locked.
+    #[must_use = "dropped when nothing is locked"]
+    pub(crate) fn wake_by(&mut self, key: u32, waker: Waker) -> Waker {
+        self.slots[key as usize].claim.wake_by(waker)
     }
 
     /// Claims the first that can be.
@@ -339,7 +357,11 @@ impl Claim for Caller {
         }
     }
 
-    fn refresh(&mut self, waker: &Waker) {
-        self.waker.clone_from(waker);
+    fn is_woken_by(&self, waker: &Waker) -> bool {
+        self.waker.will_wake(waker)
+    }
+
+    fn wake_by(&mut self, waker: Waker) -> Waker {
+        std::mem::replace(&mut self.waker, waker)
     }
 }

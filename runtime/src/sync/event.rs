@@ -134,7 +134,7 @@ impl WaitOperation<'_> {
     /// Leaves the list, if it stands there; gives whether the event has ended the wait.
     fn leave(&mut self) -> bool {
         match self.key.take() {
-            Some(key) => self.event.waiting.borrow_mut().remove(key),
+            Some(key) => self.event.waiting.borrow_mut().remove(key).1,
             None => false,
         }
     }
@@ -168,9 +168,9 @@ impl Operation for WaitOperation<'_> {
         self.leave();
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        self.event.waiting.borrow_mut().is_settled(key, waker)
+        self.event.waiting.borrow().is_settled(key)
     }
 }
 
