@@ -166,6 +166,7 @@ impl Future for Sleep {
 
 impl Sleep {
     /// Registers the wait; `false` if there is nothing to wait for.
+    #[inline]
     fn begin(&mut self, context: &Context<'_>) -> bool {
         self.parked = context::with(|run| {
             let deadline = match self.until {

@@ -704,7 +704,7 @@ impl<T> Operation for SendOperation<'_, T> {
 
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
-        let (_, pending) = self.endpoint.channel.borrow_mut().sending.remove(key);
+        let pending = self.endpoint.channel.borrow_mut().sending.remove(key);
         match pending {
             Pending::Sent(receivers) => Some(Ok(receivers)),
             Pending::Waiting(value) => {
@@ -778,7 +778,7 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
 
     fn abandon(&mut self) {
         if let Some(key) = self.key.take() {
-            drop(self.endpoint.channel.borrow_mut().receiving.remove(key));
+            self.endpoint.channel.borrow_mut().receiving.remove(key);
         }
     }
 
@@ -796,7 +796,7 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
 impl<T> Drop for ReceiveOperation<'_, T> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            drop(self.endpoint.channel.borrow_mut().receiving.remove(key));
+            self.endpoint.channel.borrow_mut().receiving.remove(key);
         }
     }
 }

@@ -40,10 +40,10 @@ mod broadcast;
 mod close;
 mod error;
 mod memory;
-pub(crate) mod operation;
+mod operation;
 mod pipe;
 mod safe;
-pub(crate) mod select;
+mod select;
 #[cfg(feature = "futures")]
 mod stream;
 mod thread;

@@ -1,4 +1,4 @@
-//! What every future of a channel, and of an event, is: a checkpoint, an attempt, and else a place in a line.
+//! What every future of a channel is: a checkpoint, an attempt, and else a place in a line.
 //!
 //! | The future is    | while it stands in line                                                 |
 //! |------------------|-------------------------------------------------------------------------|
@@ -19,7 +19,7 @@ use crate::checkpoint::pass;
 use crate::wait::Parked;
 
 /// One operation of a channel, as a future polls it and [`select`](super::select()) chooses it.
-pub(crate) trait Operation {
+pub(super) trait Operation {
     /// What it gives.
     type Output;
 
@@ -54,7 +54,7 @@ pub(crate) trait Operation {
 
 /// One poll of the future of `operation`, which waits in `parked`.
 #[inline(always)]
-pub(crate) fn poll<O: Operation>(
+pub(super) fn poll<O: Operation>(
     operation: &mut O,
     parked: &mut Option<Parked>,
     shared: bool,
@@ -216,4 +216,4 @@ macro_rules! future {
     };
 }
 
-pub(crate) use future;
+pub(super) use future;

@@ -485,7 +485,7 @@ impl<H: Home> Operation for SendOperation<'_, H> {
         let endpoint = self.endpoint;
         let (claim, value) = endpoint.home.with(|state| {
             endpoint.leave();
-            state.sending.remove(key)
+            state.sending.take_out(key)
         });
         drop(claim);
         self.value = value;
@@ -607,7 +607,7 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
         let endpoint = self.endpoint;
         let (claim, given) = endpoint.home.with(|state| {
             endpoint.leave();
-            state.receiving.remove(key)
+            state.receiving.take_out(key)
         });
         drop(claim);
         given.map(Ok)
@@ -690,7 +690,7 @@ impl<H: Home> Operation for DemandOperation<'_, H> {
             let endpoint = self.endpoint;
             let (claim, ()) = endpoint.home.with(|state| {
                 endpoint.leave();
-                state.demanding.remove(key)
+                state.demanding.take_out(key)
             });
             drop(claim);
         }

@@ -103,10 +103,19 @@ impl<C: Claim, P> Waiters<C, P> {
         key
     }
 
-    /// Takes a waiter out for good. Its claim is to be dropped when nothing is locked: that may drop
-    /// the waker of others.
+    /// Takes a waiter out for good. Not while something is locked, if its claim may hold the waker of
+    /// others: see [`take_out`](Self::take_out).
+    pub(crate) fn remove(&mut self, key: u32) -> P {
+        if self.slots[key as usize].in_line {
+            self.unlink(key);
+        }
+        self.slots.remove(key as usize).payload
+    }
+
+    /// The same, with the claim, which is to be dropped when nothing is locked.
     #[must_use = "the claim is dropped when nothing is locked"]
-    pub(crate) fn remove(&mut self, key: u32) -> (C, P) {
+    #[inline]
+    pub(crate) fn take_out(&mut self, key: u32) -> (C, P) {
         if self.slots[key as usize].in_line {
             self.unlink(key);
         }
@@ -231,7 +240,7 @@ pub(crate) struct Once(Arc<AtomicBool>);
 
 impl Once {
     /// Whether this is the first.
-    fn claim(&self) -> bool {
+    pub(crate) fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
@@ -261,6 +270,12 @@ impl<'a> Place<'a> {
             once,
             waker,
         }
+    }
+
+    /// The wait, and what it shares with others that may be claimed from elsewhere.
+    pub(crate) fn wait(&self) -> (WaitId, Option<Once>) {
+        let wait = self.wait.clone().expect("a thread waits for threads only");
+        (wait, self.once.clone())
     }
 
     /// By which the task is woken that polls it.

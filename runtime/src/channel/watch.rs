@@ -364,7 +364,7 @@ impl<'a, T> Watching<'a, T> {
 
     fn leave(&mut self) {
         if let Some(key) = self.key.take() {
-            drop(self.receiver.channel.borrow_mut().waiting.remove(key));
+            self.receiver.channel.borrow_mut().waiting.remove(key);
         }
     }
 

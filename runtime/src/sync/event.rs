@@ -4,16 +4,19 @@
 //! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
 //! forgotten is woken in vain.
 //!
-//! The list is one of those of channels, so that [`select`](crate::select) can choose a wait among
-//! other operations: an event takes nothing and gives nothing, but it may be what came first.
+//! A future that [`select`](crate::select) chooses from stands in the list with the wait of the choice:
+//! an event takes nothing and gives nothing, but it may be what came first.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
-use std::task::Waker;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 
-use crate::cancel::Cancelled;
-use crate::channel::operation::{Operation, future};
-use crate::channel::waiters::{Claim, Place, Ticket, Waiters};
+use super::wait_list::{self, Outcome, WaitList, Waiter};
+use crate::channel::Selectable;
+use crate::channel::waiters::{Once, Place};
+use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
 /// A flag that is raised once, and that tasks can wait for.
@@ -39,10 +42,10 @@ use crate::error::{Error, Result};
 /// assert!(done.is_set());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[derive(Default)]
 pub struct Event {
     set: Cell<bool>,
-    /// Each with whether it was the event that ended the wait.
-    waiting: RefCell<Waiters<Ticket, bool>>,
+    waiting: WaitList<()>,
 }
 
 /// What an [`Event`] looks like at a moment.
@@ -58,7 +61,7 @@ impl Event {
     pub const fn new() -> Self {
         Self {
             set: Cell::new(false),
-            waiting: RefCell::new(Waiters::new()),
+            waiting: WaitList::new(),
         }
     }
 
@@ -70,10 +73,7 @@ impl Event {
     /// Lets it happen, and wakes all who wait. Again changes nothing.
     pub fn set(&self) {
         self.set.set(true);
-        let mut waiting = self.waiting.borrow_mut();
-        while let Some((waiter, ())) = waiting.claim_first() {
-            *waiting.payload(waiter) = true;
-        }
+        while self.waiting.claim_first(|()| ()).is_some() {}
     }
 
     /// Waits until it has happened. In which order those who wait are woken is not promised.
@@ -90,23 +90,18 @@ impl Event {
     ///
     /// When it is polled outside of a run.
     pub fn wait(&self) -> EventWait<'_> {
-        EventWait::new(WaitOperation {
+        EventWait {
             event: self,
-            key: None,
-        })
+            waiter: None,
+            case: None,
+        }
     }
 
     /// How many wait.
     pub fn statistics(&self) -> EventStatistics {
         EventStatistics {
-            tasks_waiting: self.waiting.borrow().len(),
+            tasks_waiting: self.waiting.waiting(),
         }
-    }
-}
-
-impl Default for Event {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -114,54 +109,91 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("set", &self.is_set())
-            .field("tasks_waiting", &self.waiting.borrow().len())
+            .field("tasks_waiting", &self.waiting.waiting())
             .finish()
     }
 }
 
-future! {
-    /// The future of [`Event::wait`].
-    pub EventWait<'a,> of WaitOperation<'a>, Result<()>
-}
-
-/// A wait for an event, as it is attempted and stands in the list.
-struct WaitOperation<'a> {
+/// The future of [`Event::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct EventWait<'a> {
     event: &'a Event,
-    key: Option<u32>,
+    /// While it waits by itself.
+    waiter: Option<Waiter>,
+    /// While it is one of several that a choice waits for.
+    case: Option<Case>,
 }
 
-impl WaitOperation<'_> {
-    /// Leaves the list, if it stands there; gives whether the event has ended the wait.
-    fn leave(&mut self) -> bool {
-        match self.key.take() {
-            Some(key) => self.event.waiting.borrow_mut().remove(key).1,
-            None => false,
+/// An entry in the list with the wait of a choice.
+struct Case {
+    key: u32,
+    /// What the entries of the choice share that other threads can claim.
+    once: Option<Once>,
+}
+
+impl Future for EventWait<'_> {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if this.waiter.is_some() {
+            let waiting = &this.event.waiting;
+            match ready!(Waiter::poll(&mut this.waiter, waiting, context)) {
+                Outcome::Claimed(()) => return Poll::Ready(Ok(())),
+                Outcome::Cancelled(cancelled, ()) => {
+                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+                }
+                Outcome::Lapsed(()) => {}
+                Outcome::Moved(..) => unreachable!("nobody moves who waits for an event"),
+            }
+        }
+        ready!(enter_operation(context))?;
+        if this.event.is_set() {
+            return Poll::Ready(Ok(()));
+        }
+        let waiting = &this.event.waiting;
+        this.waiter = Some(Waiter::join(waiting, context, "Event::wait", ()));
+        Poll::Pending
+    }
+}
+
+impl EventWait<'_> {
+    /// Leaves the list, if it stands there.
+    fn leave(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            drop(waiter.leave(&self.event.waiting));
+        }
+        if let Some(case) = self.case.take() {
+            self.event.waiting.remove(case.key);
         }
     }
 }
 
-impl Operation for WaitOperation<'_> {
+impl Selectable for EventWait<'_> {
     type Output = Result<()>;
 
-    const WHAT: &'static str = "Event::wait";
+    const REMOTE: bool = false;
 
-    fn attempt(&mut self) -> Option<Self::Output> {
+    fn attempt(&mut self) -> Option<Result<()>> {
         self.leave();
         self.event.is_set().then_some(Ok(()))
     }
 
     fn enlist(&mut self, place: &Place<'_>) -> bool {
-        let mut waiting = self.event.waiting.borrow_mut();
-        self.key = Some(waiting.insert(Ticket::at(place), 0, false));
+        self.leave();
+        let (wait, once) = place.wait();
+        let key = self.event.waiting.push(wait, ());
+        self.case = Some(Case { key, once });
         true
     }
 
-    fn withdraw(&mut self) -> Option<Self::Output> {
-        self.leave().then_some(Ok(()))
-    }
-
-    fn refused(&mut self, cancelled: Cancelled) -> Self::Output {
-        Err(Error::cancelled(cancelled))
+    fn withdraw(&mut self) -> Option<Result<()>> {
+        let case = self.case.take()?;
+        let (place, ()) = self.event.waiting.remove(case.key);
+        // Another thread may have been chosen since the event has ended the wait.
+        let chosen =
+            place == wait_list::Place::Claimed && case.once.is_none_or(|once| once.claim());
+        chosen.then_some(Ok(()))
     }
 
     fn abandon(&mut self) {
@@ -169,13 +201,19 @@ impl Operation for WaitOperation<'_> {
     }
 
     fn is_settled(&mut self, _waker: &Waker) -> bool {
-        let Some(key) = self.key else { return false };
-        self.event.waiting.borrow().is_settled(key)
+        let case = self.case.as_ref();
+        case.is_some_and(|case| !self.event.waiting.is_linked(case.key))
     }
 }
 
-impl Drop for WaitOperation<'_> {
+impl Drop for EventWait<'_> {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+impl fmt::Debug for EventWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventWait")
     }
 }
