@@ -371,7 +371,7 @@ async fn a3_a_producer_that_was_cancelled_does_not_pass_for_one_that_has_ended()
         let first = numbers.receive().await?;
         scope.cancel("");
         let shield = CancelScope::new().shielded();
-        let rest = shield.enter(async { numbers.next().await.map_err(Error::from) });
+        let rest = shield.enter(async { numbers.next().await });
         assert_eq!(rest.await?, Some(None), "there is no more");
         Ok(first)
     }));

@@ -314,7 +314,7 @@ async fn f5_calls_and_tasks_take_turns() -> Result<()> {
         let again = token.clone();
         token.run_sync_soon(move || {
             log(n);
-            drop(again.run_sync_soon(move || log(10 + n)));
+            again.run_sync_soon(move || log(10 + n)).unwrap();
         })?;
     }
     log(100);

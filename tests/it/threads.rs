@@ -749,7 +749,7 @@ fn w7_there_are_as_many_threads_as_there_is_work() {
     let (done, end) = mpsc::channel();
     for _ in 0..count {
         let (all, done) = (all.clone(), done.clone());
-        let deliver = move |result: thread::Result<bool>| drop(done.send(result.is_ok()));
+        let deliver = move |result: thread::Result<bool>| done.send(result.is_ok()).unwrap();
         start_thread_soon(move || all.wait().is_leader(), deliver, None).unwrap();
     }
     assert_eq!(end.iter().take(count).filter(|ok| *ok).count(), count);

@@ -112,7 +112,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     .await?;
     let event = Rc::new(Event::new());
     let (own, look) = (&event, event.clone());
-    let look = move || drop((look.is_set(), look.statistics()));
+    let look = move || assert!(look.statistics().tasks_waiting <= 1);
     check(
         "Event",
         look,
@@ -129,7 +129,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     let look = lock.clone();
     let look = move || {
         assert!(look.try_acquire().is_err());
-        drop(look.statistics());
+        assert!(look.statistics().tasks_waiting <= 1);
     };
     let own = &lock;
     let release = async || {
@@ -151,7 +151,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
 
     let limiter = Rc::new(CapacityLimiter::new(0));
     let (own, look) = (&limiter, limiter.clone());
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     check(
         "CapacityLimiter",
         look,
@@ -166,7 +166,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     let rw_lock = Rc::new(RwLock::new(()));
     let reading = rw_lock.try_read()?;
     let (own, look) = (&rw_lock, rw_lock.clone());
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     let release = async || {
         drop(reading);
         Ok(())
@@ -175,7 +175,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
 
     let lot = Rc::new(ParkingLot::new());
     let (own, look) = (&lot, lot.clone());
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     check(
         "ParkingLot",
         look,
@@ -189,7 +189,7 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
 
     let barrier = Rc::new(Barrier::new(2));
     let (own, look) = (&barrier, barrier.clone());
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     check(
         "Barrier",
         look,
@@ -203,7 +203,14 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
 async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
     fn look_at<T>(end: &Rc<MemoryReceiveChannel<T>>) -> impl Fn() + use<T> {
         let end = end.clone();
-        move || drop((end.statistics(), MemoryReceiveChannel::clone(&end)))
+        move || {
+            assert!(
+                MemoryReceiveChannel::clone(&end)
+                    .statistics()
+                    .open_receive_channels
+                    > 1
+            )
+        }
     }
 
     let (send, receive) = open_memory_channel(1);
@@ -238,7 +245,7 @@ async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
     let (level, gauge) = open_watch_channel(0);
     let level = Rc::new(level);
     let look = level.clone();
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     let changed = || {
         let mut gauge = gauge.clone();
         async move { gauge.changed().await.map(drop) }
@@ -252,7 +259,7 @@ async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
     let (send, mut receive) = open_broadcast_channel(1);
     let send = Rc::new(send);
     let look = send.clone();
-    let look = move || drop(look.statistics());
+    let look = move || assert!(!format!("{:?}", look.statistics()).is_empty());
     let receiving = || {
         let mut receive = send.subscribe();
         async move { receive.receive().await.map(drop) }
@@ -270,7 +277,14 @@ async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
 async fn r4_wakers_of_others_may_meddle_with_channels_between_threads() -> Result<()> {
     fn look_at<T>(end: &Rc<ThreadReceiveChannel<T>>) -> impl Fn() + use<T> {
         let end = end.clone();
-        move || drop((end.statistics(), ThreadReceiveChannel::clone(&end)))
+        move || {
+            assert!(
+                ThreadReceiveChannel::clone(&end)
+                    .statistics()
+                    .open_receive_channels
+                    > 1
+            )
+        }
     }
 
     let (send, receive) = open_thread_channel(1);
@@ -396,11 +410,10 @@ impl Drop for Curious {
 fn r4_what_goes_with_a_run_may_look_at_it() {
     static VALUE: trio::lowlevel::RunVar<Rc<Curious>> = trio::lowlevel::RunVar::new("curious");
     for (name, builder) in builders() {
-        let waiting = builder.run(async {
+        let mut waiting = Box::pin(trio::move_on_after(secs(9), sleep_forever()));
+        builder.run(async {
             VALUE.set(Rc::new(Curious));
-            let mut waiting = Box::pin(trio::move_on_after(secs(9), sleep_forever()));
             assert!(poll_nosily(waiting.as_mut()).is_pending());
-            waiting
         });
         assert_eq!(LIVING.get(), 0, "on {name} the run has let go of the waker");
         drop(waiting);
