@@ -330,27 +330,52 @@ async fn se5_lists_may_be_of_any_length() -> Result<()> {
 }
 
 #[trio::test]
-async fn se6_an_event_is_chosen_when_it_came_first_and_takes_nothing() -> Result<()> {
-    let (send, receive) = open_memory_channel(1);
+async fn se6_an_event_is_chosen_and_takes_nothing() -> Result<()> {
+    let (send, receive) = open_memory_channel::<u8>(1);
     let stop = Event::new();
     open_nursery(async |nursery| {
         nursery.start_soon(async {
             let chosen = select((receive.receive(), stop.wait())).await?;
             assert!(matches!(chosen, Selected::Second(Ok(()))), "{chosen:?}");
-            assert_eq!(receive.try_receive(), Ok("a job"), "which came later");
             Ok(())
         });
         settle().await?;
         assert_eq!(stop.statistics().tasks_waiting, 1);
         stop.set();
+        settle().await?;
         assert_eq!(send.statistics().tasks_waiting_receive, 0, "it has chosen");
-        send.try_send("a job")?;
         Ok(())
     })
     .await?;
     let chosen = select((receive.receive(), stop.wait())).await?;
     assert!(matches!(chosen, Selected::Second(Ok(()))), "it stays set");
     Ok(())
+}
+
+#[trio::test]
+async fn se6_an_event_gives_way_to_what_comes_in_the_same_turn() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    let stop = Event::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let chosen = select((stop.wait(), receive.receive())).biased().await?;
+            assert!(
+                matches!(chosen, Selected::Second(Ok("a job"))),
+                "{chosen:?}"
+            );
+            let chosen = select((stop.wait(), receive.receive())).await?;
+            assert!(
+                matches!(chosen, Selected::First(Ok(()))),
+                "it has not got lost"
+            );
+            Ok(())
+        });
+        settle().await?;
+        stop.set();
+        send.try_send("a job")?;
+        Ok(())
+    })
+    .await
 }
 
 #[trio::test]

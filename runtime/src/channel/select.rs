@@ -82,7 +82,8 @@ impl<S: Selectable> Selectable for &mut S {
 /// with its future. Pass `&mut` futures to go on with them: a [`sleep`](crate::sleep) that is made before
 /// a loop and passed by `&mut` in each round counts from the first.
 ///
-/// Of what comes in the same turn the first is done; only a sleep gives way to all others.
+/// Of what comes in the same turn the first is done; a sleep and the wait for an event, which nobody else
+/// can take, give way to the others.
 ///
 /// # Cancellation
 ///

@@ -240,7 +240,7 @@ pub(crate) struct Once(Arc<AtomicBool>);
 
 impl Once {
     /// Whether this is the first.
-    pub(crate) fn claim(&self) -> bool {
+    fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
@@ -270,12 +270,6 @@ impl<'a> Place<'a> {
             once,
             waker,
         }
-    }
-
-    /// The wait, and what it shares with others that may be claimed from elsewhere.
-    pub(crate) fn wait(&self) -> (WaitId, Option<Once>) {
-        let wait = self.wait.clone().expect("a thread waits for threads only");
-        (wait, self.once.clone())
     }
 
     /// By which the task is woken that polls it.

@@ -4,8 +4,8 @@
 //! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
 //! forgotten is woken in vain.
 //!
-//! A future that [`select`](crate::select) chooses from stands in the list with the wait of the choice:
-//! an event takes nothing and gives nothing, but it may be what came first.
+//! A future that [`select`](crate::select) chooses from keeps a wait of its own beside that of the choice:
+//! an event takes nothing from anybody, so the others see that it has happened by looking.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,9 +13,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::wait_list::{self, Outcome, WaitList, Waiter};
-use crate::channel::Selectable;
-use crate::channel::waiters::{Once, Place};
+use super::wait_list::{Outcome, WaitList, Waiter};
+use crate::channel::{Selectable, waiters::Place};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
@@ -93,7 +92,6 @@ impl Event {
         EventWait {
             event: self,
             waiter: None,
-            case: None,
         }
     }
 
@@ -118,17 +116,7 @@ impl fmt::Debug for Event {
 #[must_use = "futures do nothing unless polled"]
 pub struct EventWait<'a> {
     event: &'a Event,
-    /// While it waits by itself.
     waiter: Option<Waiter>,
-    /// While it is one of several that a choice waits for.
-    case: Option<Case>,
-}
-
-/// An entry in the list with the wait of a choice.
-struct Case {
-    key: u32,
-    /// What the entries of the choice share that other threads can claim.
-    once: Option<Once>,
 }
 
 impl Future for EventWait<'_> {
@@ -157,58 +145,49 @@ impl Future for EventWait<'_> {
     }
 }
 
-impl EventWait<'_> {
-    /// Leaves the list, if it stands there.
-    fn leave(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            drop(waiter.leave(&self.event.waiting));
-        }
-        if let Some(case) = self.case.take() {
-            self.event.waiting.remove(case.key);
-        }
-    }
-}
-
+/// As one of several that [`select`](crate::select) chooses from: what else comes in the same turn goes
+/// before it.
 impl Selectable for EventWait<'_> {
     type Output = Result<()>;
 
     const REMOTE: bool = false;
 
     fn attempt(&mut self) -> Option<Result<()>> {
-        self.leave();
         self.event.is_set().then_some(Ok(()))
     }
 
     fn enlist(&mut self, place: &Place<'_>) -> bool {
-        self.leave();
-        let (wait, once) = place.wait();
-        let key = self.event.waiting.push(wait, ());
-        self.case = Some(Case { key, once });
+        // Anew each time: there is no order among those who wait that could be lost.
+        self.abandon();
+        let context = Context::from_waker(place.waker());
+        let waiting = &self.event.waiting;
+        self.waiter = Some(Waiter::join(waiting, &context, "Event::wait", ()));
         true
     }
 
     fn withdraw(&mut self) -> Option<Result<()>> {
-        let case = self.case.take()?;
-        let (place, ()) = self.event.waiting.remove(case.key);
-        // Another thread may have been chosen since the event has ended the wait.
-        let chosen =
-            place == wait_list::Place::Claimed && case.once.is_none_or(|once| once.claim());
-        chosen.then_some(Ok(()))
+        None
     }
 
     fn abandon(&mut self) {
-        self.leave();
+        if let Some(waiter) = self.waiter.take() {
+            drop(waiter.leave(&self.event.waiting));
+        }
     }
 
-    fn is_settled(&mut self, _waker: &Waker) -> bool {
-        let case = self.case.as_ref();
-        case.is_some_and(|case| !self.event.waiting.is_linked(case.key))
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        if let Some(waiter) = &self.waiter {
+            waiter.refresh(&Context::from_waker(waker));
+        }
+        self.event.is_set()
     }
 }
 
 impl Drop for EventWait<'_> {
     fn drop(&mut self) {
-        self.leave();
+        if let Some(waiter) = self.waiter.take() {
+            drop(waiter.leave(&self.event.waiting));
+        }
     }
 }
 

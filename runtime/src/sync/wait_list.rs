@@ -317,11 +317,6 @@ impl<T> WaitList<T> {
         (place, entries.remove(key as usize).value)
     }
 
-    /// Whether an entry stands in the list, and may be claimed.
-    pub(crate) fn is_linked(&self, key: u32) -> bool {
-        self.entries.borrow()[key as usize].place == Place::Linked
-    }
-
     /// Removes an entry that has been claimed or moved; gives where it stands, if not.
     #[inline]
     pub(crate) fn take(&self, key: u32) -> Result<(Place, T), Place> {
@@ -385,6 +380,11 @@ impl Waiter {
     pub(crate) fn at(mut self, key: u32) -> Self {
         self.key = key;
         self
+    }
+
+    /// Follows the future to wherever it is polled now.
+    pub(crate) fn refresh(&self, context: &Context<'_>) {
+        self.parked.refresh(context);
     }
 
     /// Keeps cancellations from this wait.
