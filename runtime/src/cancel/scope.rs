@@ -608,39 +608,48 @@ impl Source {
     /// Enters the scope; gives who is to be told how it ended, if somebody is.
     fn enter(self, run: &Run) -> Result<(u32, Option<Rc<Handle>>)> {
         run.check_depth()?;
-        let mut plain = Entry::default();
         match self {
-            Self::Handle(handle) => {
-                let scope = handle.enter(run)?;
-                return Ok((scope, Some(handle)));
+            Self::Handle(handle) => Ok((handle.enter(run)?, Some(handle))),
+            Self::Deadline(deadline, place) => Ok((Self::until(run, deadline, place, false), None)),
+            Self::ShieldedDeadline(deadline, place) => {
+                Ok((Self::until(run, deadline, place, true), None))
+            }
+            Self::Timeout(after) => Ok((Self::after(run, after, false), None)),
+            Self::ShieldedTimeout(after) => Ok((Self::after(run, after, true), None)),
+            Self::Soft => {
+                let scope = run.enter(Entry {
+                    soft: true,
+                    ..Entry::default()
+                });
+                Ok((scope, None))
             }
             Self::Cleanup(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-                plain.shield = true;
-                let scope = run.enter(plain);
+                let scope = Self::after(run, after, true);
                 let reason = Some("cleaning up".into());
                 let place = Some(after.place);
                 let asked = Cancelled::new(CancelSource::Drain, reason, run.task_name(), place);
                 run.drain(scope, asked, Duration::MAX);
-                return Ok((scope, None));
+                Ok((scope, None))
             }
-            Self::Deadline(deadline, place) => {
-                (plain.deadline, plain.place) = (deadline, Some(place));
-            }
-            Self::Timeout(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-            }
-            Self::ShieldedDeadline(deadline, place) => {
-                (plain.deadline, plain.place) = (deadline, Some(place));
-                plain.shield = true;
-            }
-            Self::ShieldedTimeout(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-                plain.shield = true;
-            }
-            Self::Soft => plain.soft = true,
         }
-        Ok((run.enter(plain), None))
+    }
+
+    fn until(run: &Run, deadline: Time, place: &'static Location<'static>, shield: bool) -> u32 {
+        run.enter(Entry {
+            deadline,
+            place: Some(place),
+            shield,
+            ..Entry::default()
+        })
+    }
+
+    fn after(run: &Run, after: After, shield: bool) -> u32 {
+        run.enter(Entry {
+            relative: Some(after.timeout),
+            place: Some(after.place),
+            shield,
+            ..Entry::default()
+        })
     }
 }
 

@@ -33,6 +33,9 @@ use crate::timers::{Target, Timers};
 /// No scope, and no wait.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// For so many operations, wakers and aborters memory is kept from one change to the next.
+const KEPT: usize = 64;
+
 /// The scope around everything in a run; never cancelled.
 pub(crate) const ROOT: u32 = 0;
 
@@ -154,8 +157,11 @@ impl Tree {
         }
     }
 
-    /// Keeps lists that are empty for the next change.
-    pub(crate) fn keep(&mut self, lists: Box<Lists>) {
+    /// Keeps lists that are empty for the next change; not the memory of one that was exceptional.
+    pub(crate) fn keep(&mut self, mut lists: Box<Lists>) {
+        lists.cancels.shrink_to(KEPT);
+        lists.wakers.shrink_to(KEPT);
+        lists.aborts.shrink_to(KEPT);
         self.spare = Some(lists);
     }
 
