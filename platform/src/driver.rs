@@ -210,6 +210,16 @@ pub trait Driver {
     /// Operations that have been submitted and whose last completion has not come.
     fn in_flight(&self) -> usize;
 
+    /// Whether nothing is in flight and nothing is watched: then nothing is reported, however long a
+    /// turn waits.
+    fn is_idle(&self) -> bool {
+        if self.in_flight() > 0 {
+            return false;
+        }
+        let statistics = self.statistics();
+        statistics.submitted == statistics.completed
+    }
+
     /// Cancels everything and waits until nothing is in flight, for at most `bound`.
     fn drain(&mut self, bound: Duration) -> Drained;
 

@@ -14,6 +14,7 @@ mod checkpoint;
 mod combine;
 mod combine_random;
 mod deadline;
+mod deadlock;
 mod drain;
 #[cfg(unix)]
 mod dump;
@@ -52,4 +53,5 @@ mod sync;
 mod tcp;
 mod test_kit;
 mod threads;
+mod watchdog;
 mod workers;

@@ -883,11 +883,11 @@ impl Tree {
         self.waits[wait].counted = Some(nursery);
     }
 
-    /// What each wait of `task` waits in.
-    pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
+    /// What each wait of `task` waits in, and in which scope.
+    pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<(&'static str, u32)> {
         let waits = self.waits.of(task);
         let waits = waits.filter(|(_, entry)| !matches!(entry.state, WaitState::Resting));
-        waits.map(|(_, entry)| entry.what).collect()
+        waits.map(|(_, entry)| (entry.what, entry.scope)).collect()
     }
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {

@@ -367,8 +367,8 @@ impl NurseryRef {
         child.scope.set(self.children_scope.get());
         Locals::inherit(child, &self.run, self);
         self.adopt(child);
-        if self.run.instrumented.get() {
-            self.run.instrument_spawned(child);
+        if self.run.observed.get() {
+            self.run.observe_spawned(child);
         }
         child.schedule();
     }
@@ -542,8 +542,8 @@ impl NurseryRef {
         if let Some(joiner) = child.take_joiner() {
             self.run.finish_wait(joiner);
         }
-        if self.run.instrumented.get() {
-            self.run.instrument_exited(child);
+        if self.run.observed.get() {
+            self.run.observe_exited(child);
         }
         own
     }
@@ -597,6 +597,7 @@ impl Open {
         let info = TaskInfo { name: None, place };
         let nursery = NurseryRef::new(&run.shared, core, info);
         run.nurseries.push(nursery.body());
+        run.watch_body(nursery.body(), true);
         Self {
             nursery,
             finished: false,
@@ -662,8 +663,8 @@ impl Open {
             core.settle_left_behind(&child);
             core.leave_scope_of(&child);
             child.set_home(None);
-            if core.run.instrumented.get() {
-                core.run.instrument_exited(&child);
+            if core.run.observed.get() {
+                core.run.observe_exited(&child);
             }
             drop(child.replace_locals(None));
         }
@@ -676,6 +677,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let body = self.nursery.body();
+        self.nursery.run.watch_body(body, false);
         if body.is_listed() {
             drop(self.nursery.run.nurseries.remove(body));
         }

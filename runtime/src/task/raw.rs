@@ -243,6 +243,11 @@ impl Node {
         self.locals.replace(locals)
     }
 
+    /// Where the node is, for who tells nodes that live from each other.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Another counted handle to this node.
     #[inline]
     pub(crate) fn reference(&self) -> NodeRef {
@@ -290,6 +295,19 @@ impl Node {
         if self.flags.get() & (READY | DONE) == 0 {
             self.reference().schedule_owned();
         }
+    }
+
+    /// How many wakers of this node there are, wherever they are; `None` if there never was one but
+    /// those that are lent to a poll.
+    pub(crate) fn wakers(&self) -> Option<usize> {
+        let remote = self.remote.load(Ordering::Acquire);
+        if remote.is_null() {
+            return None;
+        }
+        // SAFETY: the pointer came from `into_raw` (`remote`), and the node holds a count of it until
+        // it is freed, which `&self` excludes. That count stays the node's: nothing is dropped here.
+        let remote = ManuallyDrop::new(unsafe { Arc::from_raw(remote) });
+        Some(Arc::strong_count(&remote) - 1)
     }
 
     /// Polls with a context whose waker is this node's own.
@@ -971,6 +989,11 @@ impl Current {
 
     pub(crate) fn is_none(&self) -> bool {
         self.0.get().is_none()
+    }
+
+    /// The address of the node that is being polled; zero if none is.
+    pub(crate) fn address(&self) -> usize {
+        self.0.get().map_or(0, |node| node.addr().get())
     }
 }
 
