@@ -25,7 +25,7 @@ pub struct TcpStream {
     receiving: Gate,
     pub(super) sending: Gate,
     /// Whether the end of file has been sent.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
 }
 
 /// Connects to `address`.
