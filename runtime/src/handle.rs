@@ -147,19 +147,26 @@ impl Gate {
     /// Waits again in the place of the wait before, if there was one and it was a wait like this.
     #[inline]
     pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> Option<u32> {
-        self.at_place(|parked| parked.resume(run, context).then(|| parked.wait()))
-            .flatten()
+        let parked = self.place.take()?;
+        let wait = parked.wait();
+        let resumed = parked.resume(run, context);
+        self.place.set(Some(parked));
+        resumed.then_some(wait)
     }
 
     /// Ends the wait in the place, if what was waited for has come and there is nothing else to it: see
     /// [`Parked::rest`].
     #[inline]
     pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
-        self.at_place(|parked| parked.rest(run, context)) == Some(true)
+        let Some(parked) = self.place.take() else {
+            return false;
+        };
+        let rests = parked.rest(run, context);
+        self.place.set(Some(parked));
+        rests
     }
 
-    /// Calls `f` with the wait in the place.
-    #[inline]
+    /// Calls `f`, which may run code of others, with the wait in the place.
     pub(crate) fn at_place<R>(&self, f: impl FnOnce(&Parked) -> R) -> Option<R> {
         let taken = Taken(&self.place, self.place.take());
         taken.1.as_ref().map(f)
@@ -226,7 +233,6 @@ impl fmt::Debug for Gate {
 struct Taken<'a>(&'a Cell<Option<Parked>>, Option<Parked>);
 
 impl Drop for Taken<'_> {
-    #[inline]
     fn drop(&mut self) {
         self.0.set(self.1.take());
     }
