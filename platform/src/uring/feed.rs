@@ -84,6 +84,7 @@ struct Feed {
     orphan: bool,
     /// Receives that wait for what comes next, oldest first. `None` until there was one: most streams
     /// are watched.
+    #[expect(clippy::box_collection, reason = "a word instead of four")]
     waiting: Option<Box<VecDeque<Key>>>,
 }
 
