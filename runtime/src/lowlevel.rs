@@ -120,9 +120,13 @@ pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
 /// Passes a checkpoint, and then sends as much of `data` as fits without waiting; `None` if nothing
 /// does. The first step of a future that sends, in one look at the run.
 ///
+/// # Cancellation
+///
+/// A checkpoint. `Cancelled` means that nothing has been sent.
+///
 /// # Errors
 ///
-/// `Cancelled`, and then nothing has been sent; [`ClosedResource`](crate::ClosedResource) if `to` has
+/// `Cancelled`; [`ClosedResource`](crate::ClosedResource) if `to` has
 /// been closed; else [what the system said](Handle::error).
 #[inline]
 pub fn poll_send_now(
