@@ -341,6 +341,14 @@ pub trait Driver {
         socket::try_send(to, data)
     }
 
+    /// What [`try_send`](Self::try_send) does; `None` if nothing fits.
+    fn send_now(&mut self, to: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
+        match self.try_send(to, data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent),
+        }
+    }
+
     /// Takes a connection off the queue of `listener`, if there is likely to be one and taking it
     /// costs less than an operation would; `None` if there is none, or an operation is to be used.
     fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {

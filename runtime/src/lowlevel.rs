@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
@@ -115,6 +115,37 @@ pub async fn enter_operation() -> Result<()> {
 /// `Cancelled` only.
 pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
     crate::checkpoint::enter_operation(context)
+}
+
+/// Passes a checkpoint, and then sends as much of `data` as fits without waiting; `None` if nothing
+/// does. The first step of a future that sends, in one look at the run.
+///
+/// # Cancellation
+///
+/// A checkpoint. `Cancelled` means that nothing has been sent.
+///
+/// # Errors
+///
+/// `Cancelled`; [`ClosedResource`](crate::ClosedResource) if `to` has
+/// been closed; else [what the system said](Handle::error).
+#[inline]
+pub fn poll_send_now(
+    context: &mut Context<'_>,
+    to: &Handle,
+    data: &[u8],
+) -> Poll<Result<Option<usize>>> {
+    context::with(|run| {
+        ready!(crate::checkpoint::enter_operation_in(run, context))?;
+        let sent = {
+            let descriptor = to.get()?;
+            // Who has nothing to send learns that the handle is open.
+            if data.is_empty() {
+                return Poll::Ready(Ok(Some(0)));
+            }
+            run.driver().send_now(&descriptor, data)
+        };
+        Poll::Ready(sent.transpose().map_err(|error| to.error(error)))
+    })
 }
 
 /// The sockets of this run: those of the system, or those of the simulation.

@@ -1287,6 +1287,7 @@ impl Run {
     // The outside.
 
     /// The driver. Never held while code of a user can run.
+    #[inline]
     pub(crate) fn driver(&self) -> RefMut<'_, dyn Driver> {
         RefMut::map(self.driver.borrow_mut(), |driver| {
             driver.get_or_insert_with(|| self.disturb()).as_mut()

@@ -19,8 +19,9 @@ const BACKLOG_MAX: u32 = 0xffff;
 /// A listening TCP socket. Dropping it closes it.
 #[derive(Debug)]
 pub struct TcpListener {
-    socket: Handle,
     accepting: Gate,
+    /// Behind the gate, which takes back what was forgotten there before it is closed.
+    socket: Handle,
 }
 
 /// Opens one listener for each address that `on` stands for.

@@ -21,11 +21,12 @@ use super::SendAll;
 /// `TCP_NODELAY` is on.
 #[derive(Debug)]
 pub struct TcpStream {
-    pub(super) socket: Handle,
     receiving: Gate,
     pub(super) sending: Gate,
+    /// Behind the gates, which take back what was forgotten there before it is closed.
+    pub(super) socket: Handle,
     /// Whether the end of file has been sent.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
 }
 
 /// Connects to `address`.

@@ -658,10 +658,11 @@ impl Tree {
         self.waits.insert(task, waker, scope, first, what)
     }
 
-    /// Keeps the place of a wait that is over for the next one; `false` if that cannot be.
+    /// Keeps the place of a wait for the next one, if what was waited for has come, and the place is one
+    /// of `current`'s under `scope`.
     #[inline]
-    pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
-        self.waits[wait].rest()
+    pub(crate) fn rest_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
+        self.is_current(wait, current, scope) && self.waits[wait].rest()
     }
 
     /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`.
