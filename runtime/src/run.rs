@@ -677,7 +677,7 @@ impl Run {
             let timed = !matches!(self.clock, RunClock::Driver);
             return self.silence.lengthen(timed);
         }
-        let clock_stands = self.tree.borrow().timers.next().is_some();
+        let clock_stands = self.tree.borrow_mut().timers.next().is_some();
         let deadlock = Deadlock::new(TaskTree::of_run(self), clock_stands);
         if let Err(panic) = self.silence.report(&deadlock) {
             root.call_panicked(panic, "nothing could wake the run any more");
