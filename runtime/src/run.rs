@@ -400,12 +400,17 @@ impl Run {
         driver.expect("the driver lives as long as the run is running")
     }
 
-    /// Steps 1 to 3 of a turn in which a task is ready.
+    /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
+    #[inline]
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.is_empty() {
-            return;
+        if worth_asking || !self.tree.borrow().timers.is_empty() {
+            self.look_closely(worth_asking);
         }
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, worth_asking: bool) {
         let mut effects = Effects::default();
         if worth_asking {
             self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
@@ -425,6 +430,7 @@ impl Run {
     }
 
     /// Steps 1 to 3 of a turn in which no task is ready.
+    #[inline(never)]
     fn wait(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
@@ -606,10 +612,13 @@ impl Run {
 
     /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
     /// were calls.
+    #[inline]
     fn open_inbox(&self, root: &NurseryRef) -> bool {
-        if !self.shared.has_news() {
-            return false;
-        }
+        self.shared.has_news() && self.empty_inbox(root)
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&self, root: &NurseryRef) -> bool {
         let (mut wakes, mut calls) = (self.remote_wakes.take(), self.calls.take());
         self.shared.collect(&mut wakes, &mut calls);
         wakes.drain(..).for_each(|wake| wake.deliver());
@@ -973,6 +982,18 @@ impl Run {
         self.apply(effects);
     }
 
+    /// The same for a wait that is no operation's.
+    #[inline]
+    pub(crate) fn claim_wait(&self, wait: u32) {
+        let claimed = self.tree.borrow_mut().claim_wait(wait);
+        if let Some(Some(waker)) = claimed {
+            self.defer_wake(waker);
+        }
+        if self.instrumented.get() {
+            self.tell_scheduled();
+        }
+    }
+
     /// Has the task of this wait look at what it waits for, without ending the wait.
     pub(crate) fn nudge_wait(&self, wait: u32) {
         let mut effects = Effects::default();
@@ -1141,21 +1162,26 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
-    #[inline(always)]
-    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
-        let instrumented = self.instrumented.get();
-        if instrumented {
-            self.instrument_step(node, here, true);
+    /// Where the code stands and what it may still do, to be put back after nodes have been polled.
+    #[inline]
+    pub(crate) fn put_aside(&self) -> Around {
+        Around {
+            here: self.position.here(),
+            budget: self.budget.get(),
         }
-        let around = (self.position.replace(here), self.budget.replace(BUDGET));
-        let result = poll();
-        self.position.replace(around.0);
-        self.budget.set(around.1);
-        if instrumented {
-            self.instrument_step(node, here, false);
-        }
-        result
+    }
+
+    #[inline]
+    pub(crate) fn put_back(&self, around: Around) {
+        self.position.replace(around.here);
+        self.budget.set(around.budget);
+    }
+
+    /// What is polled next stands here, and has a fresh budget.
+    #[inline]
+    pub(crate) fn stand(&self, here: Here) {
+        self.position.replace(here);
+        self.budget.set(BUDGET);
     }
 
     // The outside.
@@ -1230,7 +1256,7 @@ impl Run {
     }
 
     #[cold]
-    fn instrument_step(&self, node: &NodeRef, here: Here, before: bool) {
+    pub(crate) fn instrument_step(&self, node: &NodeRef, here: Here, before: bool) {
         if before {
             self.tell_from(node, here, |task| Event::BeforeStep(task));
         } else {
@@ -1259,6 +1285,13 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What belongs to the code around a poll: see [`Run::put_aside`].
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    here: Here,
+    budget: u32,
 }
 
 /// Where a turn of a guest has stopped, for another thread to wait.

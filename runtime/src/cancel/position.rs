@@ -66,6 +66,12 @@ impl Position {
         self.here.get().is_linked()
     }
 
+    /// The position as it is, to be put back.
+    #[inline]
+    pub(crate) fn here(&self) -> Here {
+        self.here.get()
+    }
+
     /// Moves to another position; gives the one before, to be put back.
     #[inline]
     pub(crate) fn replace(&self, here: Here) -> Here {
