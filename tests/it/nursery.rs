@@ -12,7 +12,7 @@ use trio::instrument::{Instrument, add_instrument, remove_instrument};
 use trio::lowlevel::{cancel_shielded_checkpoint, task_tree};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    Builder, CancelScope, Event, NoValue, Result, checkpoint, current_time, move_on_after,
+    Builder, CancelScope, Event, NoValue, Result, TreeVar, checkpoint, current_time, move_on_after,
     open_nursery, sleep, sleep_forever,
 };
 
@@ -706,6 +706,31 @@ async fn n16_what_a_child_owns_is_gone_when_the_nursery_ends() -> Result<()> {
     })
     .await?;
     assert_eq!(dropped.get(), 4);
+    Ok(())
+}
+
+#[trio::test]
+async fn n16_a_body_that_is_woken_after_its_end_keeps_nothing_of_the_nursery_alive() -> Result<()> {
+    static HELD: TreeVar<Rc<()>> = TreeVar::new("held");
+    let value = Rc::new(());
+    let kept: Cell<Option<Waker>> = Cell::new(None);
+    let kept = &kept;
+    let open = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            checkpoint().await?;
+            // With this the nursery ends too.
+            kept.take().expect("the body has run").wake();
+            Ok(())
+        });
+        std::future::poll_fn(|context| {
+            kept.set(Some(context.waker().clone()));
+            Poll::Ready(Ok(()))
+        })
+        .await
+    });
+    HELD.scope(value.clone(), open).await?;
+    checkpoint().await?;
+    assert_eq!(Rc::strong_count(&value), 1);
     Ok(())
 }
 

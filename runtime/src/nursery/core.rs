@@ -594,6 +594,9 @@ impl NurseryRef {
     /// The body has ended: it is not polled again.
     fn body_ended(&self) {
         self.body.set(Body::Ended);
+        // A waker of the body may live on: it is not to put the body into the queue of its own
+        // nursery, which would keep itself alive by that.
+        self.body().set_done();
         self.settle_left_behind(self.body());
         if self.is_service() {
             self.dismiss_children();
@@ -838,6 +841,7 @@ impl Drop for Open {
         let panic = self.close();
         let core = &self.nursery;
         core.body.set(Body::Closed);
+        body.set_done();
         if let Some(around) = core.around() {
             for _ in 0..core.orphans.get() {
                 around.add_orphan();
