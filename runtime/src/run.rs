@@ -443,12 +443,17 @@ impl Run {
         driver.expect("the driver lives as long as the run is running")
     }
 
-    /// Steps 1 to 3 of a turn in which a task is ready.
+    /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
+    #[inline]
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.is_empty() {
-            return;
+        if worth_asking || !self.tree.borrow().timers.is_empty() {
+            self.look_closely(worth_asking);
         }
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, worth_asking: bool) {
         let mut effects = Effects::default();
         if worth_asking {
             self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
@@ -468,6 +473,7 @@ impl Run {
     }
 
     /// Steps 1 to 3 of a turn in which no task is ready.
+    #[inline(never)]
     fn wait(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
@@ -717,10 +723,13 @@ impl Run {
 
     /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
     /// were calls.
+    #[inline]
     fn open_inbox(&self, root: &NurseryRef) -> bool {
-        if !self.shared.has_news() {
-            return false;
-        }
+        self.shared.has_news() && self.empty_inbox(root)
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&self, root: &NurseryRef) -> bool {
         let (mut wakes, mut calls) = (self.remote_wakes.take(), self.calls.take());
         self.shared.collect(&mut wakes, &mut calls);
         wakes.drain(..).for_each(|wake| wake.deliver());
@@ -1099,6 +1108,18 @@ impl Run {
         self.apply(effects);
     }
 
+    /// The same for a wait that is no operation's.
+    #[inline]
+    pub(crate) fn claim_wait(&self, wait: u32) {
+        let claimed = self.tree.borrow_mut().claim_wait(wait);
+        if let Some(Some(waker)) = claimed {
+            self.defer_wake(waker);
+        }
+        if self.instrumented.get() {
+            self.tell_scheduled();
+        }
+    }
+
     /// Has the task of this wait look at what it waits for, without ending the wait.
     pub(crate) fn nudge_wait(&self, wait: u32) {
         let mut effects = Effects::default();
@@ -1267,21 +1288,26 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
-    #[inline(always)]
-    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
-        let observed = self.observed.get();
-        if observed {
-            self.observe_step(node, here, true);
+    /// Where the code stands and what it may still do, to be put back after nodes have been polled.
+    #[inline]
+    pub(crate) fn put_aside(&self) -> Around {
+        Around {
+            here: self.position.here(),
+            budget: self.budget.get(),
         }
-        let around = (self.position.replace(here), self.budget.replace(BUDGET));
-        let result = poll();
-        self.position.replace(around.0);
-        self.budget.set(around.1);
-        if observed {
-            self.observe_step(node, here, false);
-        }
-        result
+    }
+
+    #[inline]
+    pub(crate) fn put_back(&self, around: Around) {
+        self.position.replace(around.here);
+        self.budget.set(around.budget);
+    }
+
+    /// What is polled next stands here, and has a fresh budget.
+    #[inline]
+    pub(crate) fn stand(&self, here: Here) {
+        self.position.replace(here);
+        self.budget.set(BUDGET);
     }
 
     // The outside.
@@ -1366,7 +1392,7 @@ impl Run {
     }
 
     #[cold]
-    fn observe_step(&self, node: &NodeRef, here: Here, before: bool) {
+    pub(crate) fn observe_step(&self, node: &NodeRef, here: Here, before: bool) {
         if let Some(watchdog) = &self.watchdog {
             // After the step it is again the node around, which is polling its nursery.
             watchdog.poll(match before {
@@ -1413,6 +1439,13 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What belongs to the code around a poll: see [`Run::put_aside`].
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    here: Here,
+    budget: u32,
 }
 
 /// Where a turn of a guest has stopped, for another thread to wait.

@@ -26,7 +26,7 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-pub(crate) use self::core::{Core, Failure, Open};
+pub(crate) use self::core::{Core, Failure, Notice, Open};
 pub(crate) use erase::{spawn_root, spawn_system};
 pub use join::{ChildState, Ended, Join, JoinHandle, NoValue};
 pub use service::open_service_nursery;

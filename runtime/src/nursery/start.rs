@@ -119,7 +119,7 @@ impl<T> Starting<T> {
             self.target.adopt(&self.child);
             if self.child.is_ready() {
                 // It stands in the queue of the private nursery, which is not polled again.
-                self.child.clear_ready();
+                private.ready.clear();
                 self.child.schedule();
             }
         }
