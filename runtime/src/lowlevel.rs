@@ -13,6 +13,7 @@ pub use trio_platform::{
     is_cancelled, is_family_unavailable,
 };
 
+pub use crate::cancellable::{Cancellable, cancellable};
 pub use crate::checkpoint::{
     CheckpointIfCancelled, ShieldedCheckpoint, cancel_shielded_checkpoint, checkpoint_if_cancelled,
 };
