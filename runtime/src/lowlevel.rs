@@ -127,6 +127,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn stream(family: Family) -> io::Result<Descriptor> {
         context::with(|run| run.driver().socket(family))
     }
@@ -136,6 +137,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
         context::with(|run| run.driver().bind(socket, address, share_port))
     }
@@ -145,6 +147,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
         context::with(|run| run.driver().listen(socket, backlog))
     }
