@@ -33,6 +33,7 @@ use crate::time::Clock;
 /// let answer = trio_runtime::run(async { 6 * 7 });
 /// assert_eq!(answer, 42);
 /// ```
+#[doc(alias = "block_on")]
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
     Builder::new().run(main)
@@ -48,6 +49,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// let used = Builder::new().backend(Backend::Polling).run(async { backend().backend() });
 /// assert_eq!(used, Backend::Polling);
 /// ```
+#[doc(alias = "Runtime")]
 #[derive(Default)]
 #[must_use = "a builder does nothing until `run`"]
 pub struct Builder {

@@ -11,6 +11,7 @@
 
 mod builder;
 mod cancel;
+mod cancellable;
 pub mod channel;
 mod checkpoint;
 mod combine;

@@ -13,6 +13,7 @@ pub use trio_platform::{
     is_cancelled, is_family_unavailable,
 };
 
+pub use crate::cancellable::{Cancellable, cancellable};
 pub use crate::checkpoint::{
     CheckpointIfCancelled, ShieldedCheckpoint, cancel_shielded_checkpoint, checkpoint_if_cancelled,
 };
@@ -157,6 +158,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn stream(family: Family) -> io::Result<Descriptor> {
         context::with(|run| run.driver().socket(family))
     }
@@ -166,6 +168,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
         context::with(|run| run.driver().bind(socket, address, share_port))
     }
@@ -175,6 +178,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
         context::with(|run| run.driver().listen(socket, backlog))
     }

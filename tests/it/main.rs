@@ -42,6 +42,8 @@ mod run;
 mod scope;
 mod serve;
 mod service;
+#[cfg(unix)]
+mod signals;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;

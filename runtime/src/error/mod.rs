@@ -58,6 +58,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(slow.is_some());
 /// assert_eq!(rest.unwrap().leaves().count(), 1);
 /// ```
+#[doc(alias = "ExceptionGroup")]
+#[doc(alias = "MultiError")]
 pub struct Error(Repr);
 
 /// A word and what kind of word it is. So the result of a task is two words, which are returned in
@@ -80,6 +82,8 @@ const _: () = assert!(
 
 impl Error {
     /// An error with a message of its own.
+    #[doc(alias = "anyhow")]
+    #[doc(alias = "bail")]
     pub fn msg(message: impl Into<String>) -> Self {
         Self::boxed(message.into().into())
     }
@@ -198,6 +202,40 @@ impl Error {
                 Err(error) => Err(Self::boxed(error)),
             },
             Repr::Group(group) => Err(Self(Repr::Group(group))),
+        }
+    }
+
+    /// An error of which only the trait is known, such as a library of others returns. What
+    /// [`into_boxed`](Self::into_boxed) has packed comes out as what it was.
+    ///
+    /// `?` converts every type that implements [`std::error::Error`], and a box of one does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::{Error, Result};
+    ///
+    /// fn parse(text: &str) -> std::result::Result<u16, Box<dyn std::error::Error + Send + Sync>> {
+    ///     Ok(text.parse()?)
+    /// }
+    ///
+    /// fn port(text: &str) -> Result<u16> {
+    ///     parse(text).map_err(Error::from_boxed)
+    /// }
+    /// assert_eq!(port("http").unwrap_err().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn from_boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
+        let error = match error.downcast::<io::Error>() {
+            Ok(error) => return Self::from_io(*error),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<Opaque>() {
+            Ok(opaque) => return opaque.0,
+            Err(error) => error,
+        };
+        match cancelled_inside(error.as_ref()) {
+            Some(cancelled) => Self(Repr::Cancelled(cancelled)),
+            None => Self(Repr::Other(error)),
         }
     }
 
@@ -339,7 +377,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// One line; with `{:#}` the whole tree with its causes, as `{:?}`.
+/// One line, which for a group has the first of its leaves; with `{:#}` the whole tree with its
+/// causes, as `{:?}`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -349,7 +388,7 @@ impl fmt::Display for Error {
             Repr::Cancelled(cancelled) => cancelled.fmt(f),
             Repr::Io(error) => error.fmt(f),
             Repr::Other(error) => error.fmt(f),
-            Repr::Group(group) => group.fmt(f),
+            Repr::Group(group) => group.line(self.leaves(), f),
         }
     }
 }

@@ -43,6 +43,7 @@ struct Pending {
 impl<T> TaskStatus<T> {
     /// A status that reports to nobody, for awaiting a function directly that is written to be
     /// started; Trio's `TASK_STATUS_IGNORED`.
+    #[doc(alias = "TASK_STATUS_IGNORED")]
     pub const fn ignored() -> Self {
         Self(None)
     }
