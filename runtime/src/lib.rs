@@ -31,6 +31,7 @@ mod run;
 mod run_var;
 #[cfg(feature = "tracing")]
 mod spans;
+mod statistics;
 mod supervise;
 pub mod sync;
 mod taking;

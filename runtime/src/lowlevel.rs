@@ -25,6 +25,7 @@ pub use crate::introspect::{TaskTree, current_root_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::run_var::{RunVar, RunVarToken};
+pub use crate::statistics::{RunStatistics, current_statistics};
 pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
 pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 pub use crate::taking::{

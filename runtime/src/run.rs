@@ -208,7 +208,6 @@ impl<T> Live<T> {
             entered,
         } = self;
         let failure = open.finish_root();
-        ending.run.main.borrow_mut().take();
         let value = output.take();
         drop(output);
         drop(root);
@@ -249,12 +248,20 @@ impl Drop for Ending {
         // would keep it: the circle ends here.
         self.run.ended.set(true);
         self.run.shared.let_go_of_driver();
-        let driver = self.run.driver.take();
+        // What is left may hold code of others: values, wakers, functions that abort. When it goes it
+        // finds a run in which no scope is entered and nothing waits.
+        self.run.position.replace(Here::at(ROOT));
+        if let Some(main) = self.run.main_task() {
+            main.scope.set(ROOT);
+        }
         let root = self.run.root.take();
         let values = self.run.vars.take();
-        let tree = self.run.tree.replace(Tree::new(Rc::default()));
+        let tree = self.run.tree.replace(Tree::new(self.run.effective.clone()));
         while self.run.nurseries.pop().is_some() {}
-        drop((driver, tree, root, values));
+        drop((tree, root, values));
+        drop(self.run.deferred.take());
+        drop(self.run.driver.take());
+        drop(self.run.main.take());
     }
 }
 

@@ -170,6 +170,13 @@ impl Timers {
         }
     }
 
+    /// The earliest deadline, with those that would be counted from `now`, which stay as they are.
+    pub(crate) fn earliest(&self, now: Time) -> Option<Time> {
+        let wanted = self.fresh.iter().filter(|fresh| fresh.entry != NONE);
+        let counted = wanted.map(|fresh| now + fresh.after);
+        counted.chain(self.next()).min()
+    }
+
     /// Takes the earliest deadline if it is not after `now`.
     pub(crate) fn expire(&mut self, now: Time) -> Option<Target> {
         loop {
@@ -364,10 +371,11 @@ mod tests {
                     model.retain(|(_, step, _)| Some(*step) != first.map(|first| first.1));
                 }
             }
-            assert_eq!(
-                timers.next(),
-                model.iter().map(|(deadline, ..)| *deadline).min()
-            );
+            let earliest = model.iter().map(|(deadline, ..)| *deadline).min();
+            assert_eq!(timers.next(), earliest);
+            let now = Time::from_nanos(500);
+            let counted = fresh.iter().map(|(after, ..)| now + *after);
+            assert_eq!(timers.earliest(now), counted.chain(earliest).min());
         }
     }
 

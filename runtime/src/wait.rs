@@ -155,6 +155,25 @@ impl Parked {
         run.apply(effects);
     }
 
+    /// Whether the wait is over, in whatever way.
+    pub(crate) fn is_over(&self) -> bool {
+        let over = self.with(|run| {
+            let tree = run.tree.borrow();
+            let state = tree.wait_state(self.wait);
+            matches!(state, WaitState::Woken | WaitState::Aborted(_))
+        });
+        over.unwrap_or(false)
+    }
+
+    /// The cancellation that has ended the wait, if one has; once.
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        let outcome = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
+        match outcome {
+            Some(Poll::Ready(cancelled)) => cancelled,
+            _ => None,
+        }
+    }
+
     /// The cancellation with which an operation has been asked to end, if it has.
     pub(crate) fn asked(&self) -> Option<Cancelled> {
         self.with(|run| run.tree.borrow().asked(self.wait).cloned())

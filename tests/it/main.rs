@@ -9,6 +9,8 @@ mod channel;
 mod channel_broadcast;
 mod channel_safe;
 mod channel_select;
+#[cfg(feature = "futures")]
+mod channel_stream;
 mod channel_thread;
 mod checkpoint;
 mod combine;
@@ -47,6 +49,7 @@ mod signals;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;
+mod statistics;
 mod stream_flaws;
 mod streams;
 mod supervise;
@@ -55,5 +58,6 @@ mod sync;
 mod tcp;
 mod test_kit;
 mod threads;
+mod wakers;
 mod watchdog;
 mod workers;

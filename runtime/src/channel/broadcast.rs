@@ -733,10 +733,10 @@ impl<T> Operation for SendOperation<'_, T> {
         Err(SendError::Cancelled(value, cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.sending.is_settled(key, waker)
+        let state = self.endpoint.channel.borrow();
+        state.sending.is_settled(key)
     }
 }
 
@@ -790,10 +790,10 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
         Err(BroadcastError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.receiving.is_settled(key, waker)
+        let state = self.endpoint.channel.borrow();
+        state.receiving.is_settled(key)
     }
 }
 

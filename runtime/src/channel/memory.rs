@@ -111,7 +111,7 @@ pub struct MemorySendChannel<T>(Endpoint<Local<T>>);
 /// Dropping it closes it. Clones are ends of their own. Several tasks may receive, at one end or at
 /// several: each value goes to one of them.
 #[must_use = "an end that is dropped is closed"]
-pub struct MemoryReceiveChannel<T>(Endpoint<Local<T>>);
+pub struct MemoryReceiveChannel<T>(pub(super) Endpoint<Local<T>>);
 
 impl<T> MemorySendChannel<T> {
     /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there

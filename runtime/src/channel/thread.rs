@@ -136,7 +136,7 @@ pub struct ThreadSendChannel<T>(Endpoint<Remote<T>>);
 /// Dropping it closes it. Clones are ends of their own. Several tasks may receive, at one end or at
 /// several: each value goes to one of them.
 #[must_use = "an end that is dropped is closed"]
-pub struct ThreadReceiveChannel<T>(Endpoint<Remote<T>>);
+pub struct ThreadReceiveChannel<T>(pub(super) Endpoint<Remote<T>>);
 
 impl<T> ThreadSendChannel<T> {
     /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there

@@ -371,10 +371,9 @@ impl<'a, T> Watching<'a, T> {
         }
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&self) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.receiver.channel.borrow_mut();
-        state.waiting.is_settled(key, waker)
+        self.receiver.channel.borrow().waiting.is_settled(key)
     }
 
     /// The latest value, if it is `wanted`, which then counts as seen; the end, if there is nothing
@@ -437,8 +436,8 @@ impl<T> Operation for ChangedOperation<'_, T> {
         Err(ReceiveError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
-        self.0.is_settled(waker)
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
+        self.0.is_settled()
     }
 }
 
@@ -475,7 +474,7 @@ impl<T, F: FnMut(&T) -> bool> Operation for WaitForOperation<'_, T, F> {
         Err(ReceiveError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
-        self.watching.is_settled(waker)
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
+        self.watching.is_settled()
     }
 }

@@ -3,21 +3,27 @@
 //! The flag is the event, and the list is who waits for it; a future borrows the event, so that the
 //! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
 //! forgotten is woken in vain.
+//!
+//! A future that [`select`](crate::select) chooses from stands in the list with the wait of the choice:
+//! an event takes nothing and gives nothing, but it may be what came first.
 
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use super::wait_list::{Outcome, WaitList, Waiter};
+use super::wait_list::{self, Outcome, WaitList, Waiter};
+use crate::channel::Selectable;
+use crate::channel::waiters::{Once, Place};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
 /// A flag that is raised once, and that tasks can wait for.
 ///
 /// There is no way back: for something that happens again and again make a new event each time, or
-/// use a [`Condition`](super::Condition), or a channel.
+/// use a [`Condition`](super::Condition), or a channel. For whatever comes first, the event or an
+/// operation of a channel, [`select`](crate::select) takes the future of [`wait`](Self::wait).
 ///
 /// # Examples
 ///
@@ -87,6 +93,7 @@ impl Event {
         EventWait {
             event: self,
             waiter: None,
+            case: None,
         }
     }
 
@@ -111,7 +118,17 @@ impl fmt::Debug for Event {
 #[must_use = "futures do nothing unless polled"]
 pub struct EventWait<'a> {
     event: &'a Event,
+    /// While it waits by itself.
     waiter: Option<Waiter>,
+    /// While it is one of several that a choice waits for.
+    case: Option<Case>,
+}
+
+/// An entry in the list with the wait of a choice.
+struct Case {
+    key: u32,
+    /// What the entries of the choice share that other threads can claim.
+    once: Option<Once>,
 }
 
 impl Future for EventWait<'_> {
@@ -140,11 +157,58 @@ impl Future for EventWait<'_> {
     }
 }
 
-impl Drop for EventWait<'_> {
-    fn drop(&mut self) {
+impl EventWait<'_> {
+    /// Leaves the list, if it stands there.
+    fn leave(&mut self) {
         if let Some(waiter) = self.waiter.take() {
             drop(waiter.leave(&self.event.waiting));
         }
+        if let Some(case) = self.case.take() {
+            self.event.waiting.remove(case.key);
+        }
+    }
+}
+
+impl Selectable for EventWait<'_> {
+    type Output = Result<()>;
+
+    const REMOTE: bool = false;
+
+    fn attempt(&mut self) -> Option<Result<()>> {
+        self.leave();
+        self.event.is_set().then_some(Ok(()))
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        self.leave();
+        let (wait, once) = place.wait();
+        let key = self.event.waiting.push(wait, ());
+        self.case = Some(Case { key, once });
+        true
+    }
+
+    fn withdraw(&mut self) -> Option<Result<()>> {
+        let case = self.case.take()?;
+        let (place, ()) = self.event.waiting.remove(case.key);
+        // Another thread may have been chosen since the event has ended the wait.
+        let chosen =
+            place == wait_list::Place::Claimed && case.once.is_none_or(|once| once.claim());
+        chosen.then_some(Ok(()))
+    }
+
+    fn abandon(&mut self) {
+        self.leave();
+    }
+
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
+        let case = self.case.as_ref();
+        case.is_some_and(|case| !self.event.waiting.is_linked(case.key))
+    }
+}
+
+impl Drop for EventWait<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -317,6 +317,11 @@ impl<T> WaitList<T> {
         (place, entries.remove(key as usize).value)
     }
 
+    /// Whether an entry stands in the list, and may be claimed.
+    pub(crate) fn is_linked(&self, key: u32) -> bool {
+        self.entries.borrow()[key as usize].place == Place::Linked
+    }
+
     /// Removes an entry that has been claimed or moved; gives where it stands, if not.
     #[inline]
     pub(crate) fn take(&self, key: u32) -> Result<(Place, T), Place> {
