@@ -26,7 +26,8 @@ pub trait Clock {
     /// The time now. Never goes back.
     fn now(&self) -> Time;
 
-    /// How long to wait, in real time, until this clock shows `deadline`.
+    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it does
+    /// not come to that by itself.
     fn wait_until(&self, deadline: Time) -> Duration;
 
     /// How long, in real time, every task must have been blocked before the clock jumps to the next

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trio_platform::{Key, Time};
 
-use crate::cancel::{Cancelled, Effects, WaitState};
+use crate::cancel::{Cancelled, Effects};
 use crate::context;
 use crate::run::Run;
 
@@ -52,24 +52,32 @@ impl Parked {
         Self { run, wait }
     }
 
-    /// Keeps the place after the wait has ended, for one who is going to wait again soon.
+    /// Keeps the place of a wait that what was waited for has ended, for one who is going to wait again
+    /// soon. `false` if there is more to it than that, which [`Parked::poll_woken`] tells.
     #[inline]
-    pub(crate) fn rest(self) -> Option<Self> {
-        let rests = self.with(|run| run.tree.borrow_mut().rest_wait(self.wait));
-        (rests == Some(true)).then_some(self)
-    }
-
-    /// Waits again in a place that was kept, if task and scope are the same as then.
-    #[inline]
-    pub(crate) fn resume(self, run: &Rc<Run>, context: &Context<'_>) -> Option<Self> {
-        let own = Rc::ptr_eq(run, &self.run) && foreign(run, context).is_none();
-        let scope = run.scope();
-        let resumed = own
+    pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        self.is_of(run, context)
             && run
                 .tree
                 .borrow_mut()
-                .resume_wait(self.wait, &run.current, scope);
-        resumed.then_some(self)
+                .rest_wait(self.wait, &run.current, run.scope())
+    }
+
+    /// Waits again in a place that was kept; `false` if task or scope are not those of then.
+    #[inline]
+    pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        let scope = run.scope();
+        self.is_of(run, context)
+            && run
+                .tree
+                .borrow_mut()
+                .resume_wait(self.wait, &run.current, scope)
+    }
+
+    /// Whether the wait is of this run, and nobody has put a waker of his own in place.
+    #[inline]
+    fn is_of(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        Rc::ptr_eq(run, &self.run) && run.current.owns(context.waker())
     }
 
     pub(crate) fn wait(&self) -> u32 {
@@ -168,11 +176,8 @@ impl Parked {
 
     /// The cancellation with which an operation has been asked to end, if it has.
     pub(crate) fn asked(&self) -> Option<Cancelled> {
-        self.with(|run| match run.tree.borrow().wait_state(self.wait) {
-            WaitState::Asked(cancelled) => Some(cancelled.clone()),
-            _ => None,
-        })
-        .flatten()
+        self.with(|run| run.tree.borrow().asked(self.wait).cloned())
+            .flatten()
     }
 
     /// Gives the wait up while its operation is in flight: from now on the operation counts

@@ -16,6 +16,7 @@ mod checkpoint;
 mod combine;
 mod combine_random;
 mod deadline;
+mod deadlock;
 mod drain;
 #[cfg(unix)]
 mod dump;
@@ -43,6 +44,8 @@ mod run;
 mod scope;
 mod serve;
 mod service;
+#[cfg(unix)]
+mod signals;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;
@@ -56,4 +59,5 @@ mod tcp;
 mod test_kit;
 mod threads;
 mod wakers;
+mod watchdog;
 mod workers;

@@ -35,7 +35,8 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 ///
 /// # Panics
 ///
-/// If `capacity` is zero: a value has to stand somewhere until every receiver has read it.
+/// If `capacity` is zero: a value has to stand somewhere until every receiver has read it. A receive, if
+/// the `clone` of a value uses the channel that the value is in.
 ///
 /// # Examples
 ///
@@ -48,6 +49,7 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 /// assert_eq!(second.receive().await?, "news");
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "broadcast")]
 #[track_caller]
 pub fn open_broadcast_channel<T: Clone>(
     capacity: usize,
@@ -77,6 +79,7 @@ pub fn open_broadcast_channel<T: Clone>(
 /// assert_eq!(receive.receive().await?, 4);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "broadcast")]
 #[track_caller]
 pub fn open_lagging_broadcast_channel<T: Clone>(
     capacity: usize,
@@ -466,6 +469,7 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
     ///
     /// [`BroadcastError`]: `Lagged` if values have been missed, once each time; `EndOfChannel` if
     /// every sending end has been closed and everything has been read; `Closed` if this end has been.
+    #[doc(alias = "recv")]
     pub fn receive(&mut self) -> BroadcastReceiving<'_, T> {
         BroadcastReceiving::new(ReceiveOperation {
             endpoint: self,

@@ -44,6 +44,7 @@ use crate::error::Result;
 /// .await
 /// # }).unwrap();
 /// ```
+#[doc(alias = "watch")]
 pub fn open_watch_channel<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
     let channel = Rc::new(RefCell::new(State {
         value: Rc::new(value),
@@ -153,6 +154,7 @@ impl<T> WatchSender<T> {
     }
 
     /// Changes a clone of the value, and sets that.
+    #[doc(alias = "send_modify")]
     pub fn modify(&self, change: impl FnOnce(&mut T))
     where
         T: Clone,
@@ -221,6 +223,7 @@ impl<T> WatchReceiver<T> {
     }
 
     /// The latest value, which counts as seen.
+    #[doc(alias = "borrow_and_update")]
     pub fn get_seen(&mut self) -> Rc<T> {
         let state = self.channel.borrow();
         self.seen = state.version;

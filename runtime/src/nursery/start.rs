@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 
 use super::core::Open;
 use super::erase;
-use crate::cancel::Entry;
 use crate::error::{ClosedResource, Error, Result, Usage};
 use crate::task::{Locals, NodeRef, NurseryRef};
 use crate::wait::Parked;
@@ -44,6 +43,7 @@ struct Pending {
 impl<T> TaskStatus<T> {
     /// A status that reports to nobody, for awaiting a function directly that is written to be
     /// started; Trio's `TASK_STATUS_IGNORED`.
+    #[doc(alias = "TASK_STATUS_IGNORED")]
     pub const fn ignored() -> Self {
         Self(None)
     }
@@ -120,7 +120,7 @@ impl<T> Starting<T> {
             self.target.adopt(&self.child);
             if self.child.is_ready() {
                 // It stands in the queue of the private nursery, which is not polled again.
-                self.child.clear_ready();
+                private.ready.clear();
                 self.child.schedule();
             }
         }
@@ -218,7 +218,7 @@ where
         let child = erase::spawn_silent(&nursery, future, None, place);
         // Values that go with the nursery are those of the nursery where it is going to live.
         Locals::inherit(&child, &nursery.run, &target);
-        child.scope.set(nursery.run.enter(Entry::default()));
+        child.scope.set(nursery.run.enter_plain());
         nursery
             .run
             .move_scope(child.scope.get(), nursery.scope.get());
