@@ -65,7 +65,7 @@ pub struct RunStatistics {
 pub fn current_statistics() -> RunStatistics {
     context::with(|run| {
         let now = run.now();
-        let next = run.tree.borrow().timers.earliest(now);
+        let next = run.tree.borrow_mut().timers.earliest(now);
         RunStatistics {
             tasks_living: tasks_living(run),
             tasks_runnable: tasks_runnable(run),

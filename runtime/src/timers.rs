@@ -171,10 +171,10 @@ impl Timers {
     }
 
     /// The earliest deadline, with those that would be counted from `now`, which stay as they are.
-    pub(crate) fn earliest(&self, now: Time) -> Option<Time> {
+    pub(crate) fn earliest(&mut self, now: Time) -> Option<Time> {
+        let settled = self.next();
         let wanted = self.fresh.iter().filter(|fresh| fresh.entry != NONE);
-        let counted = wanted.map(|fresh| now + fresh.after);
-        counted.chain(self.next()).min()
+        wanted.map(|fresh| now + fresh.after).chain(settled).min()
     }
 
     /// Takes the earliest deadline if it is not after `now`.

@@ -157,11 +157,7 @@ impl Parked {
 
     /// Whether the wait is over, in whatever way.
     pub(crate) fn is_over(&self) -> bool {
-        let over = self.with(|run| {
-            let tree = run.tree.borrow();
-            let state = tree.wait_state(self.wait);
-            matches!(state, WaitState::Woken | WaitState::Aborted(_))
-        });
+        let over = self.with(|run| run.tree.borrow().is_over(self.wait));
         over.unwrap_or(false)
     }
 

@@ -728,6 +728,14 @@ impl Tree {
         }
     }
 
+    /// Whether a wait is over, in whatever way.
+    pub(crate) fn is_over(&self, wait: u32) -> bool {
+        matches!(
+            self.waits[wait].state,
+            WaitState::Woken | WaitState::Aborted(_)
+        )
+    }
+
     /// Whether a wait is that of the task that is being polled, without a foreign waker.
     #[inline]
     pub(crate) fn is_current(&self, wait: u32, current: &Current, scope: u32) -> bool {
