@@ -173,7 +173,8 @@ impl Timers {
     /// The earliest deadline, with those that would be counted from `now`, which stay as they are.
     pub(crate) fn earliest(&mut self, now: Time) -> Option<Time> {
         let settled = self.next();
-        let wanted = self.fresh.iter().filter(|fresh| fresh.entry != NONE);
+        let wanted = self.fresh.iter();
+        let wanted = wanted.filter(|fresh| self.entries[fresh.entry as usize].stamp == fresh.stamp);
         wanted.map(|fresh| now + fresh.after).chain(settled).min()
     }
 

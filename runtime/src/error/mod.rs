@@ -235,7 +235,7 @@ impl Error {
         };
         match cancelled_inside(error.as_ref()) {
             Some(cancelled) => Self(Repr::Cancelled(cancelled)),
-            None => Self(Repr::Other(error)),
+            None => Self(Repr::Other(Box::new(error))),
         }
     }
 
