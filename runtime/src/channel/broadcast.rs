@@ -7,6 +7,8 @@
 //! 2. A receiver has to read every value from its own number on, and counts in each of them.
 //! 3. While a receiver waits it has read everything. While a sender waits the ring is full; only a
 //!    channel that waits for the slowest has senders that wait.
+//! 4. Nothing that belongs to a user runs while the state is borrowed: values are counted, so that one
+//!    can be cloned, or dropped, when it is not.
 //!
 //! A receive takes nothing before it is polled to its end: one that is cancelled, dropped or
 //! forgotten has read nothing.
@@ -128,7 +130,8 @@ struct State<T> {
 }
 
 struct Entry<T> {
-    value: T,
+    /// Counted, so that a reader can have it while it makes its copy.
+    value: Rc<T>,
     /// How many receivers have to read it.
     unread: usize,
 }
@@ -157,7 +160,7 @@ impl<T> State<T> {
     /// Takes a value in, for which there is room, or a receiver that lags. Gives what nobody is
     /// going to read, which the caller drops when nothing is borrowed.
     #[must_use = "dropped when nothing is borrowed"]
-    fn push(&mut self, value: T) -> Option<T> {
+    fn push(&mut self, value: Rc<T>) -> Option<Rc<T>> {
         if self.receivers == 0 {
             return Some(value);
         }
@@ -173,7 +176,7 @@ impl<T> State<T> {
     }
 
     /// Lets senders that wait have the room that there is now. Gives what nobody is going to read.
-    fn fill(&mut self) -> Vec<T> {
+    fn fill(&mut self) -> Vec<Rc<T>> {
         let mut unwanted = Vec::new();
         while !self.is_full() {
             let Some((sender, ())) = self.sending.claim_first() else {
@@ -181,14 +184,14 @@ impl<T> State<T> {
             };
             let sent = Pending::Sent(self.receivers);
             if let Pending::Waiting(value) = std::mem::replace(self.sending.payload(sender), sent) {
-                unwanted.extend(self.push(value));
+                unwanted.extend(self.push(Rc::new(value)));
             }
         }
         unwanted
     }
 
     /// Takes out what every receiver has read.
-    fn sweep(&mut self, unwanted: &mut Vec<T>) {
+    fn sweep(&mut self, unwanted: &mut Vec<Rc<T>>) {
         while self.ring.front().is_some_and(|entry| entry.unread == 0) {
             unwanted.extend(self.ring.pop_front().map(|entry| entry.value));
             self.head += 1;
@@ -196,21 +199,39 @@ impl<T> State<T> {
     }
 }
 
-impl<T: Clone> State<T> {
-    /// Reads the value with the number `next`, which stands in the ring.
-    fn read(&mut self, next: u64) -> T {
+/// What a receiver that has not read everything has before it.
+enum Front<T> {
+    /// Somebody else has to read it too, and has to find it there: it is to be copied.
+    Shared(Rc<T>),
+    /// It was taken out.
+    Last(Rc<T>),
+}
+
+impl<T> State<T> {
+    /// The value with the number `next`, which stands in the ring: taken out, if nobody else is to
+    /// read it.
+    fn front(&mut self, next: u64) -> Front<T> {
         let place = self.place(next);
-        let entry = &mut self.ring[place];
-        if entry.unread > 1 {
-            let value = entry.value.clone();
-            entry.unread -= 1;
-            return value;
+        if self.ring[place].unread > 1 {
+            return Front::Shared(self.ring[place].value.clone());
         }
         // Who has not read an older one has not read this one either.
         debug_assert_eq!(place, 0, "the last reader of a value reads the oldest");
         let entry = self.ring.pop_front().expect("it was just looked at");
         self.head += 1;
-        entry.value
+        Front::Last(entry.value)
+    }
+
+    /// A receiver has read the value with the number `next`, which may have been overwritten while it
+    /// was copied. Gives what nobody is going to read.
+    fn read(&mut self, next: u64) -> Vec<Rc<T>> {
+        let mut unwanted = Vec::new();
+        if next >= self.head {
+            let place = self.place(next);
+            self.ring[place].unread -= 1;
+            self.sweep(&mut unwanted);
+        }
+        unwanted
     }
 }
 
@@ -400,7 +421,7 @@ impl<T> BroadcastSendChannel<T> {
             return Err(super::TrySendError::WouldBlock(value));
         }
         let receivers = state.receivers;
-        let unwanted = state.push(value);
+        let unwanted = state.push(Rc::new(value));
         drop(state);
         drop(unwanted);
         Ok(receivers)
@@ -511,12 +532,28 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
                 _ => TryBroadcastError::WouldBlock,
             });
         }
-        let value = state.read(self.next);
+        let value = match state.front(self.next) {
+            Front::Last(value) => value,
+            Front::Shared(value) => {
+                drop(state);
+                // The code of others, which may use the channel, or panic: then nothing is read.
+                let copy = T::clone(&value);
+                drop(value);
+                state = self.channel.borrow_mut();
+                let unwanted = state.read(self.next);
+                self.next += 1;
+                let more = state.fill();
+                drop(state);
+                drop((unwanted, more));
+                return Ok(copy);
+            }
+        };
         self.next += 1;
         let unwanted = state.fill();
         drop(state);
         drop(unwanted);
-        Ok(value)
+        // Somebody may be copying it just now.
+        Ok(Rc::try_unwrap(value).unwrap_or_else(|value| T::clone(&value)))
     }
 }
 
@@ -704,7 +741,7 @@ impl<T> Operation for SendOperation<'_, T> {
 
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
-        let pending = self.endpoint.channel.borrow_mut().sending.remove(key);
+        let (pending, ()) = self.endpoint.channel.borrow_mut().sending.remove(key);
         match pending {
             Pending::Sent(receivers) => Some(Ok(receivers)),
             Pending::Waiting(value) => {
@@ -732,7 +769,7 @@ impl<T> Operation for SendOperation<'_, T> {
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
         let mut state = self.endpoint.channel.borrow_mut();
-        state.sending.is_settled(key, waker)
+        state.sending.is_settled(key, &mut Ticket::held(waker))
     }
 }
 
@@ -789,7 +826,7 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
         let mut state = self.endpoint.channel.borrow_mut();
-        state.receiving.is_settled(key, waker)
+        state.receiving.is_settled(key, &mut Ticket::held(waker))
     }
 }
 

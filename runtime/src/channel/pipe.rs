@@ -437,10 +437,12 @@ impl<H: Home> Operation for SendOperation<'_, H> {
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
         let endpoint = self.endpoint;
-        self.value = endpoint.home.with(|state| {
+        let (value, held) = endpoint.home.with(|state| {
             endpoint.leave();
             state.sending.remove(key)
         });
+        self.value = value;
+        drop(held);
         self.value.is_none().then_some(Ok(()))
     }
 
@@ -458,8 +460,9 @@ impl<H: Home> Operation for SendOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
+        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.sending.is_settled(key, waker))
+            .with(|state| state.sending.is_settled(key, &mut held))
     }
 }
 
@@ -544,7 +547,7 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
         let endpoint = self.endpoint;
-        let given = endpoint.home.with(|state| {
+        let (given, _held) = endpoint.home.with(|state| {
             endpoint.leave();
             state.receiving.remove(key)
         });
@@ -563,8 +566,9 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
+        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.receiving.is_settled(key, waker))
+            .with(|state| state.receiving.is_settled(key, &mut held))
     }
 }
 
@@ -626,9 +630,9 @@ impl<H: Home> Operation for DemandOperation<'_, H> {
     fn abandon(&mut self) {
         if let Some(key) = self.key.take() {
             let endpoint = self.endpoint;
-            endpoint.home.with(|state| {
+            let ((), _held) = endpoint.home.with(|state| {
                 endpoint.leave();
-                state.demanding.remove(key);
+                state.demanding.remove(key)
             });
         }
     }
@@ -639,8 +643,9 @@ impl<H: Home> Operation for DemandOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
+        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.demanding.is_settled(key, waker))
+            .with(|state| state.demanding.is_settled(key, &mut held))
     }
 }
 

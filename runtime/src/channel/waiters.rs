@@ -48,6 +48,9 @@ pub(super) trait Claim {
     /// What is left to do to wake who was claimed, when nothing is locked any more.
     type Wake;
 
+    /// What it holds that belongs to a user, and is dropped when nothing is locked any more.
+    type Held;
+
     /// By which a future that is polled is claimed.
     fn at(place: &Place<'_>) -> Self;
 
@@ -62,10 +65,14 @@ pub(super) trait Claim {
     /// Whether both are of the same wait, in several lines.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Follows the future to where it is polled now.
-    fn refresh(&mut self, waker: &Waker) {
-        let _ = waker;
-    }
+    /// What it is to hold when its future is polled with `waker`.
+    fn held(waker: &Waker) -> Self::Held;
+
+    /// Follows the future to where it is polled now, by an exchange of what it holds.
+    fn refresh(&mut self, held: &mut Self::Held);
+
+    /// Ends it; gives what it has held.
+    fn end(self) -> Self::Held;
 }
 
 impl<C: Claim, P> Waiters<C, P> {
@@ -97,12 +104,14 @@ impl<C: Claim, P> Waiters<C, P> {
         key
     }
 
-    /// Takes a waiter out for good.
-    pub(super) fn remove(&mut self, key: u32) -> P {
+    /// Takes a waiter out for good. Gives what it has held as well, to be dropped when nothing is
+    /// locked.
+    pub(super) fn remove(&mut self, key: u32) -> (P, C::Held) {
         if self.slots[key as usize].in_line {
             self.unlink(key);
         }
-        self.slots.remove(key as usize).payload
+        let Waiter { payload, claim, .. } = self.slots.remove(key as usize);
+        (payload, claim.end())
     }
 
     /// What a waiter brings, or has been given.
@@ -110,11 +119,11 @@ impl<C: Claim, P> Waiters<C, P> {
         &mut self.slots[key as usize].payload
     }
 
-    /// Whether a waiter has been claimed; else it is to be woken by `waker`.
-    pub(super) fn is_settled(&mut self, key: u32, waker: &Waker) -> bool {
+    /// Whether a waiter has been claimed; else it holds what is in `held`, and the other way round.
+    pub(super) fn is_settled(&mut self, key: u32, held: &mut C::Held) -> bool {
         let waiter = &mut self.slots[key as usize];
         if waiter.in_line {
-            waiter.claim.refresh(waker);
+            waiter.claim.refresh(held);
         }
         !waiter.in_line
     }
@@ -264,6 +273,7 @@ pub(super) struct Ticket {
 
 impl Claim for Ticket {
     type Wake = ();
+    type Held = ();
 
     fn at(place: &Place<'_>) -> Self {
         Self {
@@ -292,6 +302,12 @@ impl Claim for Ticket {
     fn is_same(&self, other: &Self) -> bool {
         self.wait == other.wait
     }
+
+    fn held(_: &Waker) {}
+
+    fn refresh(&mut self, (): &mut ()) {}
+
+    fn end(self) {}
 }
 
 /// A wait that any thread may claim: of a task in a run, or of a whole thread.
@@ -303,6 +319,7 @@ pub(super) struct Caller {
 
 impl Claim for Caller {
     type Wake = Waker;
+    type Held = Waker;
 
     fn at(place: &Place<'_>) -> Self {
         Self {
@@ -334,7 +351,15 @@ impl Claim for Caller {
         }
     }
 
-    fn refresh(&mut self, waker: &Waker) {
-        self.waker.clone_from(waker);
+    fn held(waker: &Waker) -> Waker {
+        waker.clone()
+    }
+
+    fn refresh(&mut self, held: &mut Waker) {
+        std::mem::swap(&mut self.waker, held);
+    }
+
+    fn end(self) -> Waker {
+        self.waker
     }
 }

@@ -371,7 +371,7 @@ impl<'a, T> Watching<'a, T> {
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
         let mut state = self.receiver.channel.borrow_mut();
-        state.waiting.is_settled(key, waker)
+        state.waiting.is_settled(key, &mut Ticket::held(waker))
     }
 
     /// The latest value, if it is `wanted`, which then counts as seen; the end, if there is nothing
