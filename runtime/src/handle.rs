@@ -74,7 +74,9 @@ impl Handle {
 pub struct Gate {
     busy: Cell<bool>,
     closed: Cell<bool>,
-    waiting: Cell<Option<u32>>,
+    /// Who waits here, and in which run: a future that was forgotten may be there still when that has
+    /// ended, and the next counts its waits from zero again.
+    waiting: Cell<Option<(u64, u32)>>,
     /// The place of the last wait, for the next: a connection waits for each of its messages, mostly
     /// in the same task and under the same scope.
     kept: Cell<Option<Parked>>,
@@ -95,9 +97,13 @@ impl Gate {
     /// begins. An operation that the kernel has finished all the same is finished.
     pub fn close(&self, handle: &Handle) {
         self.closed.set(true);
-        if let Some(wait) = self.waiting.take() {
+        if let Some((run, wait)) = self.waiting.take() {
             let descriptor = handle.0.borrow();
-            context::with(|run| run.close_wait(wait, descriptor.as_ref()));
+            context::try_with(|current| {
+                if let Some(current) = current.filter(|current| current.id == run) {
+                    current.close_wait(wait, descriptor.as_ref());
+                }
+            });
         }
     }
 
@@ -108,8 +114,9 @@ impl Gate {
     }
 
     #[inline]
-    pub(crate) fn set_waiting(&self, wait: Option<u32>) {
-        self.waiting.set(wait);
+    pub(crate) fn set_waiting(&self, parked: Option<&Parked>) {
+        self.waiting
+            .set(parked.map(|parked| (parked.run().id, parked.wait())));
     }
 
     /// A wait of the current task behind this gate.

@@ -84,7 +84,7 @@ impl Running {
         let key = run.driver().submit(operation, token);
         parked.on(key);
         if let Some(gate) = gate {
-            gate.set_waiting(Some(parked.wait()));
+            gate.set_waiting(Some(&parked));
         }
         Self { parked, key }
     }

@@ -13,7 +13,8 @@
 //! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next turn.
 //!
 //! The run ends when the main task has. Then, in this order: system tasks are cancelled and waited
-//! for; the inbox is closed, and the calls that it has accepted are made (Q1); everything in flight is
+//! for; the inbox is closed, and the calls that it has accepted are made (Q1); the values of the run are
+//! dropped, whose destructors find its clock and its driver in place; everything in flight is
 //! cancelled and collected, before anything that it could touch is freed (D7).
 
 use std::borrow::Cow;
@@ -199,7 +200,6 @@ impl<T> Live<T> {
             entered,
         } = self;
         let failure = open.finish_root();
-        ending.run.main.borrow_mut().take();
         let value = output.take();
         drop(output);
         drop(root);
@@ -222,7 +222,11 @@ impl Drop for Ending {
         // Calls are left only if the loop itself has panicked: nothing can execute them any more.
         drop(self.run.shared.close());
         self.run.threads.abandon_all();
-        self.run.deferred.take();
+        drop(self.run.deferred.take());
+        let values = self.run.vars.take();
+        // A destructor that panics is not to keep the kernel's memory from coming back.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(values)));
+        drop(self.run.main.take());
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
             eprintln!(
@@ -239,10 +243,18 @@ impl Drop for Ending {
         self.run.shared.let_go_of_driver();
         let driver = self.run.driver.take();
         let root = self.run.root.take();
-        let values = self.run.vars.take();
-        let tree = self.run.tree.replace(Tree::new(Rc::default()));
-        while self.run.nurseries.pop().is_some() {}
-        drop((driver, tree, root, values));
+        let waits = self.run.tree.borrow_mut().end();
+        while let Some(body) = self.run.nurseries.pop() {
+            if let Some(nursery) = NurseryRef::of_body(body) {
+                nursery.disown();
+            }
+        }
+        drop((driver, waits, root));
+        if let Err(panic) = dropped {
+            if !std::thread::panicking() {
+                resume_unwind(panic);
+            }
+        }
     }
 }
 

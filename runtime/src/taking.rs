@@ -336,7 +336,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         let token = Token(u64::from(parked.wait()));
         let watched = run.driver().watch(&from, K::DIRECTION, token);
         if watched {
-            self.gate.set_waiting(Some(parked.wait()));
+            self.gate.set_waiting(Some(&parked));
             self.state = State::Watching(parked);
             return Poll::Pending;
         }

@@ -141,10 +141,12 @@ impl Parked {
             drop(before);
         }
         let mut effects = Effects::default();
-        run.tree
+        let before = run
+            .tree
             .borrow_mut()
             .repoll(self.wait, &task, scope, &mut effects);
         run.apply(effects);
+        drop(before);
     }
 
     /// The cancellation with which an operation has been asked to end, if it has.

@@ -215,9 +215,13 @@ impl CancelScope {
     /// A deadline that has passed takes effect now if the loop has not seen it yet, so that the
     /// answer never goes back.
     pub fn cancel_called(&self) -> bool {
+        // Asked before anything is borrowed: a clock may be code of others.
+        let due =
+            matches!(&*self.0.0.borrow(), State::Unbound(entry) if entry.deadline != Time::NEVER);
+        let now = due.then(|| context::try_with(|run| run.map(|run| run.now())));
+        let now = now.flatten();
         match &mut *self.0.0.borrow_mut() {
             State::Unbound(entry) => {
-                let now = context::try_with(|run| run.map(|run| run.now()));
                 if entry.cancelled.is_none() && now.is_some_and(|now| entry.deadline <= now) {
                     entry.cancelled = Some(Cancelled::by_deadline(entry.place));
                 }
@@ -227,16 +231,18 @@ impl CancelScope {
             State::Active { .. } => {}
         }
         self.with_active(|run, scope| {
-            let passed = {
+            let deadline = {
                 let tree = run.tree.borrow();
                 if tree.own(scope).is_some() {
                     return true;
                 }
-                let relative = tree.relative(scope).is_some();
-                !relative
-                    && tree.deadline(scope) != Time::NEVER
-                    && tree.deadline(scope) <= run.now()
+                // One that has not been counted from a moment yet has not come.
+                match tree.relative(scope) {
+                    Some(_) => Time::NEVER,
+                    None => tree.deadline(scope),
+                }
             };
+            let passed = deadline != Time::NEVER && deadline <= run.now();
             if passed {
                 let place = run.tree.borrow().place(scope);
                 run.cancel(scope, Cancelled::by_deadline(place));
@@ -355,10 +361,9 @@ impl CancelScope {
         let State::Active { run: id, scope } = *self.0.0.borrow() else {
             return None;
         };
-        context::try_with(|run| {
-            let run = run.filter(|run| run.id == id)?;
-            Some(f(run, scope))
-        })
+        // Not while the context is borrowed: whom a cancel asks to abort may end a guest's run.
+        let run = context::try_with(|run| run.filter(|run| run.id == id).cloned())?;
+        Some(f(&run, scope))
     }
 }
 
@@ -476,9 +481,13 @@ impl<F: Future> InScope<F> {
                 if let Some(source) = source {
                     place.inside = Some((run.id, source.enter(run)?));
                 }
-                let Some((_, scope)) = place.inside else {
+                let Some((id, scope)) = place.inside else {
                     panic!("a future is not polled after it has ended");
                 };
+                assert!(
+                    id == run.id,
+                    "a scope goes on in the run in which it was entered, and this is another run"
+                );
                 let around = Around::new(run, scope);
                 let output = this.future.poll(context);
                 drop(around);
@@ -599,17 +608,18 @@ impl Source {
                 Ok(scope)
             }
             Self::Handle(handle) => {
-                let mut state = handle.0.borrow_mut();
-                let State::Unbound(entry) = &*state else {
-                    return Err(Usage::new(
-                        "a cancel scope is entered once: make a new one for each use",
-                    )
-                    .into());
+                let entry = match &*handle.0.borrow() {
+                    State::Unbound(entry) => entry.clone(),
+                    State::Active { .. } | State::Exited { .. } => {
+                        return Err(Usage::new(
+                            "a cancel scope is entered once: make a new one for each use",
+                        )
+                        .into());
+                    }
                 };
                 let drain = entry.drain.clone();
-                let scope = run.enter(entry.clone());
-                *state = State::Active { run: run.id, scope };
-                drop(state);
+                let scope = run.enter(entry);
+                *handle.0.borrow_mut() = State::Active { run: run.id, scope };
                 run.tree.borrow_mut().set_handle(scope, handle);
                 if let Some((asked, grace)) = drain {
                     run.drain(scope, asked, grace);
