@@ -41,6 +41,7 @@ mod run;
 mod scope;
 mod serve;
 mod service;
+mod soundness;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;
