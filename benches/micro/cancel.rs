@@ -1,6 +1,6 @@
 //! Starting a child that waits, cancelling it where it waits, and waiting until it has ended.
 
-use trio::{CancelScope, Result, checkpoint, open_nursery, sleep_forever};
+use trio::{CancelScope, ChildState, Result, checkpoint, open_nursery, sleep_forever};
 
 use crate::spawn::CHILDREN;
 use crate::support::{Row, Sample, Scale, Stopwatch, run};
@@ -10,6 +10,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::new("spawn + cancel + join, 1000 in one nursery", in_one_nursery).aim(80.0),
         Row::new("spawn + cancel + join, before the child has run", unborn).aim(80.0),
         Row::new("spawn + cancel + join, 1000 scopes at once", scopes_at_once).aim(80.0),
+        Row::new("spawn + cancel + join by handle, 1000 at once", by_handle).aim(80.0),
         Row::new(
             "spawn + cancel + join, one scope at a time",
             one_scope_at_a_time,
@@ -74,6 +75,30 @@ fn scopes_at_once(scale: Scale) -> Sample {
         }
         let sample = watch.stop(batches * CHILDREN);
         assert_eq!(caught, batches * CHILDREN, "every child was cancelled");
+        Ok(Some(sample))
+    }))
+    .expect("the nursery was not cancelled")
+}
+
+/// The same without scopes of their own: each child cancelled through its handle.
+fn by_handle(scale: Scale) -> Sample {
+    let batches = scale.of(50);
+    run(open_nursery(async |nursery| {
+        let mut children = Vec::with_capacity(CHILDREN as usize);
+        let mut cancelled = 0;
+        let watch = Stopwatch::start();
+        for _ in 0..batches {
+            children.extend((0..CHILDREN).map(|_| nursery.spawn(sleep_forever())));
+            checkpoint().await?;
+            for child in &children {
+                child.cancel("");
+            }
+            for mut child in children.drain(..) {
+                cancelled += u32::from(child.wait().await? == ChildState::Cancelled);
+            }
+        }
+        let sample = watch.stop(batches * CHILDREN);
+        assert_eq!(cancelled, batches * CHILDREN, "every child was cancelled");
         Ok(Some(sample))
     }))
     .expect("the nursery was not cancelled")

@@ -32,7 +32,7 @@ use trio_platform::{
 };
 
 use crate::cancel::{
-    CancelSource, Cancelled, Effects, Entry, Here, Left, Position, ROOT, Tree, WaitState,
+    CancelSource, Cancelled, Effects, Entry, Here, Left, Lists, Position, ROOT, Tree,
 };
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Entered, Shared};
@@ -566,11 +566,11 @@ impl Run {
     }
 
     fn orphan_ended(&self, wait: u32) {
-        let ended = self.tree.borrow_mut().remove_wait(wait);
-        debug_assert!(
-            matches!(ended.state, WaitState::Orphan),
-            "an orphan has nobody who waits"
-        );
+        let ended = {
+            let mut tree = self.tree.borrow_mut();
+            debug_assert!(tree.is_orphan(wait), "an orphan has nobody who waits");
+            tree.remove_wait(wait)
+        };
         if let Some(nursery) = ended.counted {
             nursery.remove_orphan();
         }
@@ -722,29 +722,27 @@ impl Run {
     }
 
     fn link_position(&self) -> u32 {
-        self.position.link(|parent, after| {
-            let entry = Entry {
-                relative: after.map(|after| after.timeout),
-                place: after.map(|after| after.place),
-                ..Entry::default()
-            };
-            let scope = self.enter_under(parent, &entry);
-            if after.is_none() {
-                let task = self.current.get().expect("only a task is apart");
-                task.set_own_scope(scope);
-            }
-            scope
+        if self.position.is_only_apart() {
+            let scope = self.enter_own(self.position.linked());
+            self.position.replace(Here::at(scope));
+            return scope;
+        }
+        self.position.link(|parent, after| match after {
+            Some(after) => self.tree.borrow_mut().enter_timed(parent, after),
+            None => self.enter_own(parent),
         })
     }
 
-    /// The scope of the task that is being polled.
-    pub(crate) fn current_scope(&self) -> u32 {
+    /// Enters the scope of the task that is being polled, which is apart.
+    fn enter_own(&self, parent: u32) -> u32 {
+        let scope = self.tree.borrow_mut().enter_plain(parent);
         let task = self.current.get().expect("only a task is apart");
-        task.scope.get()
+        task.set_own_scope(scope);
+        scope
     }
 
     /// Enters a scope inside another, which need not be that of the code.
-    pub(crate) fn enter_under(&self, parent: u32, entry: &Entry) -> u32 {
+    pub(crate) fn enter_under(&self, parent: u32, entry: Entry) -> u32 {
         self.tree.borrow_mut().enter(parent, entry)
     }
 
@@ -853,7 +851,14 @@ impl Run {
             entry.cancelled = Some(Cancelled::by_deadline(entry.place));
         }
         let around = self.scope();
-        self.tree.borrow_mut().enter(around, &entry)
+        self.tree.borrow_mut().enter(around, entry)
+    }
+
+    /// Enters a scope inside the current one that has nothing of its own.
+    #[inline]
+    pub(crate) fn enter_plain(&self) -> u32 {
+        let around = self.scope();
+        self.tree.borrow_mut().enter_plain(around)
     }
 
     /// Leaves a scope that has come to its end.
@@ -861,9 +866,12 @@ impl Run {
         self.tree.borrow_mut().leave(scope)
     }
 
-    /// Leaves a scope whose future was dropped.
+    /// Leaves a scope of which nobody wants to know how it ended, because its future was dropped.
+    #[inline]
     pub(crate) fn leave_from_drop(&self, scope: u32) {
-        self.leave(scope).close(false);
+        if !self.tree.borrow_mut().leave_plain(scope) {
+            self.leave(scope).close(false);
+        }
     }
 
     /// Something waits in the scope: its deadline has to be watched, one that counts from now from
@@ -937,27 +945,30 @@ impl Run {
     /// Does what a change of the tree has left to do.
     #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
-        let Effects {
-            cancels,
-            wakers,
-            aborts,
-        } = effects;
-        if !cancels.is_empty() {
-            let mut driver = self.driver();
-            for key in cancels {
-                driver.cancel(key);
-            }
-        }
-        if !wakers.is_empty() {
-            self.deferred.borrow_mut().extend(wakers);
-            self.stir();
-        }
-        for (aborter, cancelled) in aborts {
-            aborter.abort(cancelled);
+        if let Some(lists) = effects.into_lists() {
+            self.apply_lists(lists);
         }
         if self.instrumented.get() {
             self.tell_scheduled();
         }
+    }
+
+    fn apply_lists(&self, mut lists: Box<Lists>) {
+        if !lists.cancels.is_empty() {
+            let mut driver = self.driver();
+            for key in lists.cancels.drain(..) {
+                driver.cancel(key);
+            }
+        }
+        if !lists.wakers.is_empty() {
+            self.deferred.borrow_mut().append(&mut lists.wakers);
+            self.stir();
+        }
+        // Who is asked may change the tree again, and then finds no lists to spare.
+        for (aborter, cancelled) in lists.aborts.drain(..) {
+            aborter.abort(cancelled);
+        }
+        self.tree.borrow_mut().keep(lists);
     }
 
     /// Refuses another level when the stack has no room for it.

@@ -1,16 +1,20 @@
-//! Deadlines in order: a four-ary heap whose entries know their place, so that one that is taken
-//! back leaves at once.
+//! Deadlines in order, most of which never come: a four-ary heap that forgets lazily.
 //!
-//! Setting, moving and taking back cost a logarithm at worst. Deadlines mostly grow, so setting one
-//! is mostly an append, and taking back one that was set late mostly touches the end.
-//!
-//! Most deadlines are so long after now, and most are taken back. So one of that kind is only noted,
-//! for all that were set in a turn to be counted from one reading of the clock, and to come to the
-//! heap if they are still wanted then.
+//! 1. Each deadline has an entry, and beside it a node in the heap that names the entry and bears its
+//!    stamp. Taking a deadline back frees the entry, and the stamp of the entry with it; the node stays
+//!    and is *dead*: its stamp is not that of the entry any more. So taking back costs the same
+//!    whatever is pending, and nothing in the heap has to know its place.
+//! 2. A dead node goes when it comes to the top, or when more than half of the heap is dead: then the
+//!    living are put in order anew, which each deadline that was taken back has paid for in advance.
+//!    Setting and coming due cost a logarithm, as does, by and by, looking for the next.
+//! 3. Most deadlines are so long after now, and most are taken back. So one of that kind is only noted,
+//!    for all that were set in a turn to be counted from one reading of the clock, and to come to the
+//!    heap if they are still wanted then.
+//! 4. Stamps grow, and equal deadlines come in the order of their stamps. A deadline that was noted
+//!    gets another stamp when it is counted, and so comes behind those that were set before.
 
 use std::time::Duration;
 
-use slab::Slab;
 use trio_platform::Time;
 
 const ARITY: usize = 4;
@@ -28,58 +32,78 @@ pub(crate) enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey(u32);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Timers {
     heap: Vec<Node>,
-    /// Of each deadline its place in the heap.
-    entries: Slab<Entry>,
-    /// Of the next deadline: equal ones come in the order in which they were set.
-    sequence: u64,
-    /// What is to be counted from the next reading of the clock.
+    entries: Vec<Entry>,
+    /// The first free entry, or `NONE`.
+    free: u32,
+    /// How many deadlines are set.
+    live: usize,
+    /// The stamp that was given last.
+    stamp: u64,
+    /// What is to be counted from the next reading of the clock, and what was taken back of it.
     fresh: Vec<Fresh>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Fresh {
     after: Duration,
-    /// `NONE` if it has been taken back.
+    stamp: u64,
     entry: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline: Time,
-    sequence: u64,
+    stamp: u64,
     entry: u32,
 }
 
 #[derive(Debug)]
 struct Entry {
-    place: Place,
+    /// `FREE` if the entry is.
+    stamp: u64,
     target: Target,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    Heap(u32),
-    Fresh(u32),
+    /// The next free entry, if this one is free.
+    next: u32,
 }
 
 const NONE: u32 = u32::MAX;
 
+/// The stamp of no deadline.
+const FREE: u64 = 0;
+
+/// So many dead nodes are not worth clearing up.
+const FEW: usize = 64;
+
 impl Node {
     fn before(&self, other: &Self) -> bool {
-        (self.deadline, self.sequence) < (other.deadline, other.sequence)
+        (self.deadline, self.stamp) < (other.deadline, other.stamp)
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heap: Vec::new(),
+            entries: Vec::new(),
+            free: NONE,
+            live: 0,
+            stamp: FREE,
+            fresh: Vec::new(),
+        }
     }
 }
 
 impl Timers {
     pub(crate) fn set(&mut self, deadline: Time, target: Target) -> TimerKey {
-        let entry = index(self.entries.insert(Entry {
-            place: Place::Heap(NONE),
-            target,
-        }));
-        self.push(deadline, entry);
+        let (entry, stamp) = self.insert(target);
+        self.push(Node {
+            deadline,
+            stamp,
+            entry,
+        });
         TimerKey(entry)
     }
 
@@ -87,27 +111,43 @@ impl Timers {
     /// [`Timers::settle`].
     #[inline]
     pub(crate) fn set_after(&mut self, after: Duration, target: Target) -> TimerKey {
-        let place = Place::Fresh(index(self.fresh.len()));
-        let entry = index(self.entries.insert(Entry { place, target }));
-        self.fresh.push(Fresh { after, entry });
+        let (entry, stamp) = self.insert(target);
+        self.fresh.push(Fresh {
+            after,
+            stamp,
+            entry,
+        });
         TimerKey(entry)
     }
 
     #[inline]
     pub(crate) fn unset(&mut self, key: TimerKey) {
-        match self.entries.remove(key.0 as usize).place {
-            Place::Heap(place) => self.remove_at(place as usize),
-            Place::Fresh(place) => self.fresh[place as usize].entry = NONE,
+        let stamp = self.entries[key.0 as usize].stamp;
+        debug_assert!(stamp != FREE, "a deadline is taken back once");
+        self.remove(key.0);
+        // Mostly what was noted last is taken back first, and then leaves nothing.
+        if self.fresh.last().is_some_and(|last| last.stamp == stamp) {
+            self.fresh.pop();
         }
     }
 
     /// Counts what was set since the last time from `now`, and tells of each what it is for.
     pub(crate) fn settle(&mut self, now: Time, mut tell: impl FnMut(Target, Time)) {
         for place in 0..self.fresh.len() {
-            let Fresh { after, entry } = self.fresh[place];
-            if entry != NONE {
+            let Fresh {
+                after,
+                stamp,
+                entry,
+            } = self.fresh[place];
+            if self.entries[entry as usize].stamp == stamp {
                 let deadline = now + after;
-                self.push(deadline, entry);
+                let stamp = self.next_stamp();
+                self.entries[entry as usize].stamp = stamp;
+                self.push(Node {
+                    deadline,
+                    stamp,
+                    entry,
+                });
                 tell(self.entries[entry as usize].target, deadline);
             }
         }
@@ -116,51 +156,111 @@ impl Timers {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty() && self.fresh.is_empty()
+        self.live == 0
     }
 
     /// The earliest deadline, of those that have been settled.
-    #[inline]
-    pub(crate) fn next(&self) -> Option<Time> {
-        self.heap.first().map(|node| node.deadline)
+    pub(crate) fn next(&mut self) -> Option<Time> {
+        loop {
+            let node = self.heap.first()?;
+            if self.is_live(node) {
+                return Some(node.deadline);
+            }
+            self.pop();
+        }
     }
 
     /// Takes the earliest deadline if it is not after `now`.
     pub(crate) fn expire(&mut self, now: Time) -> Option<Target> {
-        let node = *self.heap.first()?;
-        if node.deadline > now {
-            return None;
+        loop {
+            let node = *self.heap.first()?;
+            if node.deadline > now {
+                return None;
+            }
+            self.pop();
+            if self.is_live(&node) {
+                return Some(self.remove(node.entry));
+            }
         }
-        let entry = self.entries.remove(node.entry as usize);
-        self.remove_at(0);
-        Some(entry.target)
     }
 
-    fn push(&mut self, deadline: Time, entry: u32) {
-        self.sequence += 1;
-        let node = Node {
-            deadline,
-            sequence: self.sequence,
-            entry,
-        };
+    // Entries.
+
+    #[inline]
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    #[inline]
+    fn insert(&mut self, target: Target) -> (u32, u64) {
+        let stamp = self.next_stamp();
+        // `NONE` is beyond the end.
+        if self.free as usize >= self.entries.len() {
+            self.grow();
+        }
+        let index = self.free;
+        let entry = &mut self.entries[index as usize];
+        self.free = entry.next;
+        (entry.stamp, entry.target) = (stamp, target);
+        self.live += 1;
+        (index, stamp)
+    }
+
+    /// An entry that is free, at the end.
+    #[cold]
+    fn grow(&mut self) {
+        let index = u32::try_from(self.entries.len());
+        self.free = index.expect("fewer than four thousand million deadlines");
+        self.entries.push(Entry {
+            stamp: FREE,
+            target: Target::Wait(NONE),
+            next: NONE,
+        });
+    }
+
+    #[inline]
+    fn remove(&mut self, index: u32) -> Target {
+        let entry = &mut self.entries[index as usize];
+        entry.stamp = FREE;
+        entry.next = std::mem::replace(&mut self.free, index);
+        self.live -= 1;
+        entry.target
+    }
+
+    fn is_live(&self, node: &Node) -> bool {
+        self.entries[node.entry as usize].stamp == node.stamp
+    }
+
+    // The heap.
+
+    fn push(&mut self, node: Node) {
+        if self.heap.len() > 2 * self.live + FEW {
+            self.bury();
+        }
         let place = self.heap.len();
         self.heap.push(node);
         self.rise(place, node);
     }
 
-    fn remove_at(&mut self, place: usize) {
-        let last = self.heap.pop().expect("what is removed is in the heap");
-        if place < self.heap.len() {
-            let first = self.sink(place, last);
-            self.rise(first, last);
+    /// Takes the node at the top.
+    fn pop(&mut self) {
+        let last = self.heap.pop().expect("there is a node at the top");
+        if !self.heap.is_empty() {
+            self.sink(0, last);
         }
     }
 
-    /// Puts `node` at `place`, and notes it there.
-    #[inline]
-    fn put(&mut self, place: usize, node: Node) {
-        self.heap[place] = node;
-        self.entries[node.entry as usize].place = Place::Heap(index(place));
+    /// Forgets what is dead, and puts what is left in order from the lowest parent up.
+    #[cold]
+    fn bury(&mut self) {
+        let entries = &self.entries;
+        self.heap
+            .retain(|node| entries[node.entry as usize].stamp == node.stamp);
+        let parents = self.heap.len().saturating_sub(1).div_ceil(ARITY);
+        for place in (0..parents).rev() {
+            self.sink(place, self.heap[place]);
+        }
     }
 
     /// Puts `node` at `place` or above, where what is later makes room.
@@ -171,14 +271,14 @@ impl Timers {
             if !node.before(&other) {
                 break;
             }
-            self.put(place, other);
+            self.heap[place] = other;
             place = above;
         }
-        self.put(place, node);
+        self.heap[place] = node;
     }
 
-    /// Where below `place` there is room for `node`, when what is earlier has moved up.
-    fn sink(&mut self, mut place: usize, node: Node) -> usize {
+    /// Puts `node` at `place` or below, where what is earlier makes room.
+    fn sink(&mut self, mut place: usize, node: Node) {
         loop {
             let first = place * ARITY + 1;
             let end = (first + ARITY).min(self.heap.len());
@@ -189,20 +289,17 @@ impl Timers {
                     least
                 }
             }) else {
-                return place;
+                break;
             };
             let other = self.heap[least];
             if !other.before(&node) {
-                return place;
+                break;
             }
-            self.put(place, other);
+            self.heap[place] = other;
             place = least;
         }
+        self.heap[place] = node;
     }
-}
-
-fn index(place: usize) -> u32 {
-    u32::try_from(place).expect("fewer than four thousand million deadlines")
 }
 
 #[cfg(test)]
@@ -272,5 +369,28 @@ mod tests {
                 model.iter().map(|(deadline, ..)| *deadline).min()
             );
         }
+    }
+
+    #[test]
+    fn what_was_taken_back_is_forgotten_by_and_by() {
+        let mut timers = Timers::default();
+        let soon = |n: u32| Time::from_nanos(u64::from(n) + 1_000_000);
+        let kept: Vec<u32> = (0..10).map(|n| n * 7919 % 10).collect();
+        for n in &kept {
+            timers.set(soon(*n), Target::Wait(*n));
+        }
+        for n in 0..10_000 {
+            // Before those that are kept and behind them, by turns.
+            let deadline = Time::from_nanos(u64::from(n % 2) * 2_000_000 + u64::from(n));
+            let key = timers.set(deadline, Target::Scope(n));
+            timers.unset(key);
+            assert!(timers.heap.len() <= 2 * (kept.len() + 1) + FEW + 1);
+        }
+        assert_eq!(timers.next(), Some(soon(0)));
+        for n in 0..10 {
+            assert_eq!(timers.expire(Time::NEVER), Some(Target::Wait(n)));
+        }
+        assert_eq!(timers.expire(Time::NEVER), None);
+        assert!(timers.is_empty() && timers.entries.len() == kept.len() + 1);
     }
 }

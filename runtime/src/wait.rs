@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trio_platform::{Key, Time};
 
-use crate::cancel::{Cancelled, Effects, WaitState};
+use crate::cancel::{Cancelled, Effects};
 use crate::context;
 use crate::run::Run;
 
@@ -151,11 +151,8 @@ impl Parked {
 
     /// The cancellation with which an operation has been asked to end, if it has.
     pub(crate) fn asked(&self) -> Option<Cancelled> {
-        self.with(|run| match run.tree.borrow().wait_state(self.wait) {
-            WaitState::Asked(cancelled) => Some(cancelled.clone()),
-            _ => None,
-        })
-        .flatten()
+        self.with(|run| run.tree.borrow().asked(self.wait).cloned())
+            .flatten()
     }
 
     /// Gives the wait up while its operation is in flight: from now on the operation counts

@@ -807,3 +807,45 @@ async fn h4_the_shield_of_a_nursery_covers_its_children() -> Result<()> {
     assert_eq!(woken.get(), 2);
     Ok(())
 }
+
+/// One line that cancels, whoever calls it.
+fn cancel_with(scope: &CancelScope, reason: &'static str) -> Cancelled {
+    scope.cancel(reason);
+    scope.cancellation().expect("it has just been cancelled")
+}
+
+#[trio::test]
+async fn l6_what_is_cancelled_from_one_line_tells_each_task_and_reason() -> Result<()> {
+    let told = RefCell::new(Vec::new());
+    let tell = |cancelled: Cancelled| {
+        let task = cancelled.source_task().unwrap_or_default().to_owned();
+        let reason = cancelled.reason().unwrap_or_default().to_owned();
+        told.borrow_mut().push((task, reason));
+    };
+    open_nursery(async |nursery| {
+        for (name, reason) in [("first", "one"), ("second", "one"), ("second", "two")] {
+            nursery.start_soon_named(name, async {
+                tell(cancel_with(&CancelScope::new(), reason));
+                tell(cancel_with(&CancelScope::new(), reason));
+                Ok(())
+            });
+        }
+        Ok(())
+    })
+    .await?;
+    // The main task has no name of its own but that of its type, and is told from the others.
+    tell(cancel_with(&CancelScope::new(), "one"));
+    tell(cancel_with(&CancelScope::new(), "two"));
+    tell(cancel_with(&CancelScope::new(), ""));
+    let mut told = told.into_inner();
+    let by_main = told.split_off(6);
+    let by_others = [("first", "one"), ("second", "one"), ("second", "two")];
+    for ((task, reason), expected) in told.iter().zip(by_others.iter().flat_map(|it| [it, it])) {
+        assert_eq!((task.as_str(), reason.as_str()), *expected);
+    }
+    let reasons: Vec<_> = by_main.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert_eq!(reasons, ["one", "two", ""]);
+    assert!(by_main.iter().all(|(task, _)| task == &by_main[0].0));
+    assert!(!["first", "second"].contains(&by_main[0].0.as_str()));
+    Ok(())
+}

@@ -7,8 +7,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{
-    Builder, CancelScope, Error, Result, Time, TooSlow, checkpoint, current_time, fail_after,
-    fail_at, move_on_after, move_on_at, open_nursery, sleep, sleep_forever, sleep_until,
+    Builder, CancelScope, ChildState, Error, Result, Time, TooSlow, checkpoint,
+    current_effective_deadline, current_time, fail_after, fail_at, move_on_after, move_on_at,
+    open_nursery, sleep, sleep_forever, sleep_until,
 };
 
 use crate::support::{begin, failure, oops, secs};
@@ -64,6 +65,77 @@ async fn dl3_a_timeout_counts_from_entry_and_a_deadline_does_not() -> Result<()>
     assert_eq!(absolute_in_time, None);
     assert_eq!(current_time() - start, secs(5), "it was over already");
     Ok(())
+}
+
+/// What is left until the effective deadline, in whole seconds; none if there is no deadline. On the
+/// real clock, where a timeout is entered only when something asks.
+fn seconds_left() -> Option<u64> {
+    let deadline = current_effective_deadline();
+    let left = deadline.saturating_since(current_time()) + secs(1);
+    (deadline != Time::NEVER).then_some(left.as_secs())
+}
+
+#[trio::test]
+async fn dl3_timeouts_entered_together_are_there_one_in_the_other_when_something_asks() -> Result<()>
+{
+    let innermost = async {
+        assert_eq!(seconds_left(), Some(1000));
+        checkpoint().await?;
+        assert_eq!(seconds_left(), Some(1000));
+        Ok(())
+    };
+    let inner = async {
+        move_on_after(secs(1000), innermost).await?;
+        assert_eq!(seconds_left(), Some(2000));
+        // Another in the place of the first, when those around are there already.
+        move_on_after(secs(1500), async {
+            assert_eq!(seconds_left(), Some(1500));
+            Ok(())
+        })
+        .await?;
+        move_on_after(secs(1500), async { Ok(()) }).await?;
+        assert_eq!(seconds_left(), Some(2000));
+        Ok(())
+    };
+    let outer = async {
+        move_on_after(secs(2000), inner).await?;
+        assert_eq!(seconds_left(), Some(3000));
+        Ok(())
+    };
+    move_on_after(secs(3000), outer).await?;
+    assert_eq!(seconds_left(), None);
+    Ok(())
+}
+
+#[trio::test]
+async fn dl3_a_timeout_is_not_around_a_nursery_that_was_opened_before() -> Result<()> {
+    let mut nursery = Box::pin(open_nursery(async |nursery| {
+        let mut child = nursery.spawn(async {
+            assert_eq!(seconds_left(), None);
+            checkpoint().await?;
+            // Within the poll of the code below, and not in its timeout.
+            let ended = move_on_after(secs(1000), async {
+                assert_eq!(seconds_left(), Some(1000));
+                sleep_forever().await
+            });
+            ended.await
+        });
+        checkpoint().await?;
+        checkpoint().await?;
+        child.cancel("seen");
+        assert_eq!(child.wait().await?, ChildState::Cancelled);
+        Ok(())
+    }));
+    begin(&mut nursery).await;
+    checkpoint().await?;
+    let around = fail_after(secs(3000), async {
+        begin(&mut nursery).await;
+        assert_eq!(seconds_left(), Some(3000));
+        Ok(())
+    });
+    fail_after(secs(4000), around).await?;
+    assert_eq!(seconds_left(), None);
+    nursery.await
 }
 
 #[trio::test(clock = "autojump")]

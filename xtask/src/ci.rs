@@ -168,7 +168,9 @@ fn deny() -> Result<Outcome, String> {
 }
 
 fn examples() -> Result<Outcome, String> {
-    quietly(Cargo::new("build --workspace --examples --quiet"))
+    quietly(Cargo::new(
+        "build --workspace --all-features --examples --quiet",
+    ))
 }
 
 /// Each bench runs its cases once: `cargo test` does not pass the `--bench` that asks for more.
@@ -180,7 +182,9 @@ fn benches() -> Result<Outcome, String> {
     {
         return Ok(Outcome::Skipped("there are no benches"));
     }
-    quietly(Cargo::new("test --workspace --bench * --quiet"))
+    quietly(Cargo::new(
+        "test --workspace --all-features --bench * --quiet",
+    ))
 }
 
 /// The crates that hold unsafe code with all their tests, and the public promise in `tests/it`.
@@ -244,9 +248,7 @@ const SEEDS: &str = "0,1,2,3,5,8,13,21,34,55,89,144,233,377,610,987";
 fn simulation() -> Result<Outcome, String> {
     let commit = git(&["rev-parse", "HEAD"])?;
     let seeds = format!("{SEEDS},{}", seed_of(&commit)?);
-    let test = Cargo::new(
-        "test --workspace --exclude xtask --exclude trio-macros --tests --no-fail-fast -- seed",
-    );
+    let test = Cargo::new("test --workspace --all-features --tests --no-fail-fast -- seed");
     let output = captured(test.env("TRIO_SIM_SEEDS", &seeds))
         .map_err(|output| format!("{output}\nthe seeds were TRIO_SIM_SEEDS={seeds}"))?;
     let none = output

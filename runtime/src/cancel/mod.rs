@@ -12,10 +12,12 @@
 //! to an end, and is cancelled only when its grace period is over (`drain.rs`).
 
 mod cancelled;
+mod causes;
 mod drain;
 mod idle;
 mod position;
 mod scope;
+mod scopes;
 mod timeout;
 mod tree;
 mod waits;
@@ -24,7 +26,7 @@ pub use cancelled::{CancelSource, Cancelled};
 pub use drain::{UntilDraining, cleanup, is_draining, until_draining, wait_draining};
 pub use idle::{Progress, fail_if_idle, move_on_if_idle};
 pub(crate) use position::{After, Here, Position};
+pub(crate) use scope::asked_for;
 pub use scope::{CancelScope, Enter};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
-pub(crate) use tree::{Effects, Entry, Left, ROOT, Tree};
-pub(crate) use waits::WaitState;
+pub(crate) use tree::{Effects, Entry, Left, Lists, ROOT, Tree};

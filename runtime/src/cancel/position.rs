@@ -9,7 +9,11 @@
 //!    cancelled can be seen at the innermost scope that is linked.
 //! 3. A task that may be cancelled by itself, through its handle, is *apart*: its position says that a
 //!    scope of its own is to be linked, the outermost of all, if anything asks for the scope.
-//! 4. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
+//! 4. The scope that was pushed last lies in a cell, and the one that it found there on the stack of
+//!    whoever has pushed it: that is all that a timeout around something ready pays. Only if one is
+//!    pushed directly inside another, neither of them linked, is the outer one put on a list, where it
+//!    can be found to be linked first.
+//! 5. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
@@ -21,8 +25,10 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Position {
     here: Cell<Here>,
-    /// Of all polls under way, the innermost last.
-    timeouts: RefCell<Vec<Timeout>>,
+    /// The scope that was pushed last, of all polls under way.
+    last: Cell<Option<After>>,
+    /// Those directly around others that are pushed, the innermost last.
+    outer: RefCell<Vec<After>>,
 }
 
 /// A scope of the tree, and how many are pushed inside it and not linked.
@@ -39,18 +45,19 @@ pub(crate) struct After {
     pub(crate) place: &'static Location<'static>,
 }
 
-#[derive(Debug)]
-struct Timeout {
-    after: After,
-    /// Its number, once it is linked.
-    scope: Option<u32>,
+/// What a scope that is pushed has found, for [`Position::pop`].
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    here: Here,
+    last: Option<After>,
 }
 
 impl Position {
     pub(crate) fn new(scope: u32) -> Self {
         Self {
             here: Cell::new(Here::at(scope)),
-            timeouts: RefCell::default(),
+            last: Cell::new(None),
+            outer: RefCell::default(),
         }
     }
 
@@ -66,51 +73,75 @@ impl Position {
         self.here.get().is_linked()
     }
 
+    /// Whether nothing is to be linked but the scope of the task.
+    #[inline]
+    pub(crate) fn is_only_apart(&self) -> bool {
+        self.here.get().0 >> 32 == APART >> 32
+    }
+
     /// Moves to another position; gives the one before, to be put back.
     #[inline]
     pub(crate) fn replace(&self, here: Here) -> Here {
         self.here.replace(here)
     }
 
-    /// Enters a scope with a timeout; gives the position before, for [`Position::pop`].
+    /// Enters a scope with a timeout.
     #[inline]
-    pub(super) fn push(&self, after: After) -> Here {
-        let timeout = Timeout { after, scope: None };
-        self.timeouts.borrow_mut().push(timeout);
-        let before = self.here.get();
-        self.here.set(before.one_more());
-        before
+    pub(super) fn push(&self, after: After) -> Before {
+        let here = self.here.get();
+        let last = self.last.replace(Some(after));
+        if here.pushed() > 0 {
+            self.keep_outer(last);
+        }
+        self.here.set(here.one_more());
+        Before { here, last }
     }
 
-    /// Leaves the scope that was pushed last; gives its number if it has been linked. `own` is the scope
-    /// of the task, if that is apart and has been linked too.
+    #[cold]
+    fn keep_outer(&self, last: Option<After>) {
+        let outer = last.expect("what was pushed last is here until it is popped");
+        self.outer.borrow_mut().push(outer);
+    }
+
+    /// Leaves the scope that was pushed last; gives its number if it has been linked. `around` tells
+    /// which scope is around one that is.
     #[inline]
-    pub(super) fn pop(&self, before: Here, own: impl FnOnce() -> u32) -> Option<u32> {
-        let mut timeouts = self.timeouts.borrow_mut();
-        let left = timeouts.pop().expect("a scope that is left was entered");
-        let around = timeouts.last().and_then(|timeout| timeout.scope);
-        self.here.set(match (left.scope, around) {
-            // What was pushed around has been linked with it.
-            (Some(_), Some(around)) if before.pushed() > 0 => Here::at(around),
-            (Some(_), _) if before.is_apart() => Here::at(own()),
-            _ => before,
-        });
-        left.scope
+    pub(super) fn pop(&self, before: Before, around: impl FnOnce(u32) -> u32) -> Option<u32> {
+        let Before { here, last } = before;
+        self.last.set(last);
+        if here.pushed() > 0 {
+            self.outer.borrow_mut().pop();
+        }
+        // What was entered inside has been left, so this scope is the innermost, linked or not.
+        let left = self.here.replace(here);
+        if !left.is_linked() {
+            return None;
+        }
+        let scope = left.linked();
+        if !here.is_linked() {
+            // What was pushed around has been linked with it, and the scope of the task.
+            self.here.set(Here::at(around(scope)));
+        }
+        Some(scope)
     }
 
     /// Links what is pushed, by `enter`, which is given the scope around and the timeout: none for the
     /// scope of a task that is apart. Gives the innermost.
     pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<After>) -> u32) -> u32 {
         let here = self.here.get();
-        let mut timeouts = self.timeouts.borrow_mut();
-        let first = timeouts.len() - here.pushed() as usize;
         let mut scope = here.linked();
         if here.is_apart() {
             scope = enter(scope, None);
         }
-        for timeout in &mut timeouts[first..] {
-            scope = enter(scope, Some(timeout.after));
-            timeout.scope = Some(scope);
+        if here.pushed() > 1 {
+            let outer = self.outer.borrow();
+            let first = outer.len() - (here.pushed() as usize - 1);
+            for after in &outer[first..] {
+                scope = enter(scope, Some(*after));
+            }
+        }
+        if here.pushed() > 0 {
+            scope = enter(scope, self.last.get());
         }
         self.here.set(Here::at(scope));
         scope

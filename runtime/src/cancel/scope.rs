@@ -13,6 +13,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use trio_platform::Time;
 
+use super::position::Before;
 use super::{After, CancelSource, Cancelled, Entry, Here, Left};
 use crate::context;
 use crate::error::{Error, Result, Usage};
@@ -103,6 +104,7 @@ impl CancelScope {
         self
     }
 
+    /// The handle of a scope that has been entered without one, and whose slot keeps it.
     pub(crate) fn active(run: &Run, scope: u32) -> Self {
         if let Some(handle) = run.tree.borrow().handle(scope) {
             return Self(handle);
@@ -137,15 +139,8 @@ impl CancelScope {
     /// `reason` is for people who read the error; it may be empty.
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) {
-        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
-        let task = context::try_with(|run| run.and_then(|run| run.task_name()));
-        let place = Location::caller();
-        self.cancel_as(Cancelled::new(
-            CancelSource::Explicit,
-            reason,
-            task,
-            Some(place),
-        ));
+        let cancelled = asked_for(CancelSource::Explicit, reason.into(), Location::caller());
+        self.cancel_as(cancelled);
     }
 
     /// Cancels the scope with a cancellation that has been asked for elsewhere.
@@ -198,13 +193,10 @@ impl CancelScope {
     #[doc(alias = "graceful")]
     #[track_caller]
     pub fn drain(&self, grace: Duration, reason: impl Into<Cow<'static, str>>) {
-        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
-        let task = context::try_with(|run| run.and_then(|run| run.task_name()));
-        let place = Location::caller();
-        let asked = Cancelled::new(CancelSource::Drain, reason, task, Some(place));
+        let asked = asked_for(CancelSource::Drain, reason.into(), Location::caller());
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
-            let (asked, before) = entry.drain.take().unwrap_or((asked, grace));
-            entry.drain = Some((asked, before.min(grace)));
+            let drain = entry.drain.get_or_insert_with(|| Box::new((asked, grace)));
+            drain.1 = drain.1.min(grace);
             return;
         }
         self.with_active(|run, scope| run.drain(scope, asked, grace));
@@ -367,6 +359,23 @@ impl CancelScope {
     }
 }
 
+/// What the code that runs, in whatever task, asks for at `place`.
+pub(crate) fn asked_for(
+    source: CancelSource,
+    reason: Cow<'static, str>,
+    place: &'static Location<'static>,
+) -> Cancelled {
+    let reason = Some(reason).filter(|reason| !reason.is_empty());
+    context::try_with(|run| {
+        let Some(run) = run else {
+            return Cancelled::new(source, reason, None, Some(place));
+        };
+        let task = run.task_name();
+        let mut tree = run.tree.borrow_mut();
+        tree.cancellation(source, reason, task, place)
+    })
+}
+
 impl Default for CancelScope {
     fn default() -> Self {
         Self::new()
@@ -420,33 +429,41 @@ pin_project! {
     }
 }
 
-struct Place {
-    /// What to enter; taken by the first poll.
-    source: Option<Source>,
-    /// The run and the scope, while the future is inside.
-    inside: Option<(u64, u32)>,
+/// Where the future of an [`InScope`] is; leaves the scope if it is dropped inside.
+struct Place(Where);
+
+enum Where {
+    /// Not inside yet; what is to be entered.
+    Before(Source),
+    /// The run, and the scope in it; and who is to be told how it ended.
+    Inside {
+        run: u64,
+        scope: u32,
+        handle: Option<Rc<Handle>>,
+    },
+    /// It has ended, or it has not even begun, for want of stack.
+    After,
 }
 
 impl<F> InScope<F> {
     pub(super) fn new(future: F, source: Source) -> Self {
         Self {
             future,
-            place: Place {
-                source: Some(source),
-                inside: None,
-            },
+            place: Place(Where::Before(source)),
         }
     }
 
     /// Raises the shield of a scope that nobody else knows of, before it is entered.
     pub(super) fn shield(&mut self) {
-        self.place.source = match self.place.source.take() {
-            Some(Source::Deadline(deadline, place)) => {
-                Some(Source::ShieldedDeadline(deadline, place))
+        if let Where::Before(source) = &mut self.place.0 {
+            match *source {
+                Source::Deadline(deadline, place) => {
+                    *source = Source::ShieldedDeadline(deadline, place);
+                }
+                Source::Timeout(after) => *source = Source::ShieldedTimeout(after),
+                _ => {}
             }
-            Some(Source::Timeout(after)) => Some(Source::ShieldedTimeout(after)),
-            source => source,
-        };
+        }
     }
 }
 
@@ -466,8 +483,16 @@ impl<F: Future> InScope<F> {
         let this = self.project();
         let place = this.place;
         let run = &*context::with(Rc::clone);
-        let output = match place.source.take() {
-            Some(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
+        let scope = match &place.0 {
+            Where::Inside { run: id, scope, .. } => {
+                assert!(
+                    *id == run.id,
+                    "a scope goes on in the run in which it was entered, and this is another run"
+                );
+                *scope
+            }
+            Where::Before(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
+                let after = *after;
                 run.check_depth()?;
                 let pushed = Pushed::new(run, after, place);
                 let output = this.future.poll(context);
@@ -475,37 +500,40 @@ impl<F: Future> InScope<F> {
                     run.scope();
                 }
                 drop(pushed);
-                output
-            }
-            source => {
-                if let Some(source) = source {
-                    place.inside = Some((run.id, source.enter(run)?));
-                }
-                let Some((id, scope)) = place.inside else {
-                    panic!("a future is not polled after it has ended");
+                let Where::Inside { scope, .. } = place.0 else {
+                    return output.map(|output| output.map(pass));
                 };
-                assert!(
-                    id == run.id,
-                    "a scope goes on in the run in which it was entered, and this is another run"
-                );
-                let around = Around::new(run, scope);
-                let output = this.future.poll(context);
-                drop(around);
-                output
+                return ended(run, place, scope, output, catch);
             }
+            _ => place.enter(run)?,
         };
-        match (output, place.inside) {
-            (Poll::Ready(output), None) => Poll::Ready(output.map(pass)),
-            (Poll::Ready(output), Some((_, scope))) => {
-                place.inside = None;
-                Poll::Ready(catch(run.leave(scope), output))
+        let around = Around::new(run, scope);
+        let output = this.future.poll(context);
+        drop(around);
+        ended(run, place, scope, output, catch)
+    }
+}
+
+/// The future inside has been polled: its scope is left if it has ended, and else has to be watched.
+#[inline]
+fn ended<T, R>(
+    run: &Run,
+    place: &mut Place,
+    scope: u32,
+    output: Poll<Result<T>>,
+    catch: impl FnOnce(Left, Result<T>) -> Result<R>,
+) -> Poll<Result<R>> {
+    match output {
+        Poll::Pending => {
+            run.watch(scope);
+            Poll::Pending
+        }
+        Poll::Ready(output) => {
+            let mut left = run.leave(scope);
+            if let Where::Inside { handle, .. } = std::mem::replace(&mut place.0, Where::After) {
+                left.handle = handle;
             }
-            (Poll::Pending, inside) => {
-                if let Some((_, scope)) = inside {
-                    run.watch(scope);
-                }
-                Poll::Pending
-            }
+            Poll::Ready(catch(left, output))
         }
     }
 }
@@ -514,7 +542,7 @@ impl<F: Future> InScope<F> {
 /// linked meanwhile, notes its number.
 struct Pushed<'a> {
     run: &'a Run,
-    before: Here,
+    before: Before,
     place: &'a mut Place,
 }
 
@@ -527,11 +555,13 @@ impl<'a> Pushed<'a> {
 }
 
 impl Drop for Pushed<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let own = || self.run.current_scope();
-        if let Some(scope) = self.run.position.pop(self.before, own) {
-            self.place.inside = Some((self.run.id, scope));
+        let run = self.run;
+        let around = |scope| run.tree.borrow().parent(scope);
+        if let Some(scope) = run.position.pop(self.before, around) {
+            let (run, handle) = (run.id, None);
+            self.place.0 = Where::Inside { run, scope, handle };
         }
     }
 }
@@ -556,94 +586,126 @@ impl Drop for Around<'_> {
     }
 }
 
+impl Place {
+    /// Enters the scope.
+    fn enter(&mut self, run: &Run) -> Result<u32> {
+        let Where::Before(source) = std::mem::replace(&mut self.0, Where::After) else {
+            panic!("a future is not polled after it has ended");
+        };
+        let (scope, handle) = source.enter(run)?;
+        let run = run.id;
+        self.0 = Where::Inside { run, scope, handle };
+        Ok(scope)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // The future was dropped before its end, by a combinator or by its nursery.
-        if let Some((id, scope)) = self.inside {
-            context::try_with(|run| {
-                if let Some(run) = run.filter(|run| run.id == id) {
-                    let left = run.leave(scope);
-                    left.close(false);
-                }
-            });
-        }
+        let Where::Inside { run, scope, handle } = &mut self.0 else {
+            return;
+        };
+        context::try_with(|current| {
+            if let Some(run) = current.filter(|current| current.id == *run) {
+                let mut left = run.leave(*scope);
+                left.handle = handle.take();
+                left.close(false);
+            }
+        });
     }
 }
 
 impl Source {
-    fn enter(self, run: &Run) -> Result<u32> {
+    /// Enters the scope; gives who is to be told how it ended, if somebody is.
+    fn enter(self, run: &Run) -> Result<(u32, Option<Rc<Handle>>)> {
         run.check_depth()?;
-        let mut plain = Entry::default();
         match self {
-            Self::Deadline(deadline, place) => {
-                (plain.deadline, plain.place) = (deadline, Some(place));
-                Ok(run.enter(plain))
-            }
-            Self::Timeout(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-                Ok(run.enter(plain))
-            }
+            Self::Handle(handle) => Ok((handle.enter(run)?, Some(handle))),
+            Self::Deadline(deadline, place) => Ok((Self::until(run, deadline, place, false), None)),
             Self::ShieldedDeadline(deadline, place) => {
-                (plain.deadline, plain.place) = (deadline, Some(place));
-                plain.shield = true;
-                Ok(run.enter(plain))
+                Ok((Self::until(run, deadline, place, true), None))
             }
-            Self::ShieldedTimeout(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-                plain.shield = true;
-                Ok(run.enter(plain))
-            }
+            Self::Timeout(after) => Ok((Self::after(run, after, false), None)),
+            Self::ShieldedTimeout(after) => Ok((Self::after(run, after, true), None)),
             Self::Soft => {
-                plain.soft = true;
-                Ok(run.enter(plain))
+                let scope = run.enter(Entry {
+                    soft: true,
+                    ..Entry::default()
+                });
+                Ok((scope, None))
             }
             Self::Cleanup(after) => {
-                (plain.relative, plain.place) = (Some(after.timeout), Some(after.place));
-                plain.shield = true;
-                let scope = run.enter(plain);
+                let scope = Self::after(run, after, true);
                 let reason = Some("cleaning up".into());
                 let place = Some(after.place);
                 let asked = Cancelled::new(CancelSource::Drain, reason, run.task_name(), place);
                 run.drain(scope, asked, Duration::MAX);
-                Ok(scope)
-            }
-            Self::Handle(handle) => {
-                let entry = match &*handle.0.borrow() {
-                    State::Unbound(entry) => entry.clone(),
-                    State::Active { .. } | State::Exited { .. } => {
-                        return Err(Usage::new(
-                            "a cancel scope is entered once: make a new one for each use",
-                        )
-                        .into());
-                    }
-                };
-                let drain = entry.drain.clone();
-                let scope = run.enter(entry);
-                *handle.0.borrow_mut() = State::Active { run: run.id, scope };
-                run.tree.borrow_mut().set_handle(scope, handle);
-                if let Some((asked, grace)) = drain {
-                    run.drain(scope, asked, grace);
-                }
-                Ok(scope)
+                Ok((scope, None))
             }
         }
+    }
+
+    fn until(run: &Run, deadline: Time, place: &'static Location<'static>, shield: bool) -> u32 {
+        run.enter(Entry {
+            deadline,
+            place: Some(place),
+            shield,
+            ..Entry::default()
+        })
+    }
+
+    fn after(run: &Run, after: After, shield: bool) -> u32 {
+        run.enter(Entry {
+            relative: Some(after.timeout),
+            place: Some(after.place),
+            shield,
+            ..Entry::default()
+        })
+    }
+}
+
+impl Handle {
+    /// Enters the scope, once.
+    fn enter(&self, run: &Run) -> Result<u32> {
+        let mut state = self.0.borrow_mut();
+        let State::Unbound(entry) = &mut *state else {
+            let why = "a cancel scope is entered once: make a new one for each use";
+            return Err(Usage::new(why).into());
+        };
+        if entry.is_plain() {
+            let scope = run.enter_plain();
+            *state = State::Active { run: run.id, scope };
+            return Ok(scope);
+        }
+        let drain = entry.drain.take();
+        let entry = std::mem::take(entry);
+        drop(state);
+        // Asks the clock, which may be code of others: nothing is borrowed.
+        let scope = run.enter(entry);
+        *self.0.borrow_mut() = State::Active { run: run.id, scope };
+        if let Some(drain) = drain {
+            let (asked, grace) = *drain;
+            run.drain(scope, asked, grace);
+        }
+        Ok(scope)
     }
 }
 
 impl Left {
-    /// Tells the handle how the scope ended.
+    /// Tells the handle how the scope ended; gives the scope's own cancellation if nobody has a
+    /// handle, who could ask for it.
+    #[inline]
     pub(crate) fn close(self, caught: bool) -> Option<Cancelled> {
-        if let Some(handle) = &self.handle {
-            let own = self.own.clone();
-            let (shield, deadline) = (self.shield, self.deadline);
-            *handle.0.borrow_mut() = State::Exited {
-                own,
-                caught,
-                shield,
-                deadline,
-            };
-        }
-        self.own
+        let Some(handle) = self.handle else {
+            return self.own;
+        };
+        *handle.0.borrow_mut() = State::Exited {
+            own: self.own,
+            caught,
+            shield: self.shield,
+            deadline: self.deadline,
+        };
+        None
     }
 
     /// Takes this scope's cancellations out of a list of errors, but for those inside of groups.
@@ -657,26 +719,34 @@ impl Left {
 
     /// Takes this scope's cancellations out of `result` (semantics S1, S5): the value if there is
     /// one, `None` if nothing was left of the error. Also tells the scope's own cancellation, if it
-    /// was caught.
+    /// was caught and nobody has a handle.
+    #[inline]
     pub(crate) fn catch<T>(self, result: Result<T>) -> (Result<Option<T>>, Option<Cancelled>) {
-        let error = match result {
+        match result {
             Ok(value) => {
                 self.close(false);
-                return (Ok(Some(value)), None);
+                (Ok(Some(value)), None)
             }
-            Err(error) => error,
-        };
+            Err(error) => {
+                let (rest, own) = self.catch_error(error);
+                (rest.map_or(Ok(None), Err), own)
+            }
+        }
+    }
+
+    /// The same for an error; gives what is left of it.
+    fn catch_error(self, error: Error) -> (Option<Error>, Option<Cancelled>) {
         if self.own.is_none() || self.outer {
             self.close(false);
-            return (Err(error), None);
+            return (Some(error), None);
+        }
+        // Mostly it is the cancellation and nothing else.
+        if error.as_cancelled().is_some() {
+            return (None, self.close(true));
         }
         let (cancelled, rest) = error.split(|leaf| leaf.as_cancelled().is_some());
         let caught = self.caught || cancelled.is_some();
-        let own = self.close(caught).filter(|_| caught);
-        match rest {
-            Some(rest) => (Err(rest), own),
-            None => (Ok(None), own),
-        }
+        (rest, self.close(caught).filter(|_| caught))
     }
 }
 

@@ -2,74 +2,65 @@
 //!
 //! 1. Every scope that has been entered has a slot, linked under the scope it was entered in. The
 //!    slot goes when the scope is left.
-//! 2. `effective` of a slot is true if its own scope has been cancelled, or if it is not shielded
-//!    and the slot above is effective. It is kept true to that at all times, so that a checkpoint
-//!    looks at one flag.
+//! 2. A slot is effective, and has a record of why, if its own scope has been cancelled, or if it is
+//!    not shielded and the slot above is effective. It is kept true to that at all times, so that a
+//!    checkpoint looks at one slot.
 //! 3. Every task that waits has a wait in the list of the scope that it waits under. When a scope
 //!    becomes effective each wait under it is aborted, at once and at most once (semantics L2, L5):
 //!    either it is over, or (an operation of the driver) it is asked to end and its completion
 //!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::Location;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use slab::Slab;
 use trio_platform::{Key, Time};
 
-use super::Cancelled;
+use super::cancelled::Latest;
+use super::causes::Causes;
 use super::scope::Handle;
+use super::scopes::{Details, Scopes};
 use super::waits::{Ended, WaitState, Waits};
+use super::{After, CancelSource, Cancelled};
 use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
-use crate::timers::{Target, TimerKey, Timers};
+use crate::timers::{Target, Timers};
 
 /// No scope, and no wait.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// For so many operations, wakers and aborters memory is kept from one change to the next.
+const KEPT: usize = 64;
 
 /// The scope around everything in a run; never cancelled.
 pub(crate) const ROOT: u32 = 0;
 
 pub(crate) struct Tree {
-    scopes: Slab<Slot>,
+    scopes: Scopes,
     /// How many scopes are effective, for those who do not want to look at each.
     effective: Rc<Cell<u32>>,
     waits: Waits,
+    causes: Causes,
+    latest: Latest,
     pub(crate) timers: Timers,
     /// The scopes that have been asked to drain, and by whom; mostly none. Few, so that who asks
     /// whether it is draining looks for each scope around it in here.
     drains: Vec<(u32, Cancelled)>,
+    /// The lists of an earlier change, for the next that needs any.
+    spare: Option<Box<Lists>>,
 }
 
-struct Slot {
-    parent: u32,
-    previous: u32,
-    next: u32,
-    first_child: u32,
-    first_wait: u32,
-    shield: bool,
-    /// Whether the scope is cancelled as soon as it is draining.
-    soft: bool,
-    effective: bool,
-    /// The scope's own cancellation.
-    own: Option<Cancelled>,
-    /// What is delivered while `effective`.
-    record: Option<Cancelled>,
-    deadline: Time,
-    /// A deadline that is counted from a moment which has not been read off the clock yet.
-    relative: Option<Duration>,
-    timer: Option<TimerKey>,
-    handle: Option<Rc<Handle>>,
-    /// Where the deadline was set.
-    place: Option<&'static Location<'static>>,
-}
-
-/// What is left to do once the tree is no longer borrowed.
+/// What is left to do once the tree is no longer borrowed: mostly nothing.
 #[derive(Default)]
-pub(crate) struct Effects {
+#[must_use = "what is left to do is done by `Run::apply`"]
+pub(crate) struct Effects(Option<Box<Lists>>);
+
+#[derive(Default)]
+pub(crate) struct Lists {
     /// Operations to ask the driver to cancel.
     pub(crate) cancels: Vec<Key>,
     /// Wakers of others to call.
@@ -78,8 +69,21 @@ pub(crate) struct Effects {
     pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
 }
 
+impl Effects {
+    fn lists<'a>(&'a mut self, spare: &mut Option<Box<Lists>>) -> &'a mut Lists {
+        let lists = &mut self.0;
+        lists.get_or_insert_with(|| spare.take().unwrap_or_default())
+    }
+
+    /// The lists, if there is anything in them.
+    #[inline]
+    pub(crate) fn into_lists(self) -> Option<Box<Lists>> {
+        self.0
+    }
+}
+
 /// What a new scope starts with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) deadline: Time,
     pub(crate) relative: Option<Duration>,
@@ -89,7 +93,7 @@ pub(crate) struct Entry {
     pub(crate) place: Option<&'static Location<'static>>,
     pub(crate) soft: bool,
     /// Asked to drain already, with the time that is left from entry on.
-    pub(crate) drain: Option<(Cancelled, Duration)>,
+    pub(crate) drain: Option<Box<(Cancelled, Duration)>>,
 }
 
 impl Default for Entry {
@@ -103,6 +107,19 @@ impl Default for Entry {
             soft: false,
             drain: None,
         }
+    }
+}
+
+impl Entry {
+    /// Whether there is nothing to it. Nobody asks for the place of what was never set.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.deadline == Time::NEVER
+            && self.relative.is_none()
+            && self.cancelled.is_none()
+            && !self.shield
+            && !self.soft
+            && self.drain.is_none()
     }
 }
 
@@ -125,15 +142,18 @@ pub(super) fn id(index: usize) -> u32 {
 impl Tree {
     pub(crate) fn new(effective: Rc<Cell<u32>>) -> Self {
         effective.set(0);
-        let mut scopes = Slab::new();
-        let root = scopes.insert(Slot::new(NONE, &Entry::default()));
-        assert_eq!(id(root), ROOT, "the root is the first scope");
+        let mut scopes = Scopes::new();
+        let root = scopes.take();
+        assert_eq!(root, ROOT, "the root is the first scope");
         Self {
             scopes,
             effective,
             waits: Waits::new(),
+            causes: Causes::new(),
+            latest: Latest::default(),
             timers: Timers::default(),
             drains: Vec::new(),
+            spare: None,
         }
     }
 
@@ -141,148 +161,229 @@ impl Tree {
     /// is borrowed. The scopes stay, for a future that was taken out of the run leaves its own when
     /// it is dropped.
     pub(crate) fn end(&mut self) -> impl Sized + use<> {
-        for (_, slot) in &mut self.scopes {
-            slot.first_wait = NONE;
-            slot.timer = None;
-        }
+        self.scopes.forget_waits();
         self.timers = Timers::default();
-        std::mem::replace(&mut self.waits, Waits::new())
+        let spare = self.spare.take();
+        (std::mem::replace(&mut self.waits, Waits::new()), spare)
     }
 
-    fn slot(&self, scope: u32) -> &Slot {
-        &self.scopes[scope as usize]
-    }
-
-    fn slot_mut(&mut self, scope: u32) -> &mut Slot {
-        &mut self.scopes[scope as usize]
+    /// Keeps lists that are empty for the next change; not the memory of one that was exceptional.
+    pub(crate) fn keep(&mut self, mut lists: Box<Lists>) {
+        lists.cancels.shrink_to(KEPT);
+        lists.wakers.shrink_to(KEPT);
+        lists.aborts.shrink_to(KEPT);
+        self.spare = Some(lists);
     }
 
     // Scopes.
 
     /// Enters a scope under `parent`. A deadline that is due must have become `cancelled` before.
-    pub(crate) fn enter(&mut self, parent: u32, entry: &Entry) -> u32 {
-        let mut slot = Slot::new(parent, entry);
-        slot.own.clone_from(&entry.cancelled);
-        if slot.soft && slot.own.is_none() {
-            slot.own = self.draining(parent).cloned();
+    pub(crate) fn enter(&mut self, parent: u32, entry: Entry) -> u32 {
+        let scope = self.scopes.take();
+        let kind = &mut self.scopes[scope].kind;
+        (kind.shield, kind.soft) = (entry.shield, entry.soft);
+        let own = match entry.cancelled {
+            None if entry.soft => self.draining(parent).cloned(),
+            own => own,
+        };
+        let own = own.map(|own| self.causes.add(own));
+        if !entry.shield {
+            self.inherit(scope, parent);
         }
-        let above = self.slot(parent);
-        if above.effective && !slot.shield {
-            slot.record.clone_from(&above.record);
-        }
-        if slot.record.is_none() {
-            slot.record.clone_from(&slot.own);
-        }
-        slot.effective = slot.record.is_some();
-        if slot.effective {
+        if let (None, Some(own)) = (&self.scopes[scope].record, &own) {
+            self.scopes[scope].record = Some(self.causes.share(own));
             self.effective.set(self.effective.get() + 1);
         }
-        let scope = id(self.scopes.insert(slot));
-        self.link(scope, parent);
+        let Entry {
+            deadline,
+            relative,
+            place,
+            ..
+        } = entry;
+        let limited = relative.is_some() || deadline != Time::NEVER;
+        if own.is_some() || limited {
+            self.scopes[scope].kind.unwatched = limited && own.is_none();
+            *self.scopes.details_mut(scope) = Details {
+                own,
+                deadline,
+                relative,
+                place,
+                ..Details::default()
+            };
+        }
+        self.scopes.link(scope, parent);
         scope
+    }
+
+    /// Enters a scope with nothing of its own.
+    #[inline]
+    pub(crate) fn enter_plain(&mut self, parent: u32) -> u32 {
+        let scope = self.scopes.take();
+        self.inherit(scope, parent);
+        self.scopes.link(scope, parent);
+        scope
+    }
+
+    /// Enters a scope that has a timeout, counted from when something in it waits, and nothing else.
+    pub(crate) fn enter_timed(&mut self, parent: u32, after: After) -> u32 {
+        let scope = self.enter_plain(parent);
+        self.scopes[scope].kind.unwatched = true;
+        let details = self.scopes.details_mut(scope);
+        details.relative = Some(after.timeout);
+        details.place = Some(after.place);
+        scope
+    }
+
+    /// A new scope is effective if the one above is.
+    #[inline]
+    fn inherit(&mut self, scope: u32, parent: u32) {
+        if let Some(record) = &self.scopes[parent].record {
+            self.scopes[scope].record = Some(self.causes.share(record));
+            self.effective.set(self.effective.get() + 1);
+        }
+    }
+
+    /// Leaves a scope about which there is nothing to tell, and says whether it was one.
+    #[inline]
+    pub(crate) fn leave_plain(&mut self, scope: u32) -> bool {
+        let plain = self.scopes[scope].is_plain() && self.drains.is_empty();
+        if plain {
+            self.scopes.unlink(scope);
+            self.scopes.free(scope);
+        }
+        plain
     }
 
     /// Leaves a scope; what is still in it goes to the scope around it.
     pub(crate) fn leave(&mut self, scope: u32) -> Left {
-        let parent = self.slot(scope).parent;
-        while self.slot(scope).first_child != NONE {
-            let child = self.slot(scope).first_child;
-            self.unlink(child);
-            self.link(child, parent);
+        let slot = &self.scopes[scope];
+        let (parent, kind) = (slot.parent, slot.kind);
+        if slot.first_child != NONE || slot.first_wait != NONE {
+            self.empty(scope, parent);
         }
-        while self.slot(scope).first_wait != NONE {
-            let wait = self.slot(scope).first_wait;
-            self.move_wait(wait, parent);
-        }
-        self.unlink(scope);
+        self.scopes.unlink(scope);
         if !self.drains.is_empty() {
             self.drains.retain(|(drained, _)| *drained != scope);
         }
-        let slot = self.scopes.remove(scope as usize);
-        if slot.effective {
+        if let Some(record) = self.scopes[scope].record.take() {
+            self.causes.release(record);
             self.effective.set(self.effective.get() - 1);
         }
-        if let Some(timer) = slot.timer {
+        let mut left = Left {
+            own: None,
+            outer: !kind.shield && self.is_cancelled(parent),
+            caught: false,
+            shield: kind.shield,
+            deadline: Time::NEVER,
+            handle: None,
+        };
+        if kind.detailed {
+            self.leave_details(scope, &mut left);
+        }
+        self.scopes.free(scope);
+        left
+    }
+
+    fn leave_details(&mut self, scope: u32, left: &mut Left) {
+        let details = self.scopes.details_mut(scope);
+        if let Some(timer) = details.timer.take() {
             self.timers.unset(timer);
         }
-        Left {
-            own: slot.own,
-            outer: !slot.shield && self.slot(parent).effective,
-            caught: false,
-            shield: slot.shield,
-            deadline: slot.deadline,
-            handle: slot.handle,
+        if let Some(own) = details.own.take() {
+            left.own = Some(self.causes.take(own));
         }
+        left.deadline = std::mem::replace(&mut details.deadline, Time::NEVER);
+        left.handle = details.handle.take();
+        (details.relative, details.place) = (None, None);
     }
 
-    fn link(&mut self, scope: u32, parent: u32) {
-        let first = self.slot(parent).first_child;
-        let slot = self.slot_mut(scope);
-        slot.parent = parent;
-        slot.previous = NONE;
-        slot.next = first;
-        if first != NONE {
-            self.slot_mut(first).previous = scope;
+    /// Moves what is in a scope to the one around it.
+    #[cold]
+    fn empty(&mut self, scope: u32, parent: u32) {
+        while self.scopes[scope].first_child != NONE {
+            let child = self.scopes[scope].first_child;
+            self.scopes.unlink(child);
+            self.scopes.link(child, parent);
         }
-        self.slot_mut(parent).first_child = scope;
-    }
-
-    fn unlink(&mut self, scope: u32) {
-        let Slot {
-            parent,
-            previous,
-            next,
-            ..
-        } = *self.slot(scope);
-        match previous {
-            NONE => self.slot_mut(parent).first_child = next,
-            _ => self.slot_mut(previous).next = next,
-        }
-        if next != NONE {
-            self.slot_mut(next).previous = previous;
+        while self.scopes[scope].first_wait != NONE {
+            let wait = self.scopes[scope].first_wait;
+            self.move_wait(wait, parent);
         }
     }
 
     /// Moves a scope, with everything in it, under another.
     pub(crate) fn move_scope(&mut self, scope: u32, parent: u32, effects: &mut Effects) {
-        self.unlink(scope);
-        self.link(scope, parent);
+        self.scopes.unlink(scope);
+        self.scopes.link(scope, parent);
         self.refresh(scope, effects);
         self.cancel_soft(effects);
     }
 
     /// The cancellation that a checkpoint under `scope` has to report.
     pub(crate) fn cancelled(&self, scope: u32) -> Option<&Cancelled> {
-        self.slot(scope).record.as_ref()
+        let record = self.scopes[scope].record.as_ref()?;
+        Some(self.causes.get(record))
     }
 
+    #[inline]
     pub(crate) fn is_cancelled(&self, scope: u32) -> bool {
-        self.slot(scope).effective
+        self.scopes[scope].record.is_some()
     }
 
     /// The scope's own cancellation.
     pub(crate) fn own(&self, scope: u32) -> Option<&Cancelled> {
-        self.slot(scope).own.as_ref()
+        let own = self.scopes.details(scope)?.own.as_ref()?;
+        Some(self.causes.get(own))
+    }
+
+    /// A cancellation, to be given to [`cancel`](Self::cancel).
+    pub(crate) fn cancellation(
+        &mut self,
+        source: CancelSource,
+        reason: Option<Cow<'static, str>>,
+        task: Option<Cow<'static, str>>,
+        place: &'static Location<'static>,
+    ) -> Cancelled {
+        self.latest.make(source, reason, task, Some(place))
     }
 
     /// Cancels a scope; the first cancellation is the one that stays (L6).
     pub(crate) fn cancel(&mut self, scope: u32, cancelled: Cancelled, effects: &mut Effects) {
-        let slot = self.slot_mut(scope);
-        if slot.own.is_none() {
-            slot.own = Some(cancelled);
-            if let Some(timer) = slot.timer.take() {
-                self.timers.unset(timer);
-            }
+        let details = self.scopes.details_mut(scope);
+        if details.own.is_some() {
+            return;
+        }
+        let own = self.causes.add(cancelled);
+        let record = self.causes.share(&own);
+        details.own = Some(own);
+        // Its deadline does not matter any more.
+        if let Some(timer) = details.timer.take() {
+            self.timers.unset(timer);
+        }
+        let slot = &mut self.scopes[scope];
+        slot.kind.unwatched = false;
+        if slot.record.is_none() && slot.first_child == NONE {
+            // Mostly nothing is below, and nothing around was cancelled before.
+            slot.record = Some(record);
+            self.effective.set(self.effective.get() + 1);
+            self.abort_waits(scope, effects);
+        } else {
+            self.causes.release(record);
             self.refresh(scope, effects);
         }
     }
 
+    /// The scope around another.
+    pub(crate) fn parent(&self, scope: u32) -> u32 {
+        self.scopes[scope].parent
+    }
+
     pub(crate) fn shield(&self, scope: u32) -> bool {
-        self.slot(scope).shield
+        self.scopes[scope].kind.shield
     }
 
     pub(crate) fn set_shield(&mut self, scope: u32, shield: bool, effects: &mut Effects) {
-        self.slot_mut(scope).shield = shield;
+        self.scopes[scope].kind.shield = shield;
         self.refresh(scope, effects);
         self.cancel_soft(effects);
     }
@@ -308,8 +409,8 @@ impl Tree {
             if let Some((_, asked)) = own {
                 return Some(asked);
             }
-            let slot = self.slot(scope);
-            if slot.shield || slot.parent == NONE {
+            let slot = &self.scopes[scope];
+            if slot.kind.shield || slot.parent == NONE {
                 return None;
             }
             scope = slot.parent;
@@ -322,20 +423,17 @@ impl Tree {
         if self.drains.is_empty() {
             return;
         }
-        let soft = self
-            .scopes
-            .iter()
-            .filter(|(_, slot)| slot.soft && slot.own.is_none());
-        let draining = soft.filter_map(|(index, _)| {
-            let scope = id(index);
-            Some((scope, self.draining(scope)?.clone()))
+        let soft = self.scopes.iter().filter(|(_, slot)| slot.kind.soft);
+        let draining = soft.filter_map(|(scope, _)| match self.own(scope) {
+            None => Some((scope, self.draining(scope)?.clone())),
+            Some(_) => None,
         });
         for (scope, asked) in draining.collect::<Vec<_>>() {
             self.cancel(scope, asked, effects);
         }
     }
 
-    /// Brings `effective` of a scope and all below it up to date (rule 2), and aborts the waits of
+    /// Brings the records of a scope and all below it up to date (rule 2), and aborts the waits of
     /// those that became effective (rule 3).
     fn refresh(&mut self, scope: u32, effects: &mut Effects) {
         let top = scope;
@@ -343,46 +441,48 @@ impl Tree {
         loop {
             // Down only where something has changed.
             let below = match self.refresh_one(scope, effects) {
-                true => self.slot(scope).first_child,
+                true => self.scopes[scope].first_child,
                 false => NONE,
             };
             if below != NONE {
                 scope = below;
                 continue;
             }
-            while scope != top && self.slot(scope).next == NONE {
-                scope = self.slot(scope).parent;
+            while scope != top && self.scopes[scope].next == NONE {
+                scope = self.scopes[scope].parent;
             }
             if scope == top {
                 return;
             }
-            scope = self.slot(scope).next;
+            scope = self.scopes[scope].next;
         }
     }
 
-    /// The same for one scope; gives whether `effective` has changed.
+    /// The same for one scope; gives whether it has become effective, or is so no more.
     fn refresh_one(&mut self, scope: u32, effects: &mut Effects) -> bool {
-        let slot = self.slot(scope);
+        let slot = &self.scopes[scope];
+        let own = self.scopes.details(scope).and_then(|it| it.own.as_ref());
         let inherited = match slot.parent {
             NONE => None,
-            _ if slot.shield => None,
-            parent => self.slot(parent).record.as_ref(),
+            _ if slot.kind.shield => None,
+            parent => self.scopes[parent].record.as_ref(),
         };
-        let record = match (&slot.record, &slot.own, inherited) {
+        let record = match (&slot.record, own, inherited) {
             (_, None, None) => None,
             // A record that is still justified is not overwritten.
-            (Some(record), Some(_), Some(_)) => Some(record.clone()),
-            (_, Some(own), None) => Some(own.clone()),
-            (_, None, Some(inherited)) => Some(inherited.clone()),
-            (None, Some(own), Some(_)) => Some(own.clone()),
+            (Some(_), Some(_), Some(_)) => return false,
+            (_, Some(own), None) => Some(self.causes.share(own)),
+            (_, None, Some(inherited)) => Some(self.causes.share(inherited)),
+            (None, Some(own), Some(_)) => Some(self.causes.share(own)),
         };
-        let slot = self.slot_mut(scope);
-        let before = slot.effective;
-        slot.effective = record.is_some();
-        slot.record = record;
-        let after = slot.effective;
+        let after = record.is_some();
+        let before = std::mem::replace(&mut self.scopes[scope].record, record);
+        let was = before.is_some();
+        if let Some(before) = before {
+            self.causes.release(before);
+        }
         let count = self.effective.get();
-        match (before, after) {
+        match (was, after) {
             (false, true) => {
                 self.effective.set(count + 1);
                 self.abort_waits(scope, effects);
@@ -390,11 +490,11 @@ impl Tree {
             (true, false) => self.effective.set(count - 1),
             _ => {}
         }
-        after != before
+        was != after
     }
 
     fn abort_waits(&mut self, scope: u32, effects: &mut Effects) {
-        let mut wait = self.slot(scope).first_wait;
+        let mut wait = self.scopes[scope].first_wait;
         while wait != NONE {
             let next = self.waits[wait].next();
             self.abort(wait, effects);
@@ -404,25 +504,27 @@ impl Tree {
 
     /// Aborts one wait, unless it is over or has been asked to end (L5).
     fn abort(&mut self, wait: u32, effects: &mut Effects) {
-        let entry = &self.waits[wait];
-        let Some(record) = self.slot(entry.scope).record.clone() else {
+        let entry = &mut self.waits[wait];
+        let Some(record) = &self.scopes[entry.scope].record else {
             return;
         };
-        let entry = &mut self.waits[wait];
         if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
             return;
         }
+        let cause = self.causes.share(record);
         match (entry.operation, &entry.aborter) {
             (Some(key), _) => {
-                entry.state = WaitState::Asked(record);
-                effects.cancels.push(key);
+                entry.state = WaitState::Asked(cause);
+                effects.lists(&mut self.spare).cancels.push(key);
             }
             (None, Some(aborter)) => {
-                effects.aborts.push((aborter.clone(), record.clone()));
-                entry.state = WaitState::Asked(record);
+                let lists = effects.lists(&mut self.spare);
+                let cancelled = self.causes.get(&cause).clone();
+                lists.aborts.push((aborter.clone(), cancelled));
+                entry.state = WaitState::Asked(cause);
             }
             (None, None) => {
-                entry.state = WaitState::Aborted(record);
+                entry.state = WaitState::Aborted(cause);
                 self.end_timer(wait);
                 self.wake(wait, effects);
             }
@@ -432,50 +534,52 @@ impl Tree {
     // Deadlines.
 
     pub(crate) fn deadline(&self, scope: u32) -> Time {
-        self.slot(scope).deadline
+        let details = self.scopes.details(scope);
+        details.map_or(Time::NEVER, |details| details.deadline)
     }
 
     pub(crate) fn relative(&self, scope: u32) -> Option<Duration> {
-        self.slot(scope).relative
+        self.scopes.details(scope)?.relative
     }
 
     pub(crate) fn set_deadline(&mut self, scope: u32, deadline: Time) {
-        let slot = self.slot_mut(scope);
-        slot.deadline = deadline;
-        slot.relative = None;
-        if let Some(timer) = slot.timer.take() {
+        let details = self.scopes.details_mut(scope);
+        details.deadline = deadline;
+        details.relative = None;
+        let own = details.own.is_some();
+        if let Some(timer) = details.timer.take() {
             self.timers.unset(timer);
         }
+        self.scopes[scope].kind.unwatched = !own && deadline != Time::NEVER;
         self.arm(scope);
     }
 
     /// Where the deadline was set that [`set_deadline`](Self::set_deadline) has set.
     pub(super) fn set_place(&mut self, scope: u32, place: &'static Location<'static>) {
-        self.slot_mut(scope).place = Some(place);
+        self.scopes.details_mut(scope).place = Some(place);
     }
 
     pub(super) fn place(&self, scope: u32) -> Option<&'static Location<'static>> {
-        self.slot(scope).place
+        self.scopes.details(scope)?.place
     }
 
-    /// Whether the scope has a deadline that nothing watches yet.
-    pub(crate) fn needs_arming(&self, scope: u32) -> bool {
-        let slot = self.slot(scope);
-        slot.timer.is_none()
-            && slot.own.is_none()
-            && (slot.relative.is_some() || slot.deadline != Time::NEVER)
-    }
-
-    /// Starts watching the deadline of a scope in which something waits.
+    /// Starts watching the deadline of a scope in which something waits, if it has one that nothing
+    /// watches yet.
+    #[inline]
     pub(crate) fn arm(&mut self, scope: u32) {
-        if self.needs_arming(scope) {
-            let slot = self.slot(scope);
-            let timer = match slot.relative {
-                Some(after) => self.timers.set_after(after, Target::Scope(scope)),
-                None => self.timers.set(slot.deadline, Target::Scope(scope)),
-            };
-            self.slot_mut(scope).timer = Some(timer);
+        if self.scopes[scope].kind.unwatched {
+            self.arm_unwatched(scope);
         }
+    }
+
+    fn arm_unwatched(&mut self, scope: u32) {
+        self.scopes[scope].kind.unwatched = false;
+        let details = self.scopes.details_mut(scope);
+        let target = Target::Scope(scope);
+        details.timer = Some(match details.relative {
+            Some(after) => self.timers.set_after(after, target),
+            None => self.timers.set(details.deadline, target),
+        });
     }
 
     /// Counts deadlines that were armed without one from `now`.
@@ -483,9 +587,9 @@ impl Tree {
         let scopes = &mut self.scopes;
         self.timers.settle(now, |target, deadline| {
             if let Target::Scope(scope) = target {
-                let slot = &mut scopes[scope as usize];
-                slot.deadline = deadline;
-                slot.relative = None;
+                let details = scopes.details_mut(scope);
+                details.deadline = deadline;
+                details.relative = None;
             }
         });
     }
@@ -497,9 +601,9 @@ impl Tree {
         }
         let mut earliest = Time::NEVER;
         while scope != NONE {
-            let slot = self.slot(scope);
-            earliest = earliest.min(slot.deadline);
-            scope = if slot.shield { NONE } else { slot.parent };
+            earliest = earliest.min(self.deadline(scope));
+            let slot = &self.scopes[scope];
+            scope = if slot.kind.shield { NONE } else { slot.parent };
         }
         earliest
     }
@@ -508,11 +612,10 @@ impl Tree {
     pub(crate) fn unresolved(&self, mut scope: u32) -> Vec<u32> {
         let mut found = Vec::new();
         while scope != NONE {
-            let slot = self.slot(scope);
-            if slot.relative.is_some() {
+            if self.relative(scope).is_some() {
                 found.push(scope);
             }
-            scope = slot.parent;
+            scope = self.scopes[scope].parent;
         }
         found
     }
@@ -525,8 +628,10 @@ impl Tree {
             any = true;
             match target {
                 Target::Scope(scope) => {
-                    self.slot_mut(scope).timer = None;
-                    let cancelled = Cancelled::by_deadline(self.slot(scope).place);
+                    let details = self.scopes.details_mut(scope);
+                    details.timer = None;
+                    let source = CancelSource::Deadline;
+                    let cancelled = self.latest.make(source, None, None, details.place);
                     self.cancel(scope, cancelled, effects);
                 }
                 Target::Wait(wait) => {
@@ -541,11 +646,11 @@ impl Tree {
     // Handles.
 
     pub(crate) fn handle(&self, scope: u32) -> Option<Rc<Handle>> {
-        self.slot(scope).handle.clone()
+        self.scopes.details(scope)?.handle.clone()
     }
 
     pub(crate) fn set_handle(&mut self, scope: u32, handle: Rc<Handle>) {
-        self.slot_mut(scope).handle = Some(handle);
+        self.scopes.details_mut(scope).handle = Some(handle);
     }
 
     // Waits.
@@ -559,7 +664,7 @@ impl Tree {
         scope: u32,
         what: &'static str,
     ) -> u32 {
-        let first = &mut self.scopes[scope as usize].first_wait;
+        let first = &mut self.scopes[scope].first_wait;
         self.waits.insert(task, waker, scope, first, what)
     }
 
@@ -609,8 +714,12 @@ impl Tree {
         self.waits[wait].timer = Some(timer);
     }
 
-    pub(crate) fn wait_state(&self, wait: u32) -> &WaitState {
-        &self.waits[wait].state
+    /// The cancellation with which the operation of a wait has been asked to end, if it has.
+    pub(crate) fn asked(&self, wait: u32) -> Option<&Cancelled> {
+        match &self.waits[wait].state {
+            WaitState::Asked(cause) => Some(self.causes.get(cause)),
+            _ => None,
+        }
     }
 
     /// Whether a wait is over: with the cancellation, which is handed out once, if that ended it.
@@ -623,7 +732,7 @@ impl Tree {
             }
             WaitState::Woken => Poll::Ready(None),
             WaitState::Aborted(_) => match std::mem::replace(state, WaitState::Woken) {
-                WaitState::Aborted(cancelled) => Poll::Ready(Some(cancelled)),
+                WaitState::Aborted(cause) => Poll::Ready(Some(self.causes.take(cause))),
                 _ => unreachable!("it was just looked at"),
             },
         }
@@ -670,18 +779,29 @@ impl Tree {
         before.flatten()
     }
 
-    /// Takes a wait out that has nothing but its task, and gives that; else gives nothing.
+    /// Takes a wait out that has nothing but its task and a deadline, and gives the task; else gives
+    /// nothing.
     #[inline]
     pub(crate) fn remove_plain_wait(&mut self, wait: u32) -> Option<NodeRef> {
-        let first = &mut self.scopes[self.waits[wait].scope as usize].first_wait;
+        self.end_timer(wait);
+        let first = &mut self.scopes[self.waits[wait].scope].first_wait;
         self.waits.remove_plain(wait, first)
     }
 
     /// Takes a wait out.
     pub(crate) fn remove_wait(&mut self, wait: u32) -> Ended {
         self.end_timer(wait);
-        let first = &mut self.scopes[self.waits[wait].scope as usize].first_wait;
+        self.set_state(wait, WaitState::Waiting);
+        let first = &mut self.scopes[self.waits[wait].scope].first_wait;
         self.waits.remove(wait, first)
+    }
+
+    /// Writes the state of a wait, and gives back what the one before had.
+    fn set_state(&mut self, wait: u32, state: WaitState) {
+        let before = std::mem::replace(&mut self.waits[wait].state, state);
+        if let WaitState::Aborted(cause) | WaitState::Asked(cause) = before {
+            self.causes.release(cause);
+        }
     }
 
     /// What was waited for has come.
@@ -744,17 +864,22 @@ impl Tree {
 
     /// The same for a wait whose end somebody else decides, asked to end or not.
     pub(crate) fn report_wait(&mut self, wait: u32) -> Option<Option<Waker>> {
-        let entry = &mut self.waits[wait];
+        let entry = &self.waits[wait];
         if entry.aborter.is_some() && matches!(entry.state, WaitState::Asked(_)) {
-            entry.state = WaitState::Waiting;
+            self.set_state(wait, WaitState::Waiting);
         }
         self.claim_wait(wait)
     }
 
     /// Nobody waits any more: from now on the operation counts against `nursery`.
     pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
-        self.waits[wait].state = WaitState::Orphan;
+        self.set_state(wait, WaitState::Orphan);
         self.waits[wait].counted = nursery;
+    }
+
+    /// Whether nobody waits any more for an operation that has not ended.
+    pub(crate) fn is_orphan(&self, wait: u32) -> bool {
+        matches!(self.waits[wait].state, WaitState::Orphan)
     }
 
     /// The nursery of the task that waits.
@@ -793,7 +918,7 @@ impl Tree {
         let entry = &mut self.waits[wait];
         match entry.waker.take() {
             None => entry.task().schedule(),
-            Some(waker) => effects.wakers.push(waker),
+            Some(waker) => effects.lists(&mut self.spare).wakers.push(waker),
         }
     }
 
@@ -807,31 +932,8 @@ impl Tree {
     /// Moves a wait from the list of its scope to that of another.
     fn move_wait(&mut self, wait: u32, scope: u32) {
         let from = self.waits[wait].scope;
-        self.waits
-            .unlink(wait, &mut self.scopes[from as usize].first_wait);
-        self.waits
-            .link(wait, scope, &mut self.scopes[scope as usize].first_wait);
-    }
-}
-
-impl Slot {
-    fn new(parent: u32, entry: &Entry) -> Self {
-        Self {
-            parent,
-            previous: NONE,
-            next: NONE,
-            first_child: NONE,
-            first_wait: NONE,
-            shield: entry.shield,
-            soft: entry.soft,
-            effective: false,
-            own: None,
-            record: None,
-            deadline: entry.deadline,
-            relative: entry.relative,
-            timer: None,
-            handle: None,
-            place: entry.place,
-        }
+        self.waits.unlink(wait, &mut self.scopes[from].first_wait);
+        let first = &mut self.scopes[scope].first_wait;
+        self.waits.link(wait, scope, first);
     }
 }

@@ -15,7 +15,7 @@ use std::task::Waker;
 
 use trio_platform::Key;
 
-use super::Cancelled;
+use super::causes::Cause;
 use super::tree::{NONE, id};
 use crate::sync::reschedule::Aborter;
 use crate::task::{NodeRef, NurseryRef};
@@ -57,9 +57,9 @@ pub(crate) enum WaitState {
     /// What was waited for has come.
     Woken,
     /// Cancelled: it has not come and will not.
-    Aborted(Cancelled),
+    Aborted(Cause),
     /// Cancelled, but the operation's own completion decides.
-    Asked(Cancelled),
+    Asked(Cause),
     /// Nobody waits any more; the entry lives until the operation ends.
     Orphan,
     /// Nobody waits, and somebody is going to wait again: the place is kept, and not counted with its
@@ -70,7 +70,6 @@ pub(crate) enum WaitState {
 /// What a wait leaves when it ends; to be dropped when nothing is borrowed, since wakers of others
 /// run code of others.
 pub(crate) struct Ended {
-    pub(crate) state: WaitState,
     /// The nursery that counts its operation.
     pub(crate) counted: Option<NurseryRef>,
     #[expect(dead_code, reason = "held to be dropped")]
@@ -149,15 +148,10 @@ impl Waits {
         self.unlink(wait, first);
         let entry = &mut self.places[wait as usize];
         debug_assert!(entry.timer.is_none(), "a wait that ends has no deadline");
-        let state = std::mem::replace(&mut entry.state, WaitState::Waiting);
         let counted = entry.counted.take();
         let (waker, aborter) = (entry.waker.take(), entry.aborter.take());
         let rest = (self.free_place(wait), waker, aborter);
-        Ended {
-            state,
-            counted,
-            rest,
-        }
+        Ended { counted, rest }
     }
 
     #[inline]

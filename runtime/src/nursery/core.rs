@@ -121,7 +121,7 @@ impl Core {
                 self.run.scope();
             } else {
                 let parent = self.children_scope.get();
-                child.set_own_scope(self.run.enter_under(parent, &Entry::default()));
+                child.set_own_scope(self.run.tree.borrow_mut().enter_plain(parent));
             }
         }
         self.run.cancel(child.scope.get(), cancelled);
@@ -268,15 +268,15 @@ impl Core {
     fn result<T: Default>(&self, value: Option<T>) -> Result<T> {
         let mut errors = self.errors.take();
         self.leave_children_scope();
-        let mut left = self.run.leave(self.scope.get());
-        if let Some(panic) = self.panic.take() {
-            left.close(false);
-            resume_unwind(panic);
-        }
-        if errors.is_empty() {
-            left.close(false);
+        let panic = self.panic.take();
+        if errors.is_empty() || panic.is_some() {
+            self.run.leave_from_drop(self.scope.get());
+            if let Some(panic) = panic {
+                resume_unwind(panic);
+            }
             return Ok(value.expect("a body without an error has a value"));
         }
+        let mut left = self.run.leave(self.scope.get());
         // Mostly each child of a nursery that was cancelled says just that, and no group is needed
         // to take it out again.
         left.catch_among(&mut errors);
@@ -589,7 +589,7 @@ impl Open {
             run.check_depth()?;
             let opener = run.current.get();
             let locals = opener.as_ref().and_then(|opener| opener.locals());
-            let scope = run.enter(Entry::default());
+            let scope = run.enter_plain();
             let mut core = Core::new(run.clone(), opener, scope, Body::New);
             core.locals.clone_from(&locals);
             let open = Self::from_core(run, core, place);
@@ -601,7 +601,7 @@ impl Open {
     /// The nursery around the main task and the system tasks. Its scope is what is cancelled when one
     /// of these fails, or when the main task has ended.
     pub(crate) fn root(run: &Rc<Run>, place: &'static Location<'static>) -> Self {
-        let scope = run.enter(Entry::default());
+        let scope = run.enter_plain();
         let core = Core::new(run.clone(), None, scope, Body::Ended);
         Self::from_core(run, core, place)
     }
@@ -623,7 +623,7 @@ impl Open {
             shield: true,
             ..Entry::default()
         };
-        let scope = core.run.enter_under(core.scope.get(), &entry);
+        let scope = core.run.enter_under(core.scope.get(), entry);
         core.children_scope.set(scope);
         self
     }

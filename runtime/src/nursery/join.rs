@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::cancel::{CancelSource, Cancelled};
+use crate::cancel::{CancelSource, asked_for};
 use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
@@ -54,10 +54,8 @@ impl<T> JoinHandle<'_, T> {
         let Some(home) = child.home().filter(|_| !child.is_done()) else {
             return;
         };
-        let reason = Some(reason.into()).filter(|reason| !reason.is_empty());
-        let task = home.run.task_name();
         let place = Location::caller();
-        let cancelled = Cancelled::new(CancelSource::Explicit, reason, task, Some(place));
+        let cancelled = asked_for(CancelSource::Explicit, reason.into(), place);
         home.cancel_child(child, cancelled);
     }
 

@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 
 use super::core::Open;
 use super::erase;
-use crate::cancel::Entry;
 use crate::error::{ClosedResource, Error, Result, Usage};
 use crate::task::{Locals, NodeRef, NurseryRef};
 use crate::wait::Parked;
@@ -218,7 +217,7 @@ where
         let child = erase::spawn_silent(&nursery, future, None, place);
         // Values that go with the nursery are those of the nursery where it is going to live.
         Locals::inherit(&child, &nursery.run, &target);
-        child.scope.set(nursery.run.enter(Entry::default()));
+        child.scope.set(nursery.run.enter_plain());
         nursery
             .run
             .move_scope(child.scope.get(), nursery.scope.get());
