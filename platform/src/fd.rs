@@ -174,6 +174,12 @@ impl Descriptor {
         Self::new(Object::File(file))
     }
 
+    /// Whether only the simulation can work with it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self.0.object, Object::Simulated(_))
+    }
+
     pub(crate) fn object(&self) -> &Object {
         &self.0.object
     }
@@ -331,6 +337,14 @@ impl Descriptor {
             Direction::Accept => &self.0.accept_orphans,
         }
     }
+}
+
+/// What a driver of the system says to a descriptor of the simulation.
+pub(crate) fn simulated() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a descriptor of the simulated network works with the simulation only",
+    )
 }
 
 #[cfg(unix)]

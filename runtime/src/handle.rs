@@ -73,8 +73,10 @@ impl Handle {
 pub struct Gate {
     busy: Cell<bool>,
     closed: Cell<bool>,
-    /// The wait that closing ends, or [`NOBODY`].
+    /// The wait that closing ends, or [`NOBODY`]; and the number of its run, for a future that was
+    /// forgotten may be there still when that has ended, and the next counts its waits from zero again.
     waiting: Cell<u32>,
+    run: Cell<u32>,
     /// The place of a wait, which stays here from one to the next: a connection waits for each of its
     /// messages, mostly in the same task and under the same scope.
     place: Cell<Option<Parked>>,
@@ -83,12 +85,19 @@ pub struct Gate {
 /// The number of no wait.
 const NOBODY: u32 = u32::MAX;
 
+/// The number of a run, of which the lower half tells it from every other that a gate can have met.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+fn short(run: &Run) -> u32 {
+    run.id as u32
+}
+
 impl Default for Gate {
     fn default() -> Self {
         Self {
             busy: Cell::new(false),
             closed: Cell::new(false),
             waiting: Cell::new(NOBODY),
+            run: Cell::new(0),
             place: Cell::new(None),
         }
     }
@@ -112,7 +121,11 @@ impl Gate {
         let wait = self.waiting.replace(NOBODY);
         if wait != NOBODY {
             let descriptor = handle.0.borrow();
-            context::with(|run| run.close_wait(wait, descriptor.as_ref()));
+            context::try_with(|run| {
+                if let Some(run) = run.filter(|run| short(run) == self.run.get()) {
+                    run.close_wait(wait, descriptor.as_ref());
+                }
+            });
         }
     }
 
@@ -124,8 +137,9 @@ impl Gate {
 
     /// Notes the wait that closing ends.
     #[inline]
-    pub(crate) fn set_waiting(&self, wait: u32) {
+    pub(crate) fn set_waiting(&self, run: &Run, wait: u32) {
         self.waiting.set(wait);
+        self.run.set(short(run));
     }
 
     /// Nobody waits any more.

@@ -84,7 +84,7 @@ impl Running {
         let key = run.driver().submit(operation, token);
         parked.on(key);
         if let Some(gate) = gate {
-            gate.set_waiting(parked.wait());
+            gate.set_waiting(run, parked.wait());
         }
         Self { parked, key }
     }

@@ -7,13 +7,14 @@
 //! 2. Who comes first is served first. While somebody waits nobody else gets a permit.
 //! 3. Only the first in the line has a timer. Who leaves the line, cancelled or dropped, takes no permit
 //!    along, and the next has the place. One that is forgotten half-way holds up those behind it until
-//!    its task ends.
+//!    its task has ended and somebody else comes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use trio_platform::Time;
 use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
+use crate::run::Run;
 use crate::wait::Parked;
 
 /// Lets so many through in a time, evenly spaced and first come, first served.
 ///
-/// Belongs to the run in which it is first used, as its clock does.
+/// Counts on the clock of the run that uses it: the next run finds it unused.
 ///
 /// # Examples
 ///
@@ -50,9 +52,32 @@ pub struct RateLimiter {
     ahead: Duration,
     /// When the next permit would be due at the even pace.
     due: Cell<Time>,
-    /// The waits of those in the line.
-    line: RefCell<VecDeque<u32>>,
+    /// The run on whose clock that is.
+    run: Cell<u64>,
+    line: RefCell<VecDeque<Place>>,
     acquired: Cell<u64>,
+}
+
+/// A place in the line: a wait, and the run that has numbered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    run: u64,
+    wait: u32,
+}
+
+impl Place {
+    fn of(parked: &Parked) -> Self {
+        Self {
+            run: parked.run().id,
+            wait: parked.wait(),
+        }
+    }
+
+    /// Whether nobody is going to come back for it, as seen from the `current` run.
+    fn is_left(&self, current: Option<&Rc<Run>>) -> bool {
+        let own = current.filter(|run| run.id == self.run && !run.has_ended());
+        own.is_none_or(|run| run.tree.borrow().is_left(self.wait))
+    }
 }
 
 /// How it stands with a [`RateLimiter`].
@@ -78,6 +103,7 @@ impl RateLimiter {
             interval: per / rate,
             ahead: Duration::ZERO,
             due: Cell::new(Time::PAST),
+            run: Cell::new(0),
             line: RefCell::default(),
             acquired: Cell::new(0),
         }
@@ -120,10 +146,10 @@ impl RateLimiter {
     /// Outside of a run.
     #[track_caller]
     pub fn try_acquire(&self) -> bool {
-        if !self.line.borrow().is_empty() {
+        if self.first().is_some() {
             return false;
         }
-        let now = context::with(|run| run.now());
+        let now = self.now();
         if self.earliest(now) > now {
             return false;
         }
@@ -135,8 +161,13 @@ impl RateLimiter {
     pub fn statistics(&self) -> RateLimiterStatistics {
         RateLimiterStatistics {
             acquired: self.acquired.get(),
-            tasks_waiting: self.line.borrow().len(),
+            tasks_waiting: self.waiting(),
         }
+    }
+
+    fn waiting(&self) -> usize {
+        let line = self.line.borrow();
+        context::try_with(|run| line.iter().filter(|place| !place.is_left(run)).count())
     }
 
     /// When there is a permit; not after `now` if there is one.
@@ -152,22 +183,64 @@ impl RateLimiter {
         self.acquired.set(self.acquired.get() + 1);
     }
 
-    /// The first in the line wakes up when there is a permit.
-    fn set_timer(&self) {
-        if let Some(wait) = self.line.borrow().front() {
-            context::with(|run| {
-                let earliest = self.earliest(run.now());
-                run.tree.borrow_mut().set_wait_timer(*wait, earliest);
-            });
+    /// The time, on the clock of the run that uses the limiter now: moments of one before mean nothing
+    /// there.
+    fn now(&self) -> Time {
+        let (run, now) = context::with(|run| (run.id, run.now()));
+        if self.run.replace(run) != run {
+            self.due.set(Time::PAST);
+        }
+        now
+    }
+
+    /// Who is first in the line, past those whom a run or a task that has ended has left there.
+    fn first(&self) -> Option<Place> {
+        let mut passed = false;
+        let first = context::try_with(|run| {
+            let mut line = self.line.borrow_mut();
+            while line.front().is_some_and(|place| place.is_left(run)) {
+                line.pop_front();
+                passed = true;
+            }
+            line.front().copied()
+        });
+        // Who was behind those had no timer.
+        if let Some(first) = first.filter(|_| passed) {
+            self.wake_in_time(first);
+        }
+        first
+    }
+
+    /// Puts somebody at the end of the line, who is not in it already.
+    fn stand(&self, place: Place) {
+        if self.line.borrow().contains(&place) {
+            return;
+        }
+        let first = self.first().is_none();
+        self.line.borrow_mut().push_back(place);
+        if first {
+            self.wake_in_time(place);
         }
     }
 
+    /// The first in the line wakes up when there is a permit.
+    fn set_timer(&self) {
+        if let Some(first) = self.first() {
+            self.wake_in_time(first);
+        }
+    }
+
+    fn wake_in_time(&self, first: Place) {
+        let earliest = self.earliest(self.now());
+        context::with(|run| run.tree.borrow_mut().set_wait_timer(first.wait, earliest));
+    }
+
     /// Somebody is not in the line any more.
-    fn leave(&self, wait: u32) {
+    fn leave(&self, place: Place) {
         let first = {
             let mut line = self.line.borrow_mut();
-            let first = line.front() == Some(&wait);
-            line.retain(|other| *other != wait);
+            let first = line.front() == Some(&place);
+            line.retain(|other| *other != place);
             first
         };
         if first {
@@ -190,11 +263,15 @@ impl Future for AcquireRate<'_> {
         let this = &mut *self;
         let limiter = this.limiter;
         if let Some(parked) = &this.parked {
-            let cancelled = ready!(parked.poll_woken(context));
+            let Poll::Ready(cancelled) = parked.poll_woken(context) else {
+                // It may have been passed over on the way from a task that has ended to this one.
+                parked.with(|_| limiter.stand(Place::of(parked)));
+                return Poll::Pending;
+            };
             if cancelled.is_none() {
-                limiter.take(context::with(|run| run.now()));
+                limiter.take(limiter.now());
             }
-            limiter.leave(parked.wait());
+            limiter.leave(Place::of(parked));
             this.parked = None;
             return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
         }
@@ -203,12 +280,8 @@ impl Future for AcquireRate<'_> {
             return Poll::Ready(Ok(()));
         }
         let parked = Parked::new(context, "RateLimiter");
-        let first = limiter.line.borrow().is_empty();
-        limiter.line.borrow_mut().push_back(parked.wait());
+        limiter.stand(Place::of(&parked));
         this.parked = Some(parked);
-        if first {
-            limiter.set_timer();
-        }
         Poll::Pending
     }
 }
@@ -216,7 +289,7 @@ impl Future for AcquireRate<'_> {
 impl Drop for AcquireRate<'_> {
     fn drop(&mut self) {
         if let Some(parked) = &self.parked {
-            parked.with(|_| self.limiter.leave(parked.wait()));
+            self.limiter.leave(Place::of(parked));
         }
     }
 }

@@ -13,7 +13,8 @@
 //! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next turn.
 //!
 //! The run ends when the main task has. Then, in this order: system tasks are cancelled and waited
-//! for; the inbox is closed, and the calls that it has accepted are made (Q1); everything in flight is
+//! for; the inbox is closed, and the calls that it has accepted are made (Q1); the values of the run are
+//! dropped, whose destructors find its clock and its driver in place; everything in flight is
 //! cancelled and collected, before anything that it could touch is freed (D7).
 
 use std::borrow::Cow;
@@ -233,7 +234,16 @@ impl Drop for Ending {
         if let Some(watchdog) = &self.run.watchdog {
             watchdog.end();
         }
-        self.run.deferred.take();
+        // What is left may hold code of others: values, wakers, functions that abort. When it goes it
+        // finds a run in which no scope is entered.
+        self.run.position.replace(Here::at(ROOT));
+        if let Some(main) = self.run.main_task() {
+            main.scope.set(ROOT);
+        }
+        drop(self.run.deferred.take());
+        let values = self.run.vars.take();
+        // A destructor that panics is not to keep the kernel's memory from coming back.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(values)));
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
             eprintln!(
@@ -248,20 +258,22 @@ impl Drop for Ending {
         // would keep it: the circle ends here.
         self.run.ended.set(true);
         self.run.shared.let_go_of_driver();
-        // What is left may hold code of others: values, wakers, functions that abort. When it goes it
-        // finds a run in which no scope is entered and nothing waits.
-        self.run.position.replace(Here::at(ROOT));
-        if let Some(main) = self.run.main_task() {
-            main.scope.set(ROOT);
-        }
         let root = self.run.root.take();
-        let values = self.run.vars.take();
-        let tree = self.run.tree.replace(Tree::new(self.run.effective.clone()));
-        while self.run.nurseries.pop().is_some() {}
-        drop((tree, root, values));
+        let waits = self.run.tree.borrow_mut().end();
+        while let Some(body) = self.run.nurseries.pop() {
+            if let Some(nursery) = NurseryRef::of_body(body) {
+                nursery.disown();
+            }
+        }
+        drop((waits, root));
         drop(self.run.deferred.take());
         drop(self.run.driver.take());
         drop(self.run.main.take());
+        if let Err(panic) = dropped {
+            if !std::thread::panicking() {
+                resume_unwind(panic);
+            }
+        }
     }
 }
 

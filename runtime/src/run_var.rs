@@ -1,9 +1,9 @@
 //! Variables that have one value in each run: a pool, a cache, whatever would be a global if there
 //! were only one run.
 //!
-//! The values live in the run, on its thread, and are dropped with it, after everything that it
-//! drove. Nothing of them is shared between threads; the variable itself is a name, mostly a
-//! `static`, and may be seen from everywhere.
+//! The values live in the run, on its thread, and are dropped with it, after all of its tasks and
+//! before its driver and its clock. Nothing of them is shared between threads; the variable itself is
+//! a name, mostly a `static`, and may be seen from everywhere.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -294,6 +294,8 @@ impl<'a, K: Kind> Taking<'a, K> {
             Phase::Watching => {
                 if !self.gate.rest(run, context) {
                     ready!(self.poll_watch(context))?;
+                    // The place may hold a waker of others, which is not to outlive the future.
+                    self.gate.leave();
                 }
                 // By its token, or by closing: the watch is over.
                 self.phase = Phase::Begun;
@@ -339,7 +341,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             let token = Token(u64::from(wait));
             let watched = run.driver().watch(&from, K::DIRECTION, token);
             if watched {
-                self.gate.set_waiting(wait);
+                self.gate.set_waiting(run, wait);
             }
             watched
         });
@@ -359,7 +361,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         let token = Token(u64::from(wait));
         let watched = run.driver().watch(from, K::DIRECTION, token);
         if watched {
-            self.gate.set_waiting(wait);
+            self.gate.set_waiting(run, wait);
             self.phase = Phase::Watching;
             return;
         }

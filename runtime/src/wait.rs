@@ -149,10 +149,12 @@ impl Parked {
             drop(before);
         }
         let mut effects = Effects::default();
-        run.tree
+        let before = run
+            .tree
             .borrow_mut()
             .repoll(self.wait, &task, scope, &mut effects);
         run.apply(effects);
+        drop(before);
     }
 
     /// Whether the wait is over, in whatever way.

@@ -222,9 +222,12 @@ async fn q4_a_run_that_sleeps_is_woken_by_every_call() -> Result<()> {
     let (send, receive) = mpsc::channel();
     let asker = foreign_thread(move || {
         for n in 0..200 {
-            token.run_sync_soon(move || log(n)).expect("the run waits");
             let send = send.clone();
-            let told = token.run_sync_soon(move || send.send(()).expect("the test waits"));
+            // Both in one call: the test stops the loop to join this thread when all is logged.
+            let told = token.run_sync_soon(move || {
+                log(n);
+                send.send(()).expect("the test waits");
+            });
             told.expect("the run waits");
             // Each is asked for when the one before has been made: so the run has gone to sleep, or
             // is about to.

@@ -46,6 +46,7 @@ mod serve;
 mod service;
 #[cfg(unix)]
 mod signals;
+mod soundness;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;

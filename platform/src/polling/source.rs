@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::selector::{Interests, Selector};
 use crate::driver::{Key, Token};
-use crate::fd::{Descriptor, Object, Registration};
+use crate::fd::{Descriptor, Object, Registration, simulated};
 use crate::op::Interest;
 
 /// The number by which the system knows a descriptor.
@@ -39,10 +39,7 @@ pub(super) fn raw(descriptor: &Descriptor) -> io::Result<Raw> {
         Object::Socket(socket) => Ok(std::os::windows::io::AsRawSocket::as_raw_socket(socket)),
         #[cfg(unix)]
         Object::File(file) => Ok(std::os::fd::AsRawFd::as_raw_fd(file)),
-        Object::Simulated(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a descriptor of the simulated network works with the simulation only",
-        )),
+        Object::Simulated(_) => Err(simulated()),
     }
 }
 

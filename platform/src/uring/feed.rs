@@ -181,7 +181,7 @@ impl Feeds {
             return Some(index).filter(|index| self.slots[*index].direction == direction);
         }
         // Another driver that still exists may have registered it.
-        if stream.taken() < ONE_BY_ONE || stream.is_registered() {
+        if stream.taken() < ONE_BY_ONE || stream.is_simulated() || stream.is_registered() {
             return None;
         }
         let feed = self.slots.insert(Feed {

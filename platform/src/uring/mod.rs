@@ -44,7 +44,7 @@ use crate::buf::{Lease, Pool};
 use crate::driver::{
     Backend, Completed, Drained, Driver, DriverStatistics, Key, Token, Unparker, Wait,
 };
-use crate::fd::{Descriptor, Direction};
+use crate::fd::{Descriptor, Direction, simulated};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Operation, cancelled};
 use crate::socket;
@@ -182,8 +182,11 @@ impl Driver for Uring {
     }
 
     fn submit(&mut self, operation: Operation, token: Token) -> Key {
+        let foreign = operation.descriptor().is_simulated();
         let key = self.table.insert(operation, token);
-        if !self.feed(key) {
+        if foreign {
+            self.ended.push((key, Err(simulated())));
+        } else if !self.feed(key) {
             self.submit_now(key);
         }
         key

@@ -209,9 +209,13 @@ impl CancelScope {
     /// A deadline that has passed takes effect now if the loop has not seen it yet, so that the
     /// answer never goes back.
     pub fn cancel_called(&self) -> bool {
+        // Asked before anything is borrowed: a clock may be code of others.
+        let due =
+            matches!(&*self.0.0.borrow(), State::Unbound(entry) if entry.deadline != Time::NEVER);
+        let now = due.then(|| context::try_with(|run| run.map(|run| run.now())));
+        let now = now.flatten();
         match &mut *self.0.0.borrow_mut() {
             State::Unbound(entry) => {
-                let now = context::try_with(|run| run.map(|run| run.now()));
                 if entry.cancelled.is_none() && now.is_some_and(|now| entry.deadline <= now) {
                     entry.cancelled = Some(Cancelled::by_deadline(entry.place));
                 }
@@ -221,16 +225,18 @@ impl CancelScope {
             State::Active { .. } => {}
         }
         self.with_active(|run, scope| {
-            let passed = {
+            let deadline = {
                 let tree = run.tree.borrow();
                 if tree.own(scope).is_some() {
                     return true;
                 }
-                let relative = tree.relative(scope).is_some();
-                !relative
-                    && tree.deadline(scope) != Time::NEVER
-                    && tree.deadline(scope) <= run.now()
+                // One that has not been counted from a moment yet has not come.
+                match tree.relative(scope) {
+                    Some(_) => Time::NEVER,
+                    None => tree.deadline(scope),
+                }
             };
+            let passed = deadline != Time::NEVER && deadline <= run.now();
             if passed {
                 let place = run.tree.borrow().place(scope);
                 run.cancel(scope, Cancelled::by_deadline(place));
@@ -351,10 +357,9 @@ impl CancelScope {
         let State::Active { run: id, scope } = *self.0.0.borrow() else {
             return None;
         };
-        context::try_with(|run| {
-            let run = run.filter(|run| run.id == id)?;
-            Some(f(run, scope))
-        })
+        // Not while the context is borrowed: whom a cancel asks to abort may end a guest's run.
+        let run = context::try_with(|run| run.filter(|run| run.id == id).cloned())?;
+        Some(f(&run, scope))
     }
 }
 
@@ -483,7 +488,13 @@ impl<F: Future> InScope<F> {
         let place = this.place;
         let run = &*context::with(Rc::clone);
         let scope = match &place.0 {
-            Where::Inside { scope, .. } => *scope,
+            Where::Inside { run: id, scope, .. } => {
+                assert!(
+                    *id == run.id,
+                    "a scope goes on in the run in which it was entered, and this is another run"
+                );
+                *scope
+            }
             Where::Before(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
                 let after = *after;
                 run.check_depth()?;
@@ -671,9 +682,11 @@ impl Handle {
             return Ok(scope);
         }
         let drain = entry.drain.take();
-        let scope = run.enter(std::mem::take(entry));
-        *state = State::Active { run: run.id, scope };
+        let entry = std::mem::take(entry);
         drop(state);
+        // Asks the clock, which may be code of others: nothing is borrowed.
+        let scope = run.enter(entry);
+        *self.0.borrow_mut() = State::Active { run: run.id, scope };
         if let Some(drain) = drain {
             let (asked, grace) = *drain;
             run.drain(scope, asked, grace);

@@ -169,6 +169,16 @@ impl Scopes {
         slot.next = std::mem::replace(&mut self.free, scope);
     }
 
+    /// The run has ended: nothing waits in any scope, and nothing watches its deadline.
+    pub(super) fn forget_waits(&mut self) {
+        self.slots
+            .iter_mut()
+            .for_each(|slot| slot.first_wait = NONE);
+        self.details
+            .iter_mut()
+            .for_each(|details| details.timer = None);
+    }
+
     /// What few scopes have, if this one has anything of it.
     #[inline]
     pub(super) fn details(&self, scope: u32) -> Option<&Details> {

@@ -157,6 +157,16 @@ impl Tree {
         }
     }
 
+    /// The run has ended: gives what waits, and what is left in it of users, to be dropped when nothing
+    /// is borrowed. The scopes stay, for a future that was taken out of the run leaves its own when
+    /// it is dropped.
+    pub(crate) fn end(&mut self) -> impl Sized + use<> {
+        self.scopes.forget_waits();
+        self.timers = Timers::default();
+        let spare = self.spare.take();
+        (std::mem::replace(&mut self.waits, Waits::new()), spare)
+    }
+
     /// Keeps lists that are empty for the next change; not the memory of one that was exceptional.
     pub(crate) fn keep(&mut self, mut lists: Box<Lists>) {
         lists.cancels.shrink_to(KEPT);
@@ -692,6 +702,7 @@ impl Tree {
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
+        self.end_timer(wait);
         if deadline != Time::NEVER {
             let timer = self.timers.set(deadline, Target::Wait(wait));
             self.waits[wait].timer = Some(timer);
@@ -754,12 +765,19 @@ impl Tree {
         std::mem::replace(&mut self.waits[wait].waker, waker)
     }
 
-    /// Brings a wait up to date with where its future is polled now.
-    pub(crate) fn repoll(&mut self, wait: u32, task: &NodeRef, scope: u32, effects: &mut Effects) {
+    /// Brings a wait up to date with where its future is polled now. Gives the task that it waited for
+    /// before, to be dropped when nothing is borrowed: with the last handle to a body goes what its
+    /// nursery has gathered.
+    #[must_use = "dropped when nothing is borrowed"]
+    pub(crate) fn repoll(
+        &mut self,
+        wait: u32,
+        task: &NodeRef,
+        scope: u32,
+        effects: &mut Effects,
+    ) -> Option<NodeRef> {
         let entry = &mut self.waits[wait];
-        if entry.task() != task {
-            entry.set_task(task);
-        }
+        let before = (entry.task() != task).then(|| entry.set_task(task));
         if entry.scope != scope {
             self.move_wait(wait, scope);
         }
@@ -767,6 +785,7 @@ impl Tree {
         if self.is_cancelled(scope) {
             self.abort(wait, effects);
         }
+        before.flatten()
     }
 
     /// Takes a wait out that has nothing but its task and a deadline, and gives the task; else gives
@@ -815,9 +834,14 @@ impl Tree {
     /// its task lives, or a waker of others calls whoever has the future now.
     #[inline]
     pub(crate) fn is_waiting(&self, wait: u32) -> bool {
+        matches!(self.waits[wait].state, WaitState::Waiting) && !self.is_left(wait)
+    }
+
+    /// Whether nobody would hear if a wait was ended.
+    #[inline]
+    pub(crate) fn is_left(&self, wait: u32) -> bool {
         let entry = &self.waits[wait];
-        let left_behind = entry.waker.is_none() && entry.task().is_done();
-        matches!(entry.state, WaitState::Waiting) && !left_behind
+        entry.waker.is_none() && entry.task().is_done()
     }
 
     /// Ends a wait with success and wakes its task, if it [is waiting](Self::is_waiting). Gives the

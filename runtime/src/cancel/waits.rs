@@ -263,12 +263,14 @@ impl Wait {
         self.task.as_ref().expect("a wait has a task until it ends")
     }
 
-    /// The wait has moved to another task.
-    pub(super) fn set_task(&mut self, task: &NodeRef) {
+    /// The wait has moved to another task; gives the one before.
+    pub(super) fn set_task(&mut self, task: &NodeRef) -> Option<NodeRef> {
         task.waits.set(task.waits.get() + 1);
-        if let Some(before) = self.task.replace(task.clone()) {
+        let before = self.task.replace(task.clone());
+        if let Some(before) = &before {
             before.waits.set(before.waits.get() - 1);
         }
+        before
     }
 
     /// The one behind this in the list of its scope, or `NONE`.

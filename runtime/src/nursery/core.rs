@@ -36,6 +36,9 @@ pub(crate) struct Core {
     pub(crate) pending_starts: Cell<u32>,
     /// Operations in flight that tasks have left behind.
     orphans: Cell<u32>,
+    /// Of a nursery that was dropped half-way: the one that counts its orphans too. Kept here, for
+    /// the task that opened this one may have ended before they have, and belong nowhere by then.
+    heir: RefCell<Option<NurseryRef>>,
     body: Cell<Body>,
     errors: RefCell<Vec<Error>>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
@@ -83,6 +86,7 @@ impl Core {
             children_scope: Cell::new(scope),
             pending_starts: Cell::new(0),
             orphans: Cell::new(0),
+            heir: RefCell::new(None),
             body: Cell::new(body),
             errors: RefCell::default(),
             panic: Cell::new(None),
@@ -104,6 +108,11 @@ impl Core {
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.has(WATCHED)
+    }
+
+    /// The run has ended: whoever polls the nursery again is a stranger.
+    pub(crate) fn disown(&self) {
+        self.owner_data.set(std::ptr::null());
     }
 
     /// The run has got its first instrument, or lost its last.
@@ -353,7 +362,7 @@ impl NurseryRef {
         }
     }
 
-    /// An orphan has ended. If this nursery was dropped meanwhile, the one around it counts it too.
+    /// An orphan has ended. If this nursery was dropped meanwhile, its heir counts it too.
     pub(crate) fn remove_orphan(&self) {
         let mut dropped = self.one_orphan_less();
         while let Some(around) = dropped {
@@ -364,7 +373,7 @@ impl NurseryRef {
     fn one_orphan_less(&self) -> Option<Self> {
         self.orphans.set(self.orphans.get() - 1);
         if self.body.get() == Body::Closed {
-            return self.around();
+            return self.heir.borrow().clone();
         }
         if self.orphans.get() == 0 {
             self.poke();
@@ -382,6 +391,10 @@ impl NurseryRef {
     }
 
     fn change_owner(&self, context: &Context<'_>) {
+        assert!(
+            !self.run.has_ended(),
+            "a nursery goes on in the run in which it was opened, and that run has ended"
+        );
         let own = self.run.current.owns(context.waker());
         let (data, foreign) = match own {
             true => (context.waker().data(), None),
@@ -844,10 +857,11 @@ impl Drop for Open {
         let core = &self.nursery;
         core.body.set(Body::Closed);
         body.set_done();
-        if let Some(around) = core.around() {
+        if let Some(around) = core.around().filter(|_| core.orphans.get() > 0) {
             for _ in 0..core.orphans.get() {
                 around.add_orphan();
             }
+            core.heir.replace(Some(around));
         }
         core.leave_children_scope();
         core.run.leave_from_drop(core.scope.get());
