@@ -294,6 +294,8 @@ impl<'a, K: Kind> Taking<'a, K> {
             Phase::Watching => {
                 if !self.gate.rest(run, context) {
                     ready!(self.poll_watch(context))?;
+                    // Nothing to be kept for the next: it has a waker of others, or was moved.
+                    self.gate.leave();
                 }
                 // By its token, or by closing: the watch is over.
                 self.phase = Phase::Begun;
