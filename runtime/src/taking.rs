@@ -294,7 +294,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             Phase::Watching => {
                 if !self.gate.rest(run, context) {
                     ready!(self.poll_watch(context))?;
-                    // The place may hold a waker of others, which is not to outlive the future.
+                    // Nothing to be kept for the next: it has a waker of others, or was moved.
                     self.gate.leave();
                 }
                 // By its token, or by closing: the watch is over.
