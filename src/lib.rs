@@ -60,11 +60,12 @@ pub mod channel {
     pub use trio_runtime::channel::*;
 }
 
-/// Observers of a run.
+/// Observers of a run: of its tasks, of a loop that is kept from going on, of a run that nothing wakes.
 pub mod instrument {
     #[cfg(feature = "tracing")]
     pub use trio_runtime::Tracing;
     pub use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+    pub use trio_runtime::{Blocked, Deadlock, Watchdog};
     pub use trio_runtime::{Instrument, InstrumentKey, Task, TaskId};
 }
 

@@ -46,6 +46,12 @@ impl<'a> From<&'a str> for Outgoing<'a> {
     }
 }
 
+impl<'a> From<&'a String> for Outgoing<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Borrowed(text.as_bytes())
+    }
+}
+
 impl<'a> From<&'a Lease> for Outgoing<'a> {
     fn from(lease: &'a Lease) -> Self {
         Self::Borrowed(lease)
@@ -61,5 +67,11 @@ impl From<Lease> for Outgoing<'_> {
 impl From<Vec<u8>> for Outgoing<'_> {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Owned(bytes.into())
+    }
+}
+
+impl From<String> for Outgoing<'_> {
+    fn from(text: String) -> Self {
+        Self::Owned(text.into_bytes().into())
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts;
+use signal_hook::consts::{self, FORBIDDEN};
 use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
 use trio_runtime::Result;
@@ -61,7 +61,8 @@ impl fmt::Display for Signal {
 ///
 /// # Errors
 ///
-/// If `signals` is empty, if one of them cannot be caught, or if the system has no descriptors left.
+/// If `signals` is empty, if one of them cannot be received (a kill, a stop, or a fault of the program
+/// itself), or if the system has no descriptors left.
 ///
 /// # Examples
 ///
@@ -73,6 +74,7 @@ impl fmt::Display for Signal {
 /// println!("ended by {}", signals.next().await?);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "ctrl_c")]
 pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
     if signals.is_empty() {
         let text = "name at least one signal to receive";
@@ -88,17 +90,33 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
         hooks: Vec::new(),
     };
     for &signal in signals {
+        // Named twice it would be received twice.
+        if receiver.pending.iter().any(|&(known, _)| known == signal) {
+            continue;
+        }
+        if FORBIDDEN.contains(&signal.0) {
+            return Err(refused(
+                signal,
+                "no program can receive it, or go on after it",
+            ));
+        }
         // The flag first: when the bell rings it must be up.
         let raised = Arc::new(AtomicBool::new(false));
-        receiver
-            .hooks
-            .push(flag::register(signal.0, raised.clone())?);
+        receiver.hooks.push(
+            flag::register(signal.0, raised.clone()).map_err(|error| refused(signal, error))?,
+        );
         receiver
             .hooks
             .push(pipe::register(signal.0, writer.try_clone()?)?);
         receiver.pending.push((signal, raised));
     }
     Ok(receiver)
+}
+
+/// Why `signal` cannot be received. The kernel says no more than that an argument is invalid.
+fn refused(signal: Signal, reason: impl fmt::Display) -> io::Error {
+    let text = format!("{signal} cannot be received: {reason}");
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 /// Hands the tree of all tasks of this run to `sink` at each `signal` from now on, until the main task

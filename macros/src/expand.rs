@@ -87,11 +87,15 @@ fn run(function: &Function, builder: Option<&str>) -> String {
 }
 
 fn run_once(function: &Function, options: &TestOptions) -> String {
-    let plain = *options == TestOptions::default();
     let seed = options.seed.map(|seed| format!("{seed}u64"));
     let backend = options.backends.first().copied();
-    let builder = (!plain).then(|| builder(backend, options.autojump, seed.as_deref()));
-    run(function, builder.as_deref())
+    let builder = builder(backend, options.autojump, seed.as_deref());
+    run(function, Some(&for_test(builder)))
+}
+
+/// A test that nothing can wake any more fails, where a program only says so.
+fn for_test(builder: String) -> String {
+    builder + ".fail_on_deadlock()"
 }
 
 /// Several runs, of which the first that fails is named and ends the test. A panic goes on as it
@@ -109,7 +113,11 @@ fn run_often(function: &Function, options: &TestOptions) -> String {
     };
     let mut runs = String::new();
     for backend in backends {
-        let builder = builder(backend, options.autojump, seeded.then_some("__trio_seed"));
+        let builder = for_test(builder(
+            backend,
+            options.autojump,
+            seeded.then_some("__trio_seed"),
+        ));
         let failed = message("failed", backend, seeds_are);
         let panicked = message("panicked", backend, seeds_are);
         let call = run(function, Some(&builder));
@@ -263,7 +271,7 @@ mod tests {
             #[should_panic]
             fn it() {
                 async fn it() { panic!() }
-                { ::trio::run(it()) }
+                { ::trio::Builder::new().fail_on_deadlock().run(it()) }
             }",
         );
     }
@@ -282,6 +290,7 @@ mod tests {
                     ::trio::Builder::new()
                         .simulation(::trio::testing::Simulation::new(7u64))
                         .seed(7u64)
+                        .fail_on_deadlock()
                         .run(it())
                 }
             }",
@@ -291,7 +300,12 @@ mod tests {
             "#[::core::prelude::v1::test]
             fn it() {
                 async fn it() {}
-                { ::trio::Builder::new().clock(::trio::testing::MockClock::autojump()).run(it()) }
+                {
+                    ::trio::Builder::new()
+                        .clock(::trio::testing::MockClock::autojump())
+                        .fail_on_deadlock()
+                        .run(it())
+                }
             }",
         );
     }

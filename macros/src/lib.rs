@@ -40,7 +40,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes an `async fn` a test.
 ///
 /// The function takes no arguments and may return whatever a test may return. Other attributes,
-/// such as `#[should_panic]`, stay on it.
+/// such as `#[should_panic]`, stay on it. A test whose tasks all wait, and which nothing can wake any
+/// more, fails with the tree of what they wait in.
 ///
 /// # Options
 ///

@@ -57,6 +57,10 @@ impl Builder {
         self.note(format!("seed {seed}"))
     }
 
+    pub(crate) fn fail_on_deadlock(self) -> Self {
+        self.note("or fails".to_owned())
+    }
+
     pub(crate) fn run<F: Future>(self, future: F) -> F::Output {
         RUNS.with_borrow_mut(|runs| runs.push(self.asked.join(" ")));
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -155,9 +159,9 @@ fn all_backends_are_run_one_after_another() {
     assert_eq!(
         runs(),
         [
-            "IoUring MockClock",
-            "Polling MockClock",
-            "Simulation { seed: 0 }"
+            "IoUring MockClock or fails",
+            "Polling MockClock or fails",
+            "Simulation { seed: 0 } or fails"
         ]
     );
 }
@@ -171,9 +175,9 @@ fn a_seed_goes_to_every_backend() {
     assert_eq!(
         runs(),
         [
-            "IoUring seed 7",
-            "Polling seed 7",
-            "Simulation { seed: 7 } seed 7"
+            "IoUring seed 7 or fails",
+            "Polling seed 7 or fails",
+            "Simulation { seed: 7 } seed 7 or fails"
         ]
     );
 }
@@ -188,8 +192,8 @@ fn seeds_count_from_the_first() {
     assert_eq!(
         runs,
         [
-            "Simulation { seed: 5 } seed 5",
-            "Simulation { seed: 6 } seed 6"
+            "Simulation { seed: 5 } seed 5 or fails",
+            "Simulation { seed: 6 } seed 6 or fails"
         ]
     );
 }

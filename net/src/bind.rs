@@ -5,6 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// One address, or a port on every address of the machine.
 ///
 /// Made from a port number, an address, or a pair of IP address and port.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::{Ipv6Addr, SocketAddr};
+/// use trio_net::Bind;
+///
+/// let everywhere: Bind = 8000.into();
+/// let here: Bind = ([127, 0, 0, 1], 8000).into();
+/// assert_eq!(here, "127.0.0.1:8000".parse::<SocketAddr>()?.into()); // as it stands in a file
+/// assert_ne!(here, (Ipv6Addr::LOCALHOST, 8000).into());
+/// assert_ne!(here, everywhere);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bind {

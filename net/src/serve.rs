@@ -22,8 +22,11 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 /// Serves TCP connections on `on`, each by a task of `handler`'s, until cancelled.
 ///
 /// The stream is the handler's: it is closed when the handler has ended, unless it was moved
-/// elsewhere. An error of a handler takes the server down, as a child's does its nursery;
-/// [`Server::on_error`] is for servers that live on.
+/// elsewhere.
+///
+/// An error of a handler takes the server down, as a child's does its nursery, and a client that
+/// resets its connection is an error ([`BrokenResource`](trio_runtime::BrokenResource)) in whatever
+/// handler uses it. A server that is to live on says what becomes of errors: [`Server::on_error`].
 ///
 /// # Cancellation
 ///

@@ -74,7 +74,14 @@ fn choose(
         }
         None => match ring() {
             Ok(driver) => (driver, None),
-            Err(reason) => (polling()?, Some(reason)),
+            Err(reason) => match polling() {
+                Ok(driver) => (driver, Some(reason)),
+                // The ring's reason names a remedy, and often it is that of both.
+                Err(error) => {
+                    let text = format!("{reason}; and polling does not work either: {error}");
+                    return Err(io::Error::new(error.kind(), text));
+                }
+            },
         },
     };
     Ok(Opened { driver, fallback })
@@ -157,6 +164,17 @@ mod tests {
         let opened = without_ring(Some(Backend::Polling)).unwrap();
         assert_eq!(opened.driver.backend(), Backend::Polling);
         assert!(opened.fallback.is_none());
+    }
+
+    #[test]
+    fn where_nothing_works_the_error_has_both_reasons() {
+        let refuse = |text| move || Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        let error = choose(None, refuse("no ring"), refuse("no poll"))
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let told = "no ring; and polling does not work either: no poll";
+        assert_eq!(error.to_string(), told);
     }
 
     #[cfg(target_os = "linux")]

@@ -210,6 +210,16 @@ pub trait Driver {
     /// Operations that have been submitted and whose last completion has not come.
     fn in_flight(&self) -> usize;
 
+    /// Whether nothing is in flight and nothing is watched: then nothing is reported, however long a
+    /// turn waits.
+    fn is_idle(&self) -> bool {
+        if self.in_flight() > 0 {
+            return false;
+        }
+        let statistics = self.statistics();
+        statistics.submitted == statistics.completed
+    }
+
     /// Cancels everything and waits until nothing is in flight, for at most `bound`.
     fn drain(&mut self, bound: Duration) -> Drained;
 
@@ -329,6 +339,14 @@ pub trait Driver {
     /// Sends as much of `data` as fits without waiting; `WouldBlock` if nothing does.
     fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         socket::try_send(to, data)
+    }
+
+    /// What [`try_send`](Self::try_send) does; `None` if nothing fits.
+    fn send_now(&mut self, to: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
+        match self.try_send(to, data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent),
+        }
     }
 
     /// Takes a connection off the queue of `listener`, if there is likely to be one and taking it

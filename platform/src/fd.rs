@@ -52,8 +52,8 @@ struct Inner {
     /// `registration`, to be seen at a glance.
     place: Cell<Option<(DriverId, u32)>>,
     receive_orphans: Cell<u32>,
-    /// Whether anything is in `received`.
-    stashed: Cell<bool>,
+    /// How many there are in `received`, which is looked at only if there are any.
+    stashed: Cell<u32>,
     /// What the last receive showed of the one after it; `None` until there was one.
     readable: Cell<Option<bool>>,
     /// Receives or accepts that have ended, as far as somebody has to know.
@@ -65,8 +65,8 @@ struct Inner {
     accepted: RefCell<VecDeque<io::Result<Descriptor>>>,
 }
 
-/// Results of receives, oldest first. There is rarely more than one, and that is not worth an
-/// allocation for each of many connections.
+/// Results of receives, oldest first. There is rarely more than one, and that is neither worth an
+/// allocation for each of many connections, nor a look at where the others would be.
 #[derive(Default)]
 struct Stash {
     first: Option<io::Result<Lease>>,
@@ -87,18 +87,13 @@ impl Stash {
         }
     }
 
-    /// The oldest, and whether there are more.
-    fn pop_front(&mut self) -> (Option<io::Result<Lease>>, bool) {
-        let first = self.first.take();
-        if !self.rest.is_empty() {
-            self.first = self.rest.pop_front();
+    /// The oldest of so many.
+    #[inline]
+    fn pop_front(&mut self, count: u32) -> Option<io::Result<Lease>> {
+        if count == 1 {
+            return self.first.take();
         }
-        (first, self.first.is_some())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        std::mem::replace(&mut self.first, self.rest.pop_front())
     }
 }
 
@@ -152,7 +147,7 @@ impl Descriptor {
         Self(Rc::new(Inner {
             place: Cell::new(None),
             receive_orphans: Cell::new(0),
-            stashed: Cell::new(false),
+            stashed: Cell::new(0),
             readable: Cell::new(None),
             taken: Cell::new(0),
             object,
@@ -273,7 +268,7 @@ impl Descriptor {
     /// How many results of receives wait in the stash.
     #[cfg(target_os = "linux")]
     pub(crate) fn stashed_receives(&self) -> usize {
-        self.0.received.borrow().len()
+        self.0.stashed.get() as usize
     }
 
     /// A handle that does not keep the descriptor open.
@@ -284,23 +279,23 @@ impl Descriptor {
     /// Bytes, an end of file (an empty lease) or an error that an abandoned receive won.
     #[inline]
     pub fn stashed_receive(&self) -> Option<io::Result<Lease>> {
-        if !self.0.stashed.get() {
+        let count = self.0.stashed.get();
+        if count == 0 {
             return None;
         }
-        let (first, more) = self.0.received.borrow_mut().pop_front();
-        self.0.stashed.set(more);
-        first
+        self.0.stashed.set(count - 1);
+        self.0.received.borrow_mut().pop_front(count)
     }
 
     /// Puts bytes back that were taken but not used: the next receive gets them first.
     pub fn unreceive(&self, lease: Lease) {
         self.0.received.borrow_mut().push_front(Ok(lease));
-        self.0.stashed.set(true);
+        self.0.stashed.set(self.0.stashed.get() + 1);
     }
 
     pub(crate) fn stash_receive(&self, result: io::Result<Lease>) {
         self.0.received.borrow_mut().push_back(result);
-        self.0.stashed.set(true);
+        self.0.stashed.set(self.0.stashed.get() + 1);
     }
 
     /// A connection, or an error, that came while nobody accepted or that an abandoned accept won.

@@ -16,6 +16,8 @@ mod buffers;
 mod cancel;
 #[path = "conformance/connection.rs"]
 mod connection;
+#[path = "conformance/guest.rs"]
+mod guest;
 #[path = "conformance/kit.rs"]
 mod kit;
 #[path = "conformance/life.rs"]
@@ -135,5 +137,14 @@ conformance! {
         an_operation_keeps_its_descriptor_open,
         a_key_may_be_forgotten,
         statistics_count_what_was_done,
+    }
+    guest {
+        a_wait_elsewhere_ends_when_an_operation_does,
+        an_unparker_ends_a_wait_elsewhere,
+        an_unparker_that_has_called_is_not_slept_over_elsewhere,
+        a_wait_elsewhere_ends_when_its_time_is_over,
+        polls_and_waits_elsewhere_do_everything,
+        a_wait_elsewhere_may_be_ended_again_and_without_a_begin,
+        a_waiter_outlives_its_driver,
     }
 }

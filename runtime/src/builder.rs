@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use trio_platform::{Backend, Config, open, sim::Simulation};
 
+use crate::deadlock::{self, Deadlock, Handler};
 use crate::error::Result;
 use crate::guest::{self, GuestRun, Host};
 use crate::instrument::{Instrument, Instruments};
 use crate::run::{Parts, Run, run_to_end};
+use crate::thread::Watchdog;
 use crate::time::Clock;
 
 /// Runs `main` on this thread, with everything that it starts, and returns its output.
@@ -31,6 +33,7 @@ use crate::time::Clock;
 /// let answer = trio_runtime::run(async { 6 * 7 });
 /// assert_eq!(answer, 42);
 /// ```
+#[doc(alias = "block_on")]
 #[track_caller]
 pub fn run<F: Future>(main: F) -> F::Output {
     Builder::new().run(main)
@@ -46,6 +49,7 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// let used = Builder::new().backend(Backend::Polling).run(async { backend().backend() });
 /// assert_eq!(used, Backend::Polling);
 /// ```
+#[doc(alias = "Runtime")]
 #[derive(Default)]
 #[must_use = "a builder does nothing until `run`"]
 pub struct Builder {
@@ -53,6 +57,8 @@ pub struct Builder {
     clock: Option<Rc<dyn Clock>>,
     seed: Option<u64>,
     instruments: Instruments,
+    on_deadlock: Option<Handler>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Builder {
@@ -98,6 +104,54 @@ impl Builder {
     pub fn instrument(self, instrument: impl Instrument + 'static) -> Self {
         self.instruments.add(instrument);
         self
+    }
+
+    /// Has a thread watch whether the loop goes on, and tell of what keeps it; see [`Watchdog`].
+    pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.watchdog = Some(watchdog);
+        self
+    }
+
+    /// Calls `function` when nothing can wake the run any more, in place of writing the
+    /// [`Deadlock`] to standard error.
+    ///
+    /// Called once, on the thread of the run and in no task; it may do what a task may do that is not
+    /// asynchronous, such as to cancel a scope, and then the run goes on. If it panics, the run fails:
+    /// it is cancelled, and the panic goes on from `run`. A function that does nothing leaves the run
+    /// to wait in silence.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::{Builder, CancelScope, sync::Event};
+    ///
+    /// let scope = CancelScope::new();
+    /// let rescue = scope.clone();
+    /// let event = Event::new();
+    /// let value = Builder::new()
+    ///     .on_deadlock(move |deadlock| rescue.cancel(deadlock.to_string()))
+    ///     .run(scope.enter(event.wait()))?;
+    /// assert_eq!(value, None);
+    /// # Ok::<(), trio_runtime::Error>(())
+    /// ```
+    pub fn on_deadlock(mut self, function: impl FnMut(&Deadlock) + 'static) -> Self {
+        self.on_deadlock = Some(Box::new(function));
+        self
+    }
+
+    /// Panics when nothing can wake the run any more, with the tree of what it waits in: what
+    /// `#[trio::test]` does, where a failure is worth more than a test that hangs.
+    ///
+    /// # Examples
+    ///
+    /// ```should_panic
+    /// use trio_runtime::{Builder, sync::Event};
+    ///
+    /// let event = Event::new();
+    /// Builder::new().fail_on_deadlock().run(event.wait()).unwrap();
+    /// ```
+    pub fn fail_on_deadlock(self) -> Self {
+        self.on_deadlock(|deadlock| panic!("{deadlock}"))
     }
 
     /// Runs `main`; see [`run`].
@@ -197,6 +251,10 @@ impl Builder {
             clock: self.clock,
             seed: self.seed,
             instruments: self.instruments,
+            watchdog: self.watchdog.map(Watchdog::watch).transpose()?,
+            on_deadlock: self
+                .on_deadlock
+                .unwrap_or_else(|| Box::new(deadlock::print)),
         })
     }
 }

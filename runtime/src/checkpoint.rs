@@ -87,6 +87,7 @@ fn cancelled() -> Option<Cancelled> {
 /// }
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "yield_now")]
 pub fn checkpoint() -> Checkpoint {
     Checkpoint {
         yielded: false,

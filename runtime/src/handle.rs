@@ -11,7 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Context;
 
-use trio_platform::{Descriptor, is_cancelled};
+use trio_platform::{Descriptor, Token, is_cancelled};
 
 use crate::context;
 use crate::error::{BrokenResource, BusyResource, ClosedResource, Error, Result};
@@ -70,16 +70,32 @@ impl Handle {
 }
 
 /// One direction of a descriptor: who uses it, and how its owner ends what waits in it.
-#[derive(Default)]
 pub struct Gate {
     busy: Cell<bool>,
     closed: Cell<bool>,
-    /// Who waits here, and in which run: a future that was forgotten may be there still when that has
+    /// The wait that closing ends, or [`NOBODY`].
+    waiting: Cell<u32>,
+    /// The run in which that is a wait: a future that was forgotten may be here still when its run has
     /// ended, and the next counts its waits from zero again.
-    waiting: Cell<Option<(u64, u32)>>,
-    /// The place of the last wait, for the next: a connection waits for each of its messages, mostly
-    /// in the same task and under the same scope.
-    kept: Cell<Option<Parked>>,
+    run: Cell<u64>,
+    /// The place of a wait, which stays here from one to the next: a connection waits for each of its
+    /// messages, mostly in the same task and under the same scope.
+    place: Cell<Option<Parked>>,
+}
+
+/// The number of no wait.
+const NOBODY: u32 = u32::MAX;
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            busy: Cell::new(false),
+            closed: Cell::new(false),
+            waiting: Cell::new(NOBODY),
+            run: Cell::new(0),
+            place: Cell::new(None),
+        }
+    }
 }
 
 impl Gate {
@@ -97,10 +113,11 @@ impl Gate {
     /// begins. An operation that the kernel has finished all the same is finished.
     pub fn close(&self, handle: &Handle) {
         self.closed.set(true);
-        if let Some((run, wait)) = self.waiting.take() {
+        let wait = self.waiting.replace(NOBODY);
+        if wait != NOBODY {
             let descriptor = handle.0.borrow();
             context::try_with(|current| {
-                if let Some(current) = current.filter(|current| current.id == run) {
+                if let Some(current) = current.filter(|current| current.id == self.run.get()) {
                     current.close_wait(wait, descriptor.as_ref());
                 }
             });
@@ -113,24 +130,65 @@ impl Gate {
         self.closed.get()
     }
 
+    /// Notes the wait that closing ends.
     #[inline]
-    pub(crate) fn set_waiting(&self, parked: Option<&Parked>) {
-        self.waiting
-            .set(parked.map(|parked| (parked.run().id, parked.wait())));
+    pub(crate) fn set_waiting(&self, wait: u32) {
+        self.waiting.set(wait);
     }
 
-    /// A wait of the current task behind this gate.
-    #[inline]
-    pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Parked {
-        let kept = self.kept.take();
-        let resumed = kept.and_then(|kept| kept.resume(run, context));
-        resumed.unwrap_or_else(|| Parked::in_run(run, context, what))
+    /// Who waits from now on waits in this run.
+    pub(crate) fn belong(&self, run: &Run) {
+        self.run.set(run.id);
     }
 
-    /// Takes the place of a wait that is over.
+    /// Nobody waits any more.
     #[inline]
-    pub(crate) fn keep(&self, parked: Parked) {
-        self.kept.set(parked.rest());
+    pub(crate) fn clear_waiting(&self) {
+        self.waiting.set(NOBODY);
+    }
+
+    /// Puts a wait of the current task into the place.
+    pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> u32 {
+        // First, for the next may be given the place of the one before.
+        drop(self.place.take());
+        self.belong(run);
+        let parked = Parked::in_run(run, context, what);
+        let wait = parked.wait();
+        self.place.set(Some(parked));
+        wait
+    }
+
+    /// Waits again in the place of the wait before, if there was one and it was a wait like this.
+    #[inline]
+    pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> Option<u32> {
+        let parked = self.place.take()?;
+        let wait = parked.wait();
+        let resumed = parked.resume(run, context);
+        self.place.set(Some(parked));
+        resumed.then_some(wait)
+    }
+
+    /// Ends the wait in the place, if what was waited for has come and there is nothing else to it: see
+    /// [`Parked::rest`].
+    #[inline]
+    pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        let Some(parked) = self.place.take() else {
+            return false;
+        };
+        let rests = parked.rest(run, context);
+        self.place.set(Some(parked));
+        rests
+    }
+
+    /// Calls `f`, which may run code of others, with the wait in the place.
+    pub(crate) fn at_place<R>(&self, f: impl FnOnce(&Parked) -> R) -> Option<R> {
+        let taken = Taken(&self.place, self.place.take());
+        taken.1.as_ref().map(f)
+    }
+
+    /// Ends the wait in the place, whatever became of it.
+    pub(crate) fn leave(&self) {
+        drop(self.place.take());
     }
 
     /// What [`claim`](Self::claim) does, for a future that calls [`give_back`](Self::give_back) itself
@@ -154,12 +212,43 @@ impl Gate {
     }
 }
 
+impl Drop for Gate {
+    #[inline]
+    fn drop(&mut self) {
+        if self.waiting.get() != NOBODY {
+            self.end_forgotten();
+        }
+    }
+}
+
+impl Gate {
+    /// A future that waited behind this gate was forgotten, and nobody else can take its watch back.
+    #[cold]
+    fn end_forgotten(&self) {
+        let waiting = self.waiting.get();
+        self.at_place(|parked| {
+            if parked.wait() == waiting {
+                parked.with(|run| run.driver().unwatch_token(Token(u64::from(waiting))));
+            }
+        });
+    }
+}
+
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
             .field("busy", &self.busy)
             .field("closed", &self.closed)
             .finish_non_exhaustive()
+    }
+}
+
+/// The wait that was in a place, and goes back there, even if a waker of others panics meanwhile.
+struct Taken<'a>(&'a Cell<Option<Parked>>, Option<Parked>);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1.take());
     }
 }
 

@@ -31,6 +31,7 @@
 //! assert_eq!(steps.get(), 2, "up to the checkpoint, and from there");
 //! ```
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -84,7 +85,7 @@ pub trait Instrument {
 #[derive(Clone)]
 pub struct Task {
     id: TaskId,
-    name: String,
+    name: Cow<'static, str>,
     place: &'static Location<'static>,
     body: bool,
 }
@@ -99,8 +100,8 @@ impl Task {
             }
         }
         Self {
-            id: TaskId(std::ptr::from_ref(&*named).addr()),
-            name: named.name().into_owned(),
+            id: TaskId(named.address()),
+            name: named.name(),
             place: node.place(),
             body: node.is_body(),
         }

@@ -7,7 +7,7 @@ use trio_platform::Time;
 
 use crate::context;
 use crate::run::Run;
-use crate::task::NodeRef;
+use crate::task::{NodeRef, NurseryRef};
 
 /// A task, what it waits in, and the tasks in its nurseries; see [`task_tree`].
 #[derive(Clone, Debug)]
@@ -19,10 +19,15 @@ pub struct TaskTree {
     pub place: &'static Location<'static>,
     /// What it waits in: names of operations. Empty if it waits for its children only, or can run.
     pub waiting_in: Vec<&'static str>,
-    /// The deadline of the scope that its nursery put it in, with those around it.
+    /// The earliest deadline of the scopes around what it waits in, up to a shield; if it waits in
+    /// nothing, of those that its nursery has put it in.
     pub deadline: Option<Time>,
+    /// Whether one of those scopes has been cancelled: it has yet to come to an end, or cannot.
+    pub cancelled: bool,
     /// The tasks in its nurseries.
     pub children: Vec<Self>,
+    /// When the look was taken.
+    taken: Time,
 }
 
 /// The tree of all tasks of this run, from the main task down.
@@ -48,7 +53,7 @@ pub struct TaskTree {
 pub fn task_tree() -> TaskTree {
     context::with(|run| {
         let main = run.main_task().expect("a run has a main task");
-        TaskTree::of(run, &main, &run.nurseries())
+        Look::at(run).of(&main)
     })
 }
 
@@ -73,72 +78,96 @@ pub fn task_tree() -> TaskTree {
 /// ```
 #[track_caller]
 pub fn current_root_task() -> TaskTree {
-    context::with(|run| {
+    context::with(|run| TaskTree::of_run(run))
+}
+
+impl TaskTree {
+    /// The run and everything in it.
+    pub(crate) fn of_run(run: &Run) -> Self {
         let tasks = match run.root() {
             Some(root) => root.children(),
             None => Vec::new(),
         };
         let main = run.main_task().expect("a run has a main task");
-        let nurseries = run.nurseries();
-        TaskTree {
+        let look = Look::at(run);
+        Self {
             name: "run".to_owned(),
             place: main.place(),
             waiting_in: Vec::new(),
             deadline: None,
-            children: tasks
-                .iter()
-                .map(|task| TaskTree::of(run, task, &nurseries))
-                .collect(),
-        }
-    })
-}
-
-impl TaskTree {
-    fn of(run: &Run, task: &NodeRef, nurseries: &[crate::task::NurseryRef]) -> Self {
-        let own = || {
-            nurseries
-                .iter()
-                .filter(|nursery| nursery.task().as_ref() == Some(task))
-        };
-        let children = own().flat_map(|nursery| nursery.children());
-        let tree = run.tree.borrow();
-        let mut waiting_in = tree.waiting_in(task);
-        for nursery in own() {
-            waiting_in.extend(tree.waiting_in(nursery.body()));
-        }
-        let deadline = tree.effective_deadline(task.scope.get());
-        drop(tree);
-        Self {
-            name: task.name().into_owned(),
-            place: task.place(),
-            waiting_in,
-            deadline: (deadline != Time::NEVER).then_some(deadline),
-            children: children
-                .map(|child| Self::of(run, &child, nurseries))
-                .collect(),
+            cancelled: false,
+            children: tasks.iter().map(|task| look.of(task)).collect(),
+            taken: look.now,
         }
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
-        write!(
-            f,
-            "{:indent$}{} ({})",
-            "",
-            self.name,
-            self.place,
-            indent = depth * 2
-        )?;
+        let (name, place, indent) = (&self.name, self.place, depth * 2);
+        write!(f, "{:indent$}{name} ({place})", "")?;
         if !self.waiting_in.is_empty() {
             write!(f, " waits in {}", self.waiting_in.join(", "))?;
         }
         if let Some(deadline) = self.deadline {
-            write!(f, " until {deadline:?}")?;
+            let left = deadline.saturating_since(self.taken);
+            write!(f, " for another {left:.1?} at most")?;
+        }
+        if self.cancelled {
+            f.write_str(" and has been cancelled")?;
         }
         for child in &self.children {
             writeln!(f)?;
             child.write(f, depth + 1)?;
         }
         Ok(())
+    }
+}
+
+/// One look at a run: everything in a tree is of the same moment.
+struct Look<'a> {
+    run: &'a Run,
+    nurseries: Vec<NurseryRef>,
+    now: Time,
+}
+
+impl<'a> Look<'a> {
+    fn at(run: &'a Run) -> Self {
+        Self {
+            run,
+            nurseries: run.nurseries(),
+            now: run.now(),
+        }
+    }
+
+    fn of(&self, task: &NodeRef) -> TaskTree {
+        let own = || {
+            let all = self.nurseries.iter();
+            all.filter(|nursery| nursery.task().as_ref() == Some(task))
+        };
+        // Bodies are parts of the task that has opened their nursery.
+        let nodes = own().map(NurseryRef::body).chain([task]);
+        let waits: Vec<(&'static str, u32)> = {
+            let tree = self.run.tree.borrow();
+            nodes.flat_map(|node| tree.waiting_in(node)).collect()
+        };
+        // What does not wait is where its nursery has put it, as far as others can see.
+        let scopes = match waits.is_empty() {
+            true => vec![task.scope.get()],
+            false => waits.iter().map(|(_, scope)| *scope).collect(),
+        };
+        let deadlines = scopes
+            .iter()
+            .map(|&scope| self.run.effective_deadline_of(scope));
+        let deadline = deadlines.min().unwrap_or(Time::NEVER);
+        let children = own().flat_map(|nursery| nursery.children());
+        TaskTree {
+            name: task.name().into_owned(),
+            place: task.place(),
+            waiting_in: waits.into_iter().map(|(what, _)| what).collect(),
+            deadline: (deadline != Time::NEVER && deadline != Time::PAST).then_some(deadline),
+            cancelled: deadline == Time::PAST,
+            children: children.map(|child| self.of(&child)).collect(),
+            taken: self.now,
+        }
     }
 }
 

@@ -11,10 +11,12 @@
 
 mod builder;
 mod cancel;
+mod cancellable;
 pub mod channel;
 mod checkpoint;
 mod combine;
 mod context;
+mod deadlock;
 mod error;
 mod finally;
 mod guest;
@@ -29,6 +31,7 @@ mod run;
 mod run_var;
 #[cfg(feature = "tracing")]
 mod spans;
+mod statistics;
 mod supervise;
 pub mod sync;
 mod taking;
@@ -56,6 +59,7 @@ pub use combine::{
     for_each_concurrent, join, join_all, map_concurrent, map_concurrent_unordered, race, race_all,
     race_ok, race_ok_all, try_join, try_join_all,
 };
+pub use deadlock::Deadlock;
 pub use error::{
     BrokenResource, BusyResource, ClosedResource, EndOfChannel, Error, Leaves, NestedTooDeeply,
     Result, RunFinished, TooSlow, Usage, WouldBlock,
@@ -73,7 +77,7 @@ pub use rate::{AcquireRate, RateLimiter, RateLimiterStatistics};
 pub use spans::Tracing;
 pub use supervise::{Backoff, Failure, Supervisor, Verdict};
 pub use task::{InLocal, TaskLocal, TreeVar};
-pub use thread::{Worker, Workers, from_thread, run_workers, to_thread};
+pub use thread::{Blocked, Watchdog, Worker, Workers, from_thread, run_workers, to_thread};
 pub use time::{
     Clock, Sleep, SleepForever, current_effective_deadline, current_time, sleep, sleep_forever,
     sleep_until,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
@@ -13,6 +13,7 @@ pub use trio_platform::{
     is_cancelled, is_family_unavailable,
 };
 
+pub use crate::cancellable::{Cancellable, cancellable};
 pub use crate::checkpoint::{
     CheckpointIfCancelled, ShieldedCheckpoint, cancel_shielded_checkpoint, checkpoint_if_cancelled,
 };
@@ -24,6 +25,7 @@ pub use crate::introspect::{TaskTree, current_root_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::run_var::{RunVar, RunVarToken};
+pub use crate::statistics::{RunStatistics, current_statistics};
 pub use crate::sync::parking_lot::{Park, ParkingLot, ParkingLotBreaker, ParkingLotStatistics};
 pub use crate::sync::reschedule::{Abort, Reschedule, WaitTaskRescheduled, wait_task_rescheduled};
 pub use crate::taking::{
@@ -117,6 +119,37 @@ pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
     crate::checkpoint::enter_operation(context)
 }
 
+/// Passes a checkpoint, and then sends as much of `data` as fits without waiting; `None` if nothing
+/// does. The first step of a future that sends, in one look at the run.
+///
+/// # Cancellation
+///
+/// A checkpoint. `Cancelled` means that nothing has been sent.
+///
+/// # Errors
+///
+/// `Cancelled`; [`ClosedResource`](crate::ClosedResource) if `to` has
+/// been closed; else [what the system said](Handle::error).
+#[inline]
+pub fn poll_send_now(
+    context: &mut Context<'_>,
+    to: &Handle,
+    data: &[u8],
+) -> Poll<Result<Option<usize>>> {
+    context::with(|run| {
+        ready!(crate::checkpoint::enter_operation_in(run, context))?;
+        let sent = {
+            let descriptor = to.get()?;
+            // Who has nothing to send learns that the handle is open.
+            if data.is_empty() {
+                return Poll::Ready(Ok(Some(0)));
+            }
+            run.driver().send_now(&descriptor, data)
+        };
+        Poll::Ready(sent.transpose().map_err(|error| to.error(error)))
+    })
+}
+
 /// The sockets of this run: those of the system, or those of the simulation.
 pub mod socket {
     use super::{Descriptor, Family, Lease, SocketAddr, context, io};
@@ -126,6 +159,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn stream(family: Family) -> io::Result<Descriptor> {
         context::with(|run| run.driver().socket(family))
     }
@@ -135,6 +169,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
         context::with(|run| run.driver().bind(socket, address, share_port))
     }
@@ -144,6 +179,7 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    #[track_caller]
     pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
         context::with(|run| run.driver().listen(socket, backlog))
     }

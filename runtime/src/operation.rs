@@ -84,7 +84,8 @@ impl Running {
         let key = run.driver().submit(operation, token);
         parked.on(key);
         if let Some(gate) = gate {
-            gate.set_waiting(Some(&parked));
+            gate.belong(run);
+            gate.set_waiting(parked.wait());
         }
         Self { parked, key }
     }
@@ -143,7 +144,7 @@ impl Submit<'_> {
     /// The state before.
     fn end(&mut self) -> State {
         if let Some(gate) = self.gate {
-            gate.set_waiting(None);
+            gate.clear_waiting();
         }
         std::mem::replace(&mut self.state, State::Ended)
     }

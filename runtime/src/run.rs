@@ -36,14 +36,16 @@ use crate::cancel::{
 };
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Entered, Shared};
+use crate::deadlock::{Deadlock, Handler, Silence};
 use crate::error::{Error, NestedTooDeeply, Result, Usage};
 use crate::guest::Tick;
 use crate::instrument::{Event, Instruments, Task};
+use crate::introspect::TaskTree;
 use crate::nursery::{Failure, Open, spawn_root};
 use crate::run_var::RunVars;
 use crate::task::{Current, NodeRef, NurseryRef, Output, Remote, Siblings};
 use crate::testing::Seen;
-use crate::thread::{Call, Threads};
+use crate::thread::{Call, Threads, Watched};
 use crate::time::Clock;
 
 /// No wait is longer, so that a clock that lies is found out once a day.
@@ -102,6 +104,8 @@ pub(crate) struct Run {
     /// Who wants to know whether a task is at checkpoints; the innermost last.
     counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,
+    /// How long nothing has happened in a run that seems to wait for nothing.
+    silence: Silence,
     /// The nurseries that are open, for the task tree.
     pub(crate) nurseries: Siblings,
     /// Decides the order of tasks, if a seed was given.
@@ -111,6 +115,9 @@ pub(crate) struct Run {
     stack_limit: usize,
     pub(crate) instrumented: Cell<bool>,
     pub(crate) instruments: Instruments,
+    watchdog: Option<Watched>,
+    /// Whether anybody is told of what tasks do: an instrument, or the watchdog.
+    pub(crate) observed: Cell<bool>,
 }
 
 enum RunClock {
@@ -126,6 +133,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Option<Rc<dyn Clock>>,
     pub(crate) seed: Option<u64>,
     pub(crate) instruments: Instruments,
+    pub(crate) on_deadlock: Handler,
+    pub(crate) watchdog: Option<Watched>,
 }
 
 /// Runs `main` to its end, with everything that it starts.
@@ -222,11 +231,19 @@ impl Drop for Ending {
         // Calls are left only if the loop itself has panicked: nothing can execute them any more.
         drop(self.run.shared.close());
         self.run.threads.abandon_all();
+        if let Some(watchdog) = &self.run.watchdog {
+            watchdog.end();
+        }
         drop(self.run.deferred.take());
+        // What is left may hold code of others: values, wakers, functions that abort. When it goes it
+        // finds a run in which no scope is entered and nothing waits.
+        self.run.position.replace(Here::at(ROOT));
+        if let Some(main) = self.run.main_task() {
+            main.scope.set(ROOT);
+        }
         let values = self.run.vars.take();
         // A destructor that panics is not to keep the kernel's memory from coming back.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(values)));
-        drop(self.run.main.take());
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
             eprintln!(
@@ -241,7 +258,6 @@ impl Drop for Ending {
         // would keep it: the circle ends here.
         self.run.ended.set(true);
         self.run.shared.let_go_of_driver();
-        let driver = self.run.driver.take();
         let root = self.run.root.take();
         let waits = self.run.tree.borrow_mut().end();
         while let Some(body) = self.run.nurseries.pop() {
@@ -249,7 +265,10 @@ impl Drop for Ending {
                 nursery.disown();
             }
         }
-        drop((driver, waits, root));
+        drop((waits, root));
+        drop(self.run.deferred.take());
+        drop(self.run.driver.take());
+        drop(self.run.main.take());
         if let Err(panic) = dropped {
             if !std::thread::panicking() {
                 resume_unwind(panic);
@@ -267,6 +286,8 @@ impl Run {
             clock,
             seed,
             instruments,
+            on_deadlock,
+            watchdog,
         } = parts;
         let clock = match clock {
             Some(clock) => RunClock::Custom(clock),
@@ -304,18 +325,24 @@ impl Run {
             orphan_watchers: RefCell::default(),
             counting: RefCell::default(),
             idle_waiters: RefCell::default(),
+            silence: Silence::new(on_deadlock),
             nurseries: Siblings::default(),
             random: Cell::new(seed.map(|seed| seed.wrapping_mul(2).wrapping_add(1))),
             choices: Cell::new(seed.unwrap_or_default()),
             stack_limit: here.saturating_sub(remaining.saturating_sub(STACK_RESERVE)),
             instrumented: Cell::new(!instruments.is_empty()),
+            observed: Cell::new(!instruments.is_empty() || watchdog.is_some()),
             instruments,
+            watchdog,
         })
     }
 
     // One turn.
 
     fn turn(&self, root: &NurseryRef) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.go_on();
+        }
         self.call_deferred();
         self.open_inbox(root);
         if root.ready.is_empty() {
@@ -330,6 +357,13 @@ impl Run {
     /// One turn of a run that is a guest, up to where it would wait: gives what to wait for, and then
     /// the turn is not over.
     pub(crate) fn turn_as_guest(&self, root: &NurseryRef) -> Option<Pause> {
+        self.work();
+        let pause = self.begin_turn_of_guest(root);
+        self.rest();
+        pause
+    }
+
+    fn begin_turn_of_guest(&self, root: &NurseryRef) -> Option<Pause> {
         self.call_deferred();
         self.open_inbox(root);
         if root.ready.is_empty() {
@@ -353,7 +387,7 @@ impl Run {
         }
         if plan.timeout.is_zero() {
             if lasted(self) {
-                self.all_blocked(&plan);
+                self.all_blocked(&plan, root);
             }
             return None;
         }
@@ -369,13 +403,29 @@ impl Run {
 
     /// The rest of the turn that has given `pause`, once the other thread has returned.
     pub(crate) fn end_wait(&self, root: &NurseryRef, pause: Pause) {
+        self.work();
         self.waited_for.set(false);
         self.driver().end_wait();
         if !self.collect(root) && (pause.lasted)(self) {
-            self.all_blocked(&pause.plan);
+            self.all_blocked(&pause.plan, root);
         }
         self.turn.set(self.turn.get().wrapping_add(1));
         root.drive_root();
+        self.rest();
+    }
+
+    /// The loop stands where it may stand for any time.
+    fn rest(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.rest();
+        }
+    }
+
+    /// The loop has rested, and is to go on from here.
+    fn work(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin();
+        }
     }
 
     /// Looks everywhere without waiting; gives whether anything has happened.
@@ -412,12 +462,17 @@ impl Run {
         driver.expect("the driver lives as long as the run is running")
     }
 
-    /// Steps 1 to 3 of a turn in which a task is ready.
+    /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
+    #[inline]
     fn look(&self) {
         let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
-        if !worth_asking && self.tree.borrow().timers.is_empty() {
-            return;
+        if worth_asking || !self.tree.borrow().timers.is_empty() {
+            self.look_closely(worth_asking);
         }
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, worth_asking: bool) {
         let mut effects = Effects::default();
         if worth_asking {
             self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
@@ -437,19 +492,25 @@ impl Run {
     }
 
     /// Steps 1 to 3 of a turn in which no task is ready.
+    #[inline(never)]
     fn wait(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
         let lasted = self.quiet_time(&plan);
+        self.rest();
         let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
+        self.work();
         let expired = self.expire(&mut effects);
         self.apply(effects);
-        if completed == 0 && !expired {
+        let quiet = completed == 0 && !expired && {
             self.call_deferred();
             // A call is something that has happened, whether or not it has made a task ready.
-            if !self.open_inbox(root) && root.ready.is_empty() && lasted(self) {
-                self.all_blocked(&plan);
-            }
+            !self.open_inbox(root) && root.ready.is_empty()
+        };
+        if !quiet {
+            self.silence.end();
+        } else if lasted(self) {
+            self.all_blocked(&plan, root);
         }
     }
 
@@ -502,6 +563,14 @@ impl Run {
                 }
             }
             _ => {}
+        }
+        // A deadline that a clock never comes to by itself is none.
+        let comes = next.is_some() && until < Duration::MAX;
+        if !comes && plan.quiet == Quiet::Nothing {
+            if let Some(patience) = self.suspects_deadlock() {
+                plan.timeout = patience.min(LONGEST_WAIT);
+                plan.quiet = Quiet::Deadlock;
+            }
         }
         let bounded = next.is_some() || plan.quiet != Quiet::Nothing;
         plan.wait = match plan.timeout {
@@ -589,9 +658,10 @@ impl Run {
 
     /// Nothing is ready, nothing has happened, and the time is over that somebody wanted to see
     /// pass like that.
-    fn all_blocked(&self, plan: &Plan) {
+    fn all_blocked(&self, plan: &Plan, root: &NurseryRef) {
         match plan.quiet {
             Quiet::Nothing => {}
+            Quiet::Deadlock => self.look_for_deadlock(root),
             Quiet::Waiters(cushion) => {
                 let waiters = self.idle_waiters.take();
                 let (due, rest) = waiters.into_iter().partition(|(own, _)| *own == cushion);
@@ -609,6 +679,60 @@ impl Run {
         }
     }
 
+    /// For how long nothing must happen until the run is looked at more closely: nothing has a
+    /// deadline, and the driver has nothing to report. `None` if it is certain that something may
+    /// happen, or if the run has been looked at and all is said.
+    fn suspects_deadlock(&self) -> Option<Duration> {
+        // The host of a guest may do whatever a task may do.
+        if !self.driver().is_idle() || !self.threads.is_idle() || self.guest.borrow().is_some() {
+            return None;
+        }
+        self.silence.patience(|| match &self.clock {
+            RunClock::System(_) => None,
+            RunClock::Driver => Some(Duration::ZERO),
+            RunClock::Custom(clock) => clock.autojump_threshold(),
+        })
+    }
+
+    /// Nothing has happened for long enough in a run that has a reason to suspect itself.
+    #[cold]
+    fn look_for_deadlock(&self, root: &NurseryRef) {
+        if self.can_be_woken() {
+            // What passes no time in a wait cannot wait for so long either.
+            let timed = !matches!(self.clock, RunClock::Driver);
+            return self.silence.lengthen(timed);
+        }
+        let clock_stands = self.tree.borrow_mut().timers.next().is_some();
+        let deadlock = Deadlock::new(TaskTree::of_run(self), clock_stands);
+        if let Err(panic) = self.silence.report(&deadlock) {
+            root.call_panicked(panic, "nothing could wake the run any more");
+        }
+    }
+
+    /// Whether anybody outside holds something by which the run can be woken: a token, a waker, or
+    /// the other end of a call.
+    fn can_be_woken(&self) -> bool {
+        // What others hold of a run is held by the run itself too, and by each of its nodes that was
+        // ever known to others.
+        let mut own = 1;
+        for nursery in self.nurseries() {
+            let children = nursery.children();
+            let nodes = children.iter().chain([nursery.body()]);
+            for wakers in nodes.filter_map(|node| node.wakers()) {
+                if wakers > 0 {
+                    return true;
+                }
+                own += 1;
+            }
+        }
+        if Arc::strong_count(&self.shared) > own {
+            return true;
+        }
+        // Whoever let go of the last has left before what he had to leave: now it can be seen.
+        std::sync::atomic::fence(Ordering::Acquire);
+        self.shared.has_news() || !self.deferred.borrow().is_empty()
+    }
+
     fn call_deferred(&self) {
         // Wakers of others run code of others: nothing is borrowed here.
         while let Some(waker) = { self.deferred.borrow_mut().pop() } {
@@ -618,10 +742,13 @@ impl Run {
 
     /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
     /// were calls.
+    #[inline]
     fn open_inbox(&self, root: &NurseryRef) -> bool {
-        if !self.shared.has_news() {
-            return false;
-        }
+        self.shared.has_news() && self.empty_inbox(root)
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&self, root: &NurseryRef) -> bool {
         let (mut wakes, mut calls) = (self.remote_wakes.take(), self.calls.take());
         self.shared.collect(&mut wakes, &mut calls);
         wakes.drain(..).for_each(|wake| wake.deliver());
@@ -702,7 +829,11 @@ impl Run {
     }
 
     pub(crate) fn effective_deadline(&self) -> Time {
-        let scope = self.scope();
+        self.effective_deadline_of(self.scope())
+    }
+
+    /// The earliest deadline of a scope and those around it.
+    pub(crate) fn effective_deadline_of(&self, scope: u32) -> Time {
         let unresolved = self.tree.borrow().unresolved(scope);
         for scope in unresolved {
             self.resolve(scope);
@@ -996,6 +1127,18 @@ impl Run {
         self.apply(effects);
     }
 
+    /// The same for a wait that is no operation's.
+    #[inline]
+    pub(crate) fn claim_wait(&self, wait: u32) {
+        let claimed = self.tree.borrow_mut().claim_wait(wait);
+        if let Some(Some(waker)) = claimed {
+            self.defer_wake(waker);
+        }
+        if self.instrumented.get() {
+            self.tell_scheduled();
+        }
+    }
+
     /// Has the task of this wait look at what it waits for, without ending the wait.
     pub(crate) fn nudge_wait(&self, wait: u32) {
         let mut effects = Effects::default();
@@ -1164,26 +1307,32 @@ impl Run {
         self.current_task().map(|task| task.name())
     }
 
-    /// Polls a node, in its own scope and with a fresh budget. `poll` must not panic.
-    #[inline(always)]
-    pub(crate) fn step<R>(&self, node: &NodeRef, here: Here, poll: impl FnOnce() -> R) -> R {
-        let instrumented = self.instrumented.get();
-        if instrumented {
-            self.instrument_step(node, here, true);
+    /// Where the code stands and what it may still do, to be put back after nodes have been polled.
+    #[inline]
+    pub(crate) fn put_aside(&self) -> Around {
+        Around {
+            here: self.position.here(),
+            budget: self.budget.get(),
         }
-        let around = (self.position.replace(here), self.budget.replace(BUDGET));
-        let result = poll();
-        self.position.replace(around.0);
-        self.budget.set(around.1);
-        if instrumented {
-            self.instrument_step(node, here, false);
-        }
-        result
+    }
+
+    #[inline]
+    pub(crate) fn put_back(&self, around: Around) {
+        self.position.replace(around.here);
+        self.budget.set(around.budget);
+    }
+
+    /// What is polled next stands here, and has a fresh budget.
+    #[inline]
+    pub(crate) fn stand(&self, here: Here) {
+        self.position.replace(here);
+        self.budget.set(BUDGET);
     }
 
     // The outside.
 
     /// The driver. Never held while code of a user can run.
+    #[inline]
     pub(crate) fn driver(&self) -> RefMut<'_, dyn Driver> {
         RefMut::map(self.driver.borrow_mut(), |driver| {
             driver.get_or_insert_with(|| self.disturb()).as_mut()
@@ -1218,6 +1367,7 @@ impl Run {
     /// One has been added or removed: whoever looks for the flag before an event finds it.
     pub(crate) fn instruments_changed(&self) {
         let instrumented = !self.instruments.is_empty();
+        self.observed.set(instrumented || self.watchdog.is_some());
         if self.instrumented.replace(instrumented) != instrumented {
             for nursery in self.nurseries() {
                 nursery.update_watched();
@@ -1243,21 +1393,47 @@ impl Run {
     }
 
     #[cold]
-    pub(crate) fn instrument_spawned(&self, node: &NodeRef) {
-        self.tell_instruments(&Event::Spawned(&Task::of(node)));
+    pub(crate) fn observe_spawned(&self, node: &NodeRef) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.add(node);
+        }
+        self.instrument(&Event::Spawned(&Task::of(node)));
     }
 
     #[cold]
-    pub(crate) fn instrument_exited(&self, node: &NodeRef) {
-        self.tell_from(node, Here::at(node.scope.get()), |task| Event::Exited(task));
+    pub(crate) fn observe_exited(&self, node: &NodeRef) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.remove(node);
+        }
+        if self.instrumented.get() {
+            self.tell_from(node, Here::at(node.scope.get()), |task| Event::Exited(task));
+        }
     }
 
     #[cold]
-    fn instrument_step(&self, node: &NodeRef, here: Here, before: bool) {
-        if before {
-            self.tell_from(node, here, |task| Event::BeforeStep(task));
-        } else {
-            self.tell_from(node, here, |task| Event::AfterStep(task));
+    pub(crate) fn observe_step(&self, node: &NodeRef, here: Here, before: bool) {
+        if let Some(watchdog) = &self.watchdog {
+            // After the step it is again the node around, which is polling its nursery.
+            watchdog.poll(match before {
+                true => node.address(),
+                false => self.current.address(),
+            });
+        }
+        if self.instrumented.get() {
+            match before {
+                true => self.tell_from(node, here, |task| Event::BeforeStep(task)),
+                false => self.tell_from(node, here, |task| Event::AfterStep(task)),
+            }
+        }
+    }
+
+    /// The nursery of this body has been opened, or has ended.
+    pub(crate) fn watch_body(&self, body: &NodeRef, opened: bool) {
+        if let Some(watchdog) = &self.watchdog {
+            match opened {
+                true => watchdog.add(body),
+                false => watchdog.remove(body),
+            }
         }
     }
 
@@ -1282,6 +1458,13 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What belongs to the code around a poll: see [`Run::put_aside`].
+#[derive(Clone, Copy)]
+pub(crate) struct Around {
+    here: Here,
+    budget: u32,
 }
 
 /// Where a turn of a guest has stopped, for another thread to wait.
@@ -1311,6 +1494,8 @@ struct Plan {
 #[derive(PartialEq, Eq)]
 enum Quiet {
     Nothing,
+    /// The run waits for nothing that could come, as it seems.
+    Deadlock,
     /// Those who wait for all tasks to be blocked, with this cushion.
     Waiters(Duration),
     /// The clock jumps to the next deadline.

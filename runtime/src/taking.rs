@@ -227,22 +227,33 @@ enum Taken<T, W> {
 struct Taking<'a, K> {
     from: &'a Handle,
     gate: &'a Gate,
-    /// Whether the gate is ours.
-    claimed: bool,
-    state: State,
+    /// Behind the gate, and for no longer than the gate is ours, is the place of a watch.
+    phase: Phase,
+    rarely: Option<Rarely>,
     kind: PhantomData<K>,
 }
 
-enum State {
-    /// The checkpoint has not been passed.
+/// Not an enum with what the rare ones of them need: to change from one to another of those that a
+/// message goes through is to write a byte, and nothing has to be dropped for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Has not been polled. From the next on the gate is ours.
     New,
+    /// The checkpoint has not been passed.
+    Begun,
     /// Waits for the token of a watch.
-    Watching(Parked),
-    /// Waits for an operation.
-    Running(Running),
-    /// Waits for operations that others have left behind.
-    Settling(OrphansGone),
+    Watching,
+    /// Waits in an operation.
+    Rarely,
     Ended,
+}
+
+/// What a future waits in that does not watch.
+enum Rarely {
+    /// An operation.
+    Running(Running),
+    /// Operations that others have left behind.
+    Settling(OrphansGone),
 }
 
 impl<'a, K: Kind> Taking<'a, K> {
@@ -250,8 +261,8 @@ impl<'a, K: Kind> Taking<'a, K> {
         Self {
             from,
             gate,
-            claimed: false,
-            state: State::New,
+            phase: Phase::New,
+            rarely: None,
             kind: PhantomData,
         }
     }
@@ -273,40 +284,33 @@ impl<'a, K: Kind> Taking<'a, K> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
-        match &mut self.state {
-            State::New => {
-                if !self.claimed {
-                    self.gate.take()?;
-                    self.claimed = true;
-                }
+        match self.phase {
+            Phase::New => {
+                self.gate.take()?;
+                self.phase = Phase::Begun;
                 ready!(enter_operation_in(run, context))?;
             }
-            State::Watching(parked) => {
-                let cancelled = ready!(parked.poll_woken(context));
-                if let Some(cancelled) = cancelled {
-                    return Poll::Ready(Err(Error::cancelled(cancelled)));
+            Phase::Begun => ready!(enter_operation_in(run, context))?,
+            Phase::Watching => {
+                if !self.gate.rest(run, context) {
+                    ready!(self.poll_watch(context))?;
                 }
                 // By its token, or by closing: the watch is over.
-                if let State::Watching(parked) = std::mem::replace(&mut self.state, State::Ended) {
-                    self.gate.keep(parked);
+                self.phase = Phase::Begun;
+            }
+            Phase::Rarely => {
+                if let Some(won) = ready!(self.poll_rarely(context))? {
+                    return Poll::Ready(Ok(Taken::Waited(won)));
                 }
             }
-            State::Running(running) => {
-                let finished = ready!(running.poll(context));
-                self.state = State::Ended;
-                return Poll::Ready(finished.and_then(|finished| self.finish(finished)));
-            }
-            State::Settling(orphans) => {
-                ready!(Pin::new(orphans).poll(context))?;
-                self.state = State::New;
-            }
-            State::Ended => panic!("a future is not polled after its end"),
+            Phase::Ended => panic!("a future is not polled after its end"),
         }
-        self.begin(run, context, attempt)
+        self.look(run, context, attempt)
     }
 
     /// Looks and tries, and waits if that gave nothing.
-    fn begin<T>(
+    #[inline]
+    fn look<T>(
         &mut self,
         run: &Rc<Run>,
         context: &mut Context<'_>,
@@ -322,7 +326,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             return Poll::Ready(stashed.map(Taken::Waited));
         }
         if from.orphans(K::DIRECTION) > 0 {
-            self.state = State::Settling(orphans_gone(&from, K::DIRECTION));
+            self.settle(&from);
             drop(from);
             return self.poll_in(run, context, attempt);
         }
@@ -331,61 +335,116 @@ impl<'a, K: Kind> Taking<'a, K> {
             let taken = taken.map_err(|error| K::error(handle, error));
             return Poll::Ready(taken.map(Taken::AtOnce));
         }
-        // May clone a waker of others, whose code may look at the run: the driver is not held.
-        let parked = self.gate.park(run, context, K::NAME);
-        let token = Token(u64::from(parked.wait()));
-        let watched = run.driver().watch(&from, K::DIRECTION, token);
+        let watched = self.gate.resume(run, context).is_some_and(|wait| {
+            let token = Token(u64::from(wait));
+            let watched = run.driver().watch(&from, K::DIRECTION, token);
+            if watched {
+                self.gate.set_waiting(wait);
+            }
+            watched
+        });
         if watched {
-            self.gate.set_waiting(Some(&parked));
-            self.state = State::Watching(parked);
-            return Poll::Pending;
+            self.phase = Phase::Watching;
+        } else {
+            self.wait(run, context, &from);
         }
-        drop(parked);
-        let operation = K::operation(from.clone());
-        let running = Running::begin(run, context, operation, Some(self.gate));
-        self.state = State::Running(running);
         Poll::Pending
     }
 
+    /// Waits in a place of its own, by a watch or by an operation.
     #[cold]
-    fn finish<T>(&self, finished: Finished) -> Result<Taken<T, K::Won>> {
-        let won = K::finish(finished);
-        let won = won.map_err(|error| K::error(self.from, error))?;
-        Ok(Taken::Waited(won))
+    fn wait(&mut self, run: &Rc<Run>, context: &Context<'_>, from: &Descriptor) {
+        // May clone a waker of others, whose code may look at the run: the driver is not held.
+        let wait = self.gate.park(run, context, K::NAME);
+        let token = Token(u64::from(wait));
+        let watched = run.driver().watch(from, K::DIRECTION, token);
+        if watched {
+            self.gate.set_waiting(wait);
+            self.phase = Phase::Watching;
+            return;
+        }
+        self.gate.leave();
+        let operation = K::operation(from.clone());
+        let running = Running::begin(run, context, operation, Some(self.gate));
+        self.rarely = Some(Rarely::Running(running));
+        self.phase = Phase::Rarely;
+    }
+
+    /// Goes on with what few futures wait in: ready with what was won, or with nothing if it is time
+    /// to look again.
+    #[cold]
+    fn poll_rarely(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<K::Won>>> {
+        let finished = match &mut self.rarely {
+            Some(Rarely::Running(running)) => ready!(running.poll(context)),
+            Some(Rarely::Settling(orphans)) => {
+                ready!(Pin::new(orphans).poll(context))?;
+                self.rarely = None;
+                self.phase = Phase::Begun;
+                return Poll::Ready(Ok(None));
+            }
+            None => unreachable!("who waits rarely waits in something"),
+        };
+        self.rarely = None;
+        self.phase = Phase::Begun;
+        let won = K::finish(finished?).map_err(|error| K::error(self.from, error))?;
+        Poll::Ready(Ok(Some(won)))
+    }
+
+    /// Begins to wait until nothing is in flight that others have left behind.
+    #[cold]
+    fn settle(&mut self, from: &Descriptor) {
+        self.rarely = Some(Rarely::Settling(orphans_gone(from, K::DIRECTION)));
+        self.phase = Phase::Rarely;
     }
 }
 
 impl<K> Taking<'_, K> {
+    /// Whether the watch is over, for one that is not [at rest](Gate::rest).
+    #[cold]
+    fn poll_watch(&self, context: &Context<'_>) -> Poll<Result<()>> {
+        let woken = self.gate.at_place(|parked| parked.poll_woken(context));
+        match ready!(woken.unwrap_or(Poll::Ready(None))) {
+            Some(cancelled) => Poll::Ready(Err(Error::cancelled(cancelled))),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Takes back what the future is in the middle of, and gives the gate back.
     #[inline]
     fn end(&mut self) {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Watching(parked) => self.end_watch(parked),
-            State::Running(running) => running.abandon(),
-            State::New | State::Settling(_) | State::Ended => {}
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        match phase {
+            Phase::New | Phase::Ended => return,
+            Phase::Begun => {}
+            Phase::Watching | Phase::Rarely => self.give_up(),
         }
-        if self.claimed {
-            self.claimed = false;
-            self.gate.set_waiting(None);
-            self.gate.give_back();
+        self.gate.clear_waiting();
+        self.gate.give_back();
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        match self.rarely.take() {
+            Some(Rarely::Running(running)) => running.abandon(),
+            Some(Rarely::Settling(_)) => {}
+            None => self.end_watch(),
         }
     }
 
     /// Takes a watch back; after this no token of it comes.
-    #[cold]
-    fn end_watch(&self, parked: Parked) {
+    fn end_watch(&self) {
         if let Ok(from) = self.from.get() {
-            parked.with(|run| run.driver().unwatch(&from));
+            let unwatch = |parked: &Parked| parked.with(|run| run.driver().unwatch(&from));
+            self.gate.at_place(unwatch);
         }
+        self.gate.leave();
     }
 }
 
 impl<K> Drop for Taking<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        if self.claimed {
-            self.end();
-        }
+        self.end();
     }
 }
 

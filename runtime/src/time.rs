@@ -1,13 +1,18 @@
 //! Sleeping, and the clocks that decide how long that takes.
+//!
+//! A sleep registers its wait when it is polled first, by itself or by `select`, and keeps it until
+//! it is over or dropped: a sleep that goes from one choice to the next goes on. One that is forgotten
+//! is woken in vain.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use trio_platform::Time;
 
+use crate::channel::{Selectable, waiters::Place};
 use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
@@ -21,7 +26,8 @@ pub trait Clock {
     /// The time now. Never goes back.
     fn now(&self) -> Time;
 
-    /// How long to wait, in real time, until this clock shows `deadline`.
+    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it does
+    /// not come to that by itself.
     fn wait_until(&self, deadline: Time) -> Duration;
 
     /// How long, in real time, every task must have been blocked before the clock jumps to the next
@@ -62,6 +68,9 @@ pub fn current_effective_deadline() -> Time {
 
 /// Sleeps for `duration`, never less: it is counted from the end of the turn in which the sleep
 /// begins.
+///
+/// [`select`](crate::select) takes it among operations of channels. To put a bound to everything in a
+/// piece of code there is [`move_on_after`](crate::move_on_after).
 ///
 /// # Cancellation
 ///
@@ -148,7 +157,19 @@ impl Future for Sleep {
             return enter_operation(context);
         }
         ready!(enter_operation(context))?;
-        let parked = context::with(|run| {
+        if !self.begin(context) {
+            self.until = Until::Yielded;
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Sleep {
+    /// Registers the wait; `false` if there is nothing to wait for.
+    #[inline]
+    fn begin(&mut self, context: &Context<'_>) -> bool {
+        self.parked = context::with(|run| {
             let deadline = match self.until {
                 // Counted from the end of this turn: one reading of the clock is enough for all.
                 Until::After(duration) if !duration.is_zero() && !run.is_virtual() => {
@@ -158,7 +179,7 @@ impl Future for Sleep {
                 }
                 Until::After(duration) => run.now() + duration,
                 Until::At(deadline) => deadline,
-                Until::Yielded => unreachable!("handled above"),
+                Until::Yielded => return None,
             };
             if deadline <= run.now() {
                 return None;
@@ -167,12 +188,58 @@ impl Future for Sleep {
             parked.until(deadline);
             Some(parked)
         });
-        if parked.is_none() {
-            self.until = Until::Yielded;
-            context.waker().wake_by_ref();
+        self.parked.is_some()
+    }
+}
+
+/// As one of several that [`select`](crate::select) chooses from: what else comes in the same turn goes
+/// before it.
+///
+/// It has a wait of its own, since it takes nothing from anybody: the others see that it has ended by
+/// looking.
+impl Selectable for Sleep {
+    type Output = Result<()>;
+
+    const REMOTE: bool = false;
+
+    fn attempt(&mut self) -> Option<Result<()>> {
+        let is_over = match (&self.parked, &self.until) {
+            (Some(parked), _) => parked.is_over(),
+            (None, Until::After(duration)) => duration.is_zero(),
+            (None, Until::At(deadline)) => context::with(|run| *deadline <= run.now()),
+            (None, Until::Yielded) => true,
+        };
+        if !is_over {
+            return None;
         }
-        self.parked = parked;
-        Poll::Pending
+        self.until = Until::Yielded;
+        let cancelled = self.parked.take().and_then(|parked| parked.cancelled());
+        Some(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))))
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        let context = Context::from_waker(place.waker());
+        match &self.parked {
+            Some(parked) => {
+                parked.refresh(&context);
+                true
+            }
+            None => self.begin(&context),
+        }
+    }
+
+    fn withdraw(&mut self) -> Option<Result<()>> {
+        None
+    }
+
+    fn abandon(&mut self) {}
+
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        let parked = self.parked.as_ref();
+        parked.is_some_and(|parked| {
+            parked.refresh(&Context::from_waker(waker));
+            parked.is_over()
+        })
     }
 }
 

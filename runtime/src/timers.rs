@@ -170,6 +170,14 @@ impl Timers {
         }
     }
 
+    /// The earliest deadline, with those that would be counted from `now`, which stay as they are.
+    pub(crate) fn earliest(&mut self, now: Time) -> Option<Time> {
+        let settled = self.next();
+        let wanted = self.fresh.iter();
+        let wanted = wanted.filter(|fresh| self.entries[fresh.entry as usize].stamp == fresh.stamp);
+        wanted.map(|fresh| now + fresh.after).chain(settled).min()
+    }
+
     /// Takes the earliest deadline if it is not after `now`.
     pub(crate) fn expire(&mut self, now: Time) -> Option<Target> {
         loop {
@@ -364,10 +372,11 @@ mod tests {
                     model.retain(|(_, step, _)| Some(*step) != first.map(|first| first.1));
                 }
             }
-            assert_eq!(
-                timers.next(),
-                model.iter().map(|(deadline, ..)| *deadline).min()
-            );
+            let earliest = model.iter().map(|(deadline, ..)| *deadline).min();
+            assert_eq!(timers.next(), earliest);
+            let now = Time::from_nanos(500);
+            let counted = fresh.iter().map(|(after, ..)| now + *after);
+            assert_eq!(timers.earliest(now), counted.chain(earliest).min());
         }
     }
 

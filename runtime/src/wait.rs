@@ -52,24 +52,32 @@ impl Parked {
         Self { run, wait }
     }
 
-    /// Keeps the place after the wait has ended, for one who is going to wait again soon.
+    /// Keeps the place of a wait that what was waited for has ended, for one who is going to wait again
+    /// soon. `false` if there is more to it than that, which [`Parked::poll_woken`] tells.
     #[inline]
-    pub(crate) fn rest(self) -> Option<Self> {
-        let rests = self.with(|run| run.tree.borrow_mut().rest_wait(self.wait));
-        (rests == Some(true)).then_some(self)
-    }
-
-    /// Waits again in a place that was kept, if task and scope are the same as then.
-    #[inline]
-    pub(crate) fn resume(self, run: &Rc<Run>, context: &Context<'_>) -> Option<Self> {
-        let own = Rc::ptr_eq(run, &self.run) && foreign(run, context).is_none();
-        let scope = run.scope();
-        let resumed = own
+    pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        self.is_of(run, context)
             && run
                 .tree
                 .borrow_mut()
-                .resume_wait(self.wait, &run.current, scope);
-        resumed.then_some(self)
+                .rest_wait(self.wait, &run.current, run.scope())
+    }
+
+    /// Waits again in a place that was kept; `false` if task or scope are not those of then.
+    #[inline]
+    pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        let scope = run.scope();
+        self.is_of(run, context)
+            && run
+                .tree
+                .borrow_mut()
+                .resume_wait(self.wait, &run.current, scope)
+    }
+
+    /// Whether the wait is of this run, and nobody has put a waker of his own in place.
+    #[inline]
+    fn is_of(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+        Rc::ptr_eq(run, &self.run) && run.current.owns(context.waker())
     }
 
     pub(crate) fn wait(&self) -> u32 {
@@ -147,6 +155,21 @@ impl Parked {
             .repoll(self.wait, &task, scope, &mut effects);
         run.apply(effects);
         drop(before);
+    }
+
+    /// Whether the wait is over, in whatever way.
+    pub(crate) fn is_over(&self) -> bool {
+        let over = self.with(|run| run.tree.borrow().is_over(self.wait));
+        over.unwrap_or(false)
+    }
+
+    /// The cancellation that has ended the wait, if one has; once.
+    pub(crate) fn cancelled(&self) -> Option<Cancelled> {
+        let outcome = self.with(|run| run.tree.borrow_mut().outcome(self.wait));
+        match outcome {
+            Some(Poll::Ready(cancelled)) => cancelled,
+            _ => None,
+        }
     }
 
     /// The cancellation with which an operation has been asked to end, if it has.

@@ -20,6 +20,7 @@
 //! | `time::sleep`, `sleep_until`            | [`sleep`](crate::sleep()), [`sleep_until`](crate::sleep_until)     |
 //! | `select!` over whole futures            | [`race`](crate::race), [`race_ok`](crate::race_ok): losers are cancelled and waited for |
 //! | `select!` over receives and sends       | [`select`](crate::channel::select): exactly one of them happens    |
+//! | `oneshot`                               | [`nursery.spawn`](crate::Nursery::spawn) and its handle; [`open_memory_channel(1)`](crate::open_memory_channel) |
 //! | `mpsc`, `broadcast`, `watch`            | [`open_memory_channel`](crate::open_memory_channel), [`open_broadcast_channel`](crate::open_broadcast_channel), [`open_watch_channel`](crate::open_watch_channel) |
 //! | `Mutex`, `Semaphore`, `Notify`          | [`Lock`](crate::Lock), [`Semaphore`](crate::Semaphore), [`Event`](crate::Event) and [`Condition`](crate::Condition) |
 //! | `task::spawn_blocking`                  | [`to_thread::run_sync`](crate::to_thread::run_sync)                |
@@ -29,7 +30,12 @@
 //! | `task::yield_now`                       | [`checkpoint`](crate::checkpoint())                               |
 //! | `Arc<Mutex<T>>` between tasks           | [`Cell`](std::cell::Cell) or [`RefCell`](std::cell::RefCell), borrowed |
 //! | `signal::ctrl_c`                        | [`io::signal`](crate::io::signal)                                  |
-//! | `TcpListener::bind` and a loop          | [`serve_tcp`](crate::serve_tcp)                                    |
+//! | `TcpListener::bind` and a loop          | [`serve_tcp`](crate::serve_tcp); [`open_tcp_listeners`](crate::open_tcp_listeners) |
+//! | `TcpStream::connect`                    | [`net::connect_tcp`](crate::net::connect_tcp), to an address: names are not looked up yet |
+//! | `read`, `write_all`, `shutdown`         | [`receive`](crate::net::TcpStream::receive), [`send_all`](crate::net::TcpStream::send_all), [`send_eof`](crate::net::TcpStream::send_eof) |
+//! | `into_split`                            | not needed: methods take `&self`, and two tasks borrow one stream  |
+//! | `time::interval`                        | a loop with [`sleep_until`](crate::sleep_until); [`RateLimiter`](crate::RateLimiter) for a limit |
+//! | retries by hand                         | [`Supervisor`](crate::Supervisor) and [`Backoff`](crate::Backoff)  |
 //! | `#[tokio::test]`, `time::pause`         | `#[trio::test(clock = "autojump")]`; see [testing](super::testing)  |
 //! | `console-subscriber`, spans             | [`Instrument`](crate::instrument::Instrument), and the feature `tracing` |
 //!
@@ -60,6 +66,14 @@
 //!
 //! A task that is to outlive the function that starts it is started in a nursery that outlives it: take
 //! `&Nursery` as an argument. That is the point of it; who reads the caller sees where tasks may stay.
+//!
+//! # Errors come out, and so do panics
+//!
+//! There, the error of a task waits in a `JoinHandle` that mostly nobody looks into, and a panic ends its
+//! task only. Here both end the nursery: the siblings are cancelled, and the parent hears of it. A server
+//! is a nursery too, in which one client that resets its connection would end all the others. So one
+//! says at its edge what may fail alone, by [`Server::on_error`](crate::net::Server::on_error), or by a
+//! [`Supervisor`](crate::Supervisor) around a task. Panics are for bugs, and are not caught there.
 //!
 //! # `select!` becomes tasks
 //!
@@ -104,6 +118,26 @@
 //!
 //! Futures of this library may be used with `select!` of the `futures` crate all the same: one that is
 //! dropped half-way loses no bytes, and leaves nothing to the kernel.
+//!
+//! # Futures of other libraries
+//!
+//! Those that need no runtime, such as the receive of another library's channel, can be awaited as they
+//! are, and woken from any thread. But they know of no scope: a timeout asks what is inside to end, and
+//! waits, and they never answer. [`cancellable`](crate::lowlevel::cancellable) makes them answer. What
+//! does need its runtime has it: [guest mode](crate::Builder::start_guest_run) puts a run on a loop of
+//! tokio's.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use trio::lowlevel::cancellable;
+//! # trio::run(async {
+//! # let (sender, answer) = futures::channel::oneshot::channel::<u8>();
+//! let limit = Duration::from_millis(1);
+//! let answered = trio::move_on_after(limit, cancellable(answer)).await?;
+//! assert!(answered.is_none(), "nobody has answered in time");
+//! # drop(sender);
+//! # Ok::<(), trio::Error>(()) }).unwrap();
+//! ```
 //!
 //! # A token becomes a scope
 //!
@@ -156,6 +190,10 @@
 //! - **Keeping a cancellation.** `if let Err(error) = receive().await { log(error) }` in a loop goes on
 //!   for ever once the task is cancelled, for every operation reports so again. Pass on what is
 //!   [`is_cancelled`](crate::Error::is_cancelled), or use `?`.
+//! - **A timeout around what has an error of its own.** [`move_on_after`](crate::move_on_after) takes a
+//!   future that returns [`Result`](crate::Result), and a receive from a channel says more precisely what
+//!   went wrong: `move_on_after(limit, async { Ok(receiver.receive().await?) })`. The same goes for
+//!   `start_soon`, [`race`](crate::race) and the like.
 //! - **A timeout around `start_soon`.** It starts a task and returns. Put the timeout into the task:
 //!   `nursery.start_soon(async { move_on_after(…).await?; Ok(()) })`.
 //! - **Returning early from a nursery.** Its block returns, and then it waits for the children. If they

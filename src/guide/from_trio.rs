@@ -55,6 +55,10 @@
 //! | `trio.TooSlowError`, `trio.ClosedResourceError` … | [`TooSlow`](crate::TooSlow), [`ClosedResource`](crate::ClosedResource) …: without `Error` |
 //! | `trio.Lock`, `trio.Event` …            | [`trio::sync`](crate::sync), with guards in place of `release`       |
 //! | `trio.open_memory_channel(n)`          | [`open_memory_channel`](crate::open_memory_channel)                  |
+//! | `trio.open_tcp_stream(host, port)`     | [`net::connect_tcp(address)`](crate::net::connect_tcp): names are not looked up yet |
+//! | `trio.serve_tcp`, `trio.open_tcp_listeners` | [`serve_tcp`](crate::serve_tcp), [`open_tcp_listeners`](crate::open_tcp_listeners) |
+//! | `stream.receive_some()`                | [`stream.receive()`](crate::net::TcpStream::receive): `None` is the end of file |
+//! | `trio.open_signal_receiver(SIGTERM)`   | [`open_signal_receiver(&[Signal::TERMINATE])`](crate::io::signal::open_signal_receiver) |
 //! | `trio.to_thread`, `trio.from_thread`   | [`to_thread`](crate::to_thread), [`from_thread`](crate::from_thread)  |
 //! | `trio.lowlevel.RunVar`, `contextvars`  | [`RunVar`](crate::lowlevel::RunVar); [`TaskLocal`](crate::TaskLocal), [`TreeVar`](crate::TreeVar) |
 //! | `except* OSError:`                     | [`error.split(\|leaf\| leaf.is::<io::Error>())`](crate::Error::split)  |

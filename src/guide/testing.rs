@@ -39,6 +39,34 @@
 //! Threads and the kernel are no tasks: a test that waits for a real socket sets a
 //! [threshold](crate::testing::MockClock::set_autojump_threshold), or uses the simulated network.
 //!
+//! # A test does not hang
+//!
+//! A test whose tasks all wait for each other, or for nobody, fails: with the tree of its tasks, and what
+//! each of them waits in. In other runs the same is written to standard error, unless
+//! [`Builder::on_deadlock`](crate::Builder::on_deadlock) says otherwise.
+//!
+//! ```should_panic
+//! use trio::{Builder, Lock, open_nursery};
+//!
+//! let lock = Lock::new(0);
+//! // `#[trio::test]` adds this, for a page that is not a test.
+//! Builder::new().fail_on_deadlock().run(open_nursery(async |nursery| {
+//!     nursery.start_soon(async {
+//!         let _mine = lock.acquire().await?;
+//!         let _again = lock.acquire().await?; // waits for itself
+//!         Ok(())
+//!     });
+//!     Ok(())
+//! }))
+//! .unwrap();
+//! ```
+//!
+//! What the run cannot be sure of it leaves alone: a test that waits for a connection, a thread or a
+//! signal waits. A deadline around it, by [`fail_after`](crate::fail_after), ends that too.
+//!
+//! A test that is slow for another reason, because a task blocks the loop, finds it with a
+//! [`Watchdog`](crate::instrument::Watchdog).
+//!
 //! # Steps are in order
 //!
 //! [`wait_all_tasks_blocked`](crate::testing::wait_all_tasks_blocked) returns when every other task has

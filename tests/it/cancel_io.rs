@@ -650,6 +650,35 @@ async fn d5_an_operation_forgotten_in_a_body_ends_with_the_nursery() -> Result<(
     Ok(())
 }
 
+/// Receives until the connection is watched, forgets a receive, and lets the stream go: nobody is told
+/// of it any more, in particular not whoever waits in the same place next.
+async fn forget_a_watch_and_its_stream() -> Result<()> {
+    let (client, server) = pair().await?;
+    for byte in 0..4 {
+        client.send_all(vec![byte]).await?;
+        assert_eq!(&*server.receive().await?.unwrap(), [byte]);
+    }
+    let before = in_flight();
+    start_and_forget(server.receive()).await;
+    wait_all_tasks_blocked(Duration::ZERO).await?;
+    assert_eq!(in_flight(), before + 1);
+    drop(server);
+    assert_eq!(in_flight(), before);
+    assert_eq!(client.receive().await?.map(|data| data.len()), None);
+    Ok(())
+}
+
+#[trio::test(backend = "polling")]
+async fn d5_a_forgotten_watch_ends_with_its_stream() -> Result<()> {
+    forget_a_watch_and_its_stream().await
+}
+
+#[cfg(target_os = "linux")]
+#[trio::test(backend = "io_uring")]
+async fn d5_a_forgotten_watch_over_io_uring_ends_with_its_stream() -> Result<()> {
+    forget_a_watch_and_its_stream().await
+}
+
 #[test]
 fn d5_a_forgotten_operation_does_not_keep_the_run_from_ending() {
     on_every_driver(|| async {

@@ -319,6 +319,67 @@ async fn a3_a_cancel_from_outside_comes_out_as_one() -> Result<()> {
 }
 
 #[trio::test]
+async fn a3_errors_go_before_a_cancel_from_outside() -> Result<()> {
+    /// Cancels from outside, and lets either side fail while it cleans up.
+    async fn check(producer_fails: bool, body_fails: bool) -> String {
+        let scope = CancelScope::new();
+        let result = scope.enter(safe_channel(
+            async |numbers: &Yielder<u32>| match count(numbers).await {
+                Err(_) if producer_fails => oops("cleanup of the producer"),
+                result => result,
+            },
+            async |numbers| {
+                numbers.receive().await?;
+                scope.cancel("");
+                match numbers.receive().await {
+                    Err(_) if body_fails => oops("cleanup of the body"),
+                    result => Ok(result.map(drop)?),
+                }
+            },
+        ));
+        match result.await {
+            Ok(ended) => format!("{ended:?}"),
+            error => failure(error),
+        }
+    }
+    assert_eq!(check(false, false).await, "None");
+    assert_eq!(check(true, false).await, "cleanup of the producer");
+    assert_eq!(check(false, true).await, "cleanup of the body");
+    assert_eq!(
+        check(true, true).await,
+        "[cleanup of the body cleanup of the producer]"
+    );
+    Ok(())
+}
+
+#[trio::test]
+async fn a3_what_the_body_came_to_in_spite_of_a_cancel_is_returned() -> Result<()> {
+    let scope = CancelScope::new();
+    let value = scope.enter(safe_channel(count, async |numbers| {
+        let first = numbers.receive().await?;
+        scope.cancel("too late");
+        Ok(first)
+    }));
+    assert_eq!(value.await?, Some(0));
+    Ok(())
+}
+
+#[trio::test]
+async fn a3_a_producer_that_was_cancelled_does_not_pass_for_one_that_has_ended() -> Result<()> {
+    let scope = CancelScope::new();
+    let part = scope.enter(safe_channel(count, async |numbers| {
+        let first = numbers.receive().await?;
+        scope.cancel("");
+        let shield = CancelScope::new().shielded();
+        let rest = shield.enter(async { numbers.next().await });
+        assert_eq!(rest.await?, Some(None), "there is no more");
+        Ok(first)
+    }));
+    assert_eq!(part.await?, None, "but that is not all that there is");
+    Ok(())
+}
+
+#[trio::test]
 async fn a3_a_cancel_inside_the_producer_stays_there() -> Result<()> {
     let got = safe_channel(
         async |numbers: &Yielder<u32>| {

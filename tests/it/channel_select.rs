@@ -1,12 +1,13 @@
-//! One of several operations of channels, and no other (SE).
+//! One of several operations of channels, events and sleeps, and no other (SE).
 
 use std::time::Duration;
 
 use trio::channel::{ReceiveError, Selected, SendError};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    Builder, CancelScope, Error, Result, move_on_after, open_broadcast_channel,
-    open_memory_channel, open_nursery, open_thread_channel, open_watch_channel, select,
+    Builder, CancelScope, Error, Event, Result, current_time, fail_after, move_on_after,
+    open_broadcast_channel, open_memory_channel, open_nursery, open_thread_channel,
+    open_watch_channel, select, sleep, sleep_until,
 };
 
 use crate::support::secs;
@@ -326,4 +327,275 @@ async fn se5_lists_may_be_of_any_length() -> Result<()> {
             .is_none()
     );
     Ok(())
+}
+
+#[trio::test]
+async fn se6_an_event_is_chosen_and_takes_nothing() -> Result<()> {
+    let (send, receive) = open_memory_channel::<u8>(1);
+    let stop = Event::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let chosen = select((receive.receive(), stop.wait())).await?;
+            assert!(matches!(chosen, Selected::Second(Ok(()))), "{chosen:?}");
+            Ok(())
+        });
+        settle().await?;
+        assert_eq!(stop.statistics().tasks_waiting, 1);
+        stop.set();
+        settle().await?;
+        assert_eq!(send.statistics().tasks_waiting_receive, 0, "it has chosen");
+        Ok(())
+    })
+    .await?;
+    let chosen = select((receive.receive(), stop.wait())).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(()))), "it stays set");
+    Ok(())
+}
+
+#[trio::test]
+async fn se6_an_event_gives_way_to_what_comes_in_the_same_turn() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    let stop = Event::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let chosen = select((stop.wait(), receive.receive())).biased().await?;
+            assert!(
+                matches!(chosen, Selected::Second(Ok("a job"))),
+                "{chosen:?}"
+            );
+            let chosen = select((stop.wait(), receive.receive())).await?;
+            assert!(
+                matches!(chosen, Selected::First(Ok(()))),
+                "it has not got lost"
+            );
+            Ok(())
+        });
+        settle().await?;
+        stop.set();
+        send.try_send("a job")?;
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn se6_an_event_that_comes_too_late_is_not_chosen() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    let stop = Event::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let chosen = select((stop.wait(), receive.receive())).biased().await?;
+            assert!(
+                matches!(chosen, Selected::Second(Ok("a job"))),
+                "{chosen:?}"
+            );
+            assert_eq!(stop.statistics().tasks_waiting, 0, "it has left the line");
+            Ok(())
+        });
+        settle().await?;
+        send.try_send("a job")?;
+        stop.set();
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn se6_an_event_and_another_thread_are_not_both_chosen() -> Result<()> {
+    let (send, receive) = open_thread_channel(1);
+    let stop = Event::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            match select((stop.wait(), receive.receive())).await? {
+                Selected::First(stopped) => {
+                    stopped?;
+                    assert_eq!(receive.try_receive(), Ok(7), "nobody has taken it");
+                }
+                // The thread found the task waiting still.
+                Selected::Second(value) => {
+                    assert_eq!(value?, 7);
+                    assert!(receive.try_receive().is_err(), "it came once");
+                }
+            }
+            Ok(())
+        });
+        settle().await?;
+        stop.set();
+        let sent = crate::support::foreign_thread(move || send.try_send(7));
+        assert!(sent.join().unwrap().is_ok());
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn se6_a_wait_for_an_event_that_lost_can_go_on_by_itself() -> Result<()> {
+    let (send, receive) = open_memory_channel(1);
+    let stop = Event::new();
+    let mut stopped = stop.wait();
+    send.try_send(1)?;
+    let chosen = select((&mut stopped, receive.receive())).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(1))));
+    open_nursery(async |nursery| {
+        nursery.start_soon(stopped);
+        settle().await?;
+        assert_eq!(stop.statistics().tasks_waiting, 1);
+        stop.set();
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn se6_a_choice_that_is_cancelled_leaves_event_and_sleep() -> Result<()> {
+    let (_send, receive) = open_memory_channel::<u8>(0);
+    let stop = Event::new();
+    let waiting = async { select((stop.wait(), receive.receive(), sleep(secs(100)))).await };
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            assert!(scope.enter(waiting).await?.is_none());
+            Ok(())
+        });
+        settle().await?;
+        scope.cancel("");
+        assert_eq!(stop.statistics().tasks_waiting, 0);
+        Ok(())
+    })
+    .await?;
+    let statistics = trio::lowlevel::current_statistics();
+    assert_eq!(statistics.time_to_next_deadline, None, "nobody sleeps");
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn se7_a_sleep_is_chosen_when_nothing_else_has_come() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    let start = current_time();
+    let chosen = select((receive.receive(), sleep(secs(5)))).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(()))), "{chosen:?}");
+    assert_eq!(current_time() - start, secs(5));
+    let chosen = select((receive.receive(), sleep_until(start))).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(()))), "it is over");
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            sleep(secs(2)).await?;
+            Ok(send.send(1).await?)
+        });
+        let chosen = select((receive.receive(), sleep(secs(5)), sleep(secs(3)))).await?;
+        assert!(matches!(chosen, Selected::First(Ok(1))), "{chosen:?}");
+        let chosen = select((receive.receive(), sleep(secs(5)), sleep(secs(3)))).await?;
+        assert!(matches!(chosen, Selected::Third(Ok(()))), "{chosen:?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(current_time() - start, secs(10));
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn se7_a_sleep_goes_on_from_one_choice_to_the_next() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    let start = current_time();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            for n in 0..10 {
+                sleep(secs(3)).await?;
+                if send.send(n).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let mut patience = sleep(secs(10));
+        let mut received = Vec::new();
+        loop {
+            match select((receive.receive(), &mut patience)).await? {
+                Selected::First(n) => received.push(n?),
+                Selected::Second(over) => break over?,
+            }
+        }
+        assert_eq!(
+            (received, current_time() - start),
+            (vec![0, 1, 2], secs(10))
+        );
+        let chosen = select((receive.receive(), &mut patience)).await?;
+        assert!(matches!(chosen, Selected::Second(Ok(()))), "it stays over");
+        receive.close();
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test(clock = "autojump")]
+async fn se7_a_sleep_gives_way_to_what_comes_in_the_same_turn() -> Result<()> {
+    let (send, receive) = open_memory_channel(0);
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            sleep(secs(5)).await?;
+            Ok(send.try_send("in time")?)
+        });
+        nursery.start_soon(async {
+            let chosen = select((sleep(secs(5)), receive.receive())).biased().await?;
+            assert!(
+                matches!(chosen, Selected::Second(Ok("in time"))),
+                "{chosen:?}"
+            );
+            Ok(())
+        });
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test(clock = "autojump")]
+async fn se7_a_sleep_may_be_among_things_of_other_threads() -> Result<()> {
+    let (send, receive) = open_thread_channel(0);
+    let chosen = select((receive.receive(), sleep(secs(1)))).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(()))), "{chosen:?}");
+    open_nursery(async |nursery| {
+        nursery.start_soon(async { Ok(send.send(1).await?) });
+        let mut pause = sleep(secs(1));
+        let chosen = select((receive.receive(), &mut pause)).await?;
+        assert!(matches!(chosen, Selected::First(Ok(1))), "{chosen:?}");
+        pause.await
+    })
+    .await
+}
+
+#[trio::test]
+async fn se7_a_sleep_counts_on_the_clock_of_the_system_too() -> Result<()> {
+    let (_send, receive) = open_memory_channel::<()>(0);
+    let before = current_time();
+    let chosen = select((receive.receive(), sleep(Duration::from_millis(5)))).await?;
+    assert!(matches!(chosen, Selected::Second(Ok(()))), "{chosen:?}");
+    assert!(current_time() - before >= Duration::from_millis(5));
+    Ok(())
+}
+
+#[test]
+fn m8_what_waited_in_a_run_that_has_ended_begins_anew_in_another() {
+    let (send, receive) = open_memory_channel(0);
+    let done = Event::new();
+    let mut receiving = receive.receive();
+    let mut done_waiting = done.wait();
+    trio::run(async {
+        crate::support::begin(&mut receiving).await;
+        crate::support::begin(&mut done_waiting).await;
+    });
+    let clock = trio::testing::MockClock::autojump();
+    let result = Builder::new().clock(clock).run(fail_after(secs(1), async {
+        open_nursery(async |nursery| {
+            nursery.start_soon(async {
+                settle().await?;
+                send.send(7).await?;
+                done.set();
+                Ok(())
+            });
+            assert_eq!(receiving.await?, 7);
+            done_waiting.await
+        })
+        .await
+    }));
+    assert!(result.is_ok(), "{result:?}");
 }

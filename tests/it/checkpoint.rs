@@ -2,15 +2,18 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::rc::Rc;
 
-use trio::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled, enter_operation};
+use trio::lowlevel::{
+    cancel_shielded_checkpoint, cancellable, checkpoint_if_cancelled, enter_operation,
+};
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{
-    Builder, CancelScope, Result, Time, checkpoint, current_time, open_nursery, sleep,
-    sleep_forever, sleep_until,
+    Builder, CancelScope, Result, Time, checkpoint, current_time, move_on_after, open_nursery,
+    sleep, sleep_forever, sleep_until,
 };
 
-use crate::support::{connection, failure, secs};
+use crate::support::{connection, failure, foreign_thread, secs};
 
 /// A scope that has been cancelled, not entered.
 fn cancelled() -> CancelScope {
@@ -306,5 +309,72 @@ async fn c8_a_cancelled_close_closes() -> Result<()> {
     );
     here.aclose().await?;
     here.aclose().await?;
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn c9_a_future_of_others_ends_with_the_scope() -> Result<()> {
+    let (sender, mut receiver) = futures::channel::oneshot::channel::<u8>();
+    let waited = move_on_after(secs(1), cancellable(&mut receiver)).await?;
+    assert_eq!(waited, None);
+    // It was lent, and so can be waited for again.
+    sender.send(7).unwrap();
+    let waited = move_on_after(secs(1), cancellable(&mut receiver)).await?;
+    assert_eq!(waited, Some(Ok(7)));
+    Ok(())
+}
+
+#[trio::test]
+async fn c9_a_future_of_others_is_dropped_by_the_cancellation() -> Result<()> {
+    let held = Rc::new(());
+    let holder = held.clone();
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let waited = scope.enter(cancellable(async move {
+                std::future::pending::<()>().await;
+                drop(holder);
+            }));
+            assert_eq!(waited.await?, None);
+            assert_eq!(Rc::strong_count(&held), 1);
+            Ok(())
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert_eq!(Rc::strong_count(&held), 2);
+        scope.cancel("enough");
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test]
+async fn c9_a_future_of_others_that_is_ready_goes_first() -> Result<()> {
+    let scope = CancelScope::new();
+    // It cancels the scope that it is in, and is ready; so it was, though it be the last.
+    let ready = scope.enter(cancellable(async { scope.cancel("by itself") }));
+    assert_eq!(ready.await?, Some(()));
+    // The same, and it is not ready.
+    let scope = CancelScope::new();
+    let never = scope.enter(cancellable(async {
+        scope.cancel("by itself");
+        std::future::pending::<()>().await;
+    }));
+    assert_eq!(never.await?, None);
+    // It is a cancel point: where the scope has been cancelled, the future is not begun.
+    let scope = CancelScope::new();
+    scope.cancel("before");
+    let begun = Cell::new(false);
+    let late = scope.enter(cancellable(async { begun.set(true) }));
+    assert_eq!(late.await?, None);
+    assert!(!begun.get());
+    Ok(())
+}
+
+#[trio::test]
+async fn c9_a_future_of_others_is_woken_from_any_thread() -> Result<()> {
+    let (sender, receiver) = futures::channel::oneshot::channel::<u8>();
+    let thread = foreign_thread(move || sender.send(3));
+    assert_eq!(cancellable(receiver).await?, Ok(3));
+    thread.join().unwrap().unwrap();
     Ok(())
 }

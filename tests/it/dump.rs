@@ -23,7 +23,10 @@ fn rn9_a_signal_shows_what_every_task_waits_in() {
                     let dump = dumps.receive().await?;
                     let stuck = dump.lines().find(|line| line.contains("stuck")).unwrap();
                     assert!(stuck.contains("tests/it/dump.rs"), "{dump}");
-                    assert!(stuck.contains("waits in sleep_forever until"), "{dump}");
+                    assert!(
+                        stuck.contains("waits in sleep_forever for another "),
+                        "{dump}"
+                    );
                 }
                 nursery.cancel_scope().cancel("seen");
                 Ok(())

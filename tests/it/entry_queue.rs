@@ -310,6 +310,25 @@ fn q4_a_call_that_asks_for_itself_for_ever_starves_no_task() {
     assert_eq!(last, Some(Err(RunFinished::new())), "so it came to an end");
 }
 
+#[trio::test]
+async fn f5_calls_and_tasks_take_turns() -> Result<()> {
+    let token = current_trio_token();
+    for n in 0..3 {
+        let again = token.clone();
+        token.run_sync_soon(move || {
+            log(n);
+            again.run_sync_soon(move || log(10 + n)).unwrap();
+        })?;
+    }
+    log(100);
+    checkpoint().await?;
+    log(101);
+    checkpoint().await?;
+    log(102);
+    assert_eq!(logged(), [100, 0, 1, 2, 101, 10, 11, 12, 102]);
+    Ok(())
+}
+
 #[test]
 fn q4_a_call_is_no_quiet_time() {
     // The clock jumps when nothing has happened for a while; a call is something that happens.

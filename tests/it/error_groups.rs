@@ -186,7 +186,9 @@ async fn g9_errors_read_as_a_line_and_as_a_tree() -> Result<()> {
         Error::from(TooSlow::new()),
     ];
     let error = Error::group("errors in a nursery", all);
-    assert_eq!(error.to_string(), "errors in a nursery (3 errors)");
+    let line = "errors in a nursery (3 errors): disk full; \
+                the resource was broken from the other side; two; and 1 more";
+    assert_eq!(error.to_string(), line);
     assert_eq!(
         format!("{error:?}"),
         "errors in a nursery (3 errors)\n\
@@ -200,6 +202,7 @@ async fn g9_errors_read_as_a_line_and_as_a_tree() -> Result<()> {
     let lone = open_nursery(async |_| oops::<()>("x"))
         .await
         .expect_err("x");
+    assert_eq!(lone.to_string(), "errors in a nursery (1 error): x");
     assert_eq!(format!("{lone:?}"), "errors in a nursery (1 error)\n└─ x");
     Ok(())
 }
@@ -234,7 +237,7 @@ fn g9_the_small_errors_say_what_to_do() {
     is_error::<NestedTooDeeply>();
     is_error::<Cancelled>();
     let boxed = Error::group("g", vec![Error::msg("a")]).into_boxed();
-    assert_eq!(boxed.to_string(), "g (1 error)");
+    assert_eq!(boxed.to_string(), "g (1 error): a");
     assert_eq!(shape(&Error::msg("a")), "a");
 }
 
@@ -360,7 +363,7 @@ async fn g8_leaves_come_out_by_value_in_their_order() -> Result<()> {
 #[trio::test]
 async fn g9_the_tree_can_be_asked_for_in_text() -> Result<()> {
     let tree = Error::group("g", vec![Error::msg("a"), Error::msg("b")]);
-    assert_eq!(format!("{tree}"), "g (2 errors)");
+    assert_eq!(format!("{tree}"), "g (2 errors): a; b");
     assert_eq!(format!("{tree:#}"), "g (2 errors)\n├─ a\n└─ b");
     assert_eq!(format!("{tree:#}"), format!("{tree:?}"));
     assert_eq!(format!("{:#}", Error::msg("alone")), "alone");
@@ -403,5 +406,21 @@ async fn g11_an_error_while_cleaning_up_does_not_replace_the_first() -> Result<(
         .enter(finally(async { oops::<()>("body") }, checkpoint()))
         .await;
     assert_eq!(failure(ended), "[body]");
+    Ok(())
+}
+
+#[trio::test]
+async fn g7_what_comes_in_a_box_is_what_it_was() -> Result<()> {
+    let back = |error: Error| Error::from_boxed(error.into_boxed());
+    assert!(back(cancelled("enough").await).is_cancelled());
+    assert!(back(Error::from(TooSlow::new())).is::<TooSlow>());
+    let io = back(io::Error::from(io::ErrorKind::AddrInUse).into());
+    assert_eq!(io.downcast::<io::Error>()?.kind(), io::ErrorKind::AddrInUse);
+    let group = back(Error::group("g", vec![Error::msg("a"), Error::msg("b")]));
+    assert_eq!(group.as_group().map(<[Error]>::len), Some(2));
+    // A cancellation that others have wrapped is found in a box too.
+    let wrapped = io::Error::other(cancelled("enough").await.into_io());
+    assert!(Error::from_boxed(Box::new(wrapped)).is_cancelled());
+    assert_eq!(Error::from_boxed("a text".into()).to_string(), "a text");
     Ok(())
 }

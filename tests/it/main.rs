@@ -9,11 +9,14 @@ mod channel;
 mod channel_broadcast;
 mod channel_safe;
 mod channel_select;
+#[cfg(feature = "futures")]
+mod channel_stream;
 mod channel_thread;
 mod checkpoint;
 mod combine;
 mod combine_random;
 mod deadline;
+mod deadlock;
 mod drain;
 #[cfg(unix)]
 mod dump;
@@ -41,10 +44,13 @@ mod run;
 mod scope;
 mod serve;
 mod service;
+#[cfg(unix)]
+mod signals;
 mod soundness;
 #[cfg(feature = "tracing")]
 mod spans;
 mod start;
+mod statistics;
 mod stream_flaws;
 mod streams;
 mod supervise;
@@ -53,4 +59,6 @@ mod sync;
 mod tcp;
 mod test_kit;
 mod threads;
+mod wakers;
+mod watchdog;
 mod workers;

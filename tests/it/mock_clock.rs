@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -22,6 +23,51 @@ fn took<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = real.now();
     let value = work();
     (value, real.now() - start)
+}
+
+/// A clock that nobody here has written: it moves when everybody waits, and counts how often.
+#[derive(Clone)]
+struct Skipping(Rc<Cell<(Time, u32)>>);
+
+impl Clock for Skipping {
+    fn now(&self) -> Time {
+        self.0.get().0
+    }
+
+    fn wait_until(&self, _deadline: Time) -> Duration {
+        Duration::MAX
+    }
+
+    fn autojump_threshold(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn autojump(&self, deadline: Time) {
+        self.0.set((deadline, self.0.get().1 + 1));
+    }
+}
+
+#[test]
+fn b6_a_clock_of_ones_own_can_jump_too() {
+    let clock = Skipping(Rc::new(Cell::new((MockClock::new().now(), 0))));
+    let start = clock.now();
+    let took = Builder::new().clock(clock.clone()).run(async {
+        open_nursery(async |nursery| {
+            nursery.start_soon(sleep(secs(3600)));
+            sleep(secs(60)).await?;
+            wait_all_tasks_blocked(Duration::ZERO).await?;
+            assert_eq!(
+                current_time() - start,
+                secs(60),
+                "not before who waits for all"
+            );
+            Ok(())
+        })
+        .await?;
+        Ok::<_, Error>(current_time() - start)
+    });
+    assert_eq!(took.unwrap(), secs(3600));
+    assert_eq!(clock.0.get().1, 2, "one jump to each deadline");
 }
 
 #[test]

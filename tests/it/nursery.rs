@@ -2,13 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 
+use futures::future::LocalBoxFuture;
+
+use trio::instrument::{Instrument, add_instrument, remove_instrument};
 use trio::lowlevel::{cancel_shielded_checkpoint, task_tree};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    Builder, CancelScope, NoValue, Result, checkpoint, current_time, move_on_after, open_nursery,
-    sleep, sleep_forever,
+    Builder, CancelScope, Event, NoValue, Result, TreeVar, checkpoint, current_time, move_on_after,
+    open_nursery, sleep, sleep_forever,
 };
 
 use crate::support::{failure, oops, secs};
@@ -397,6 +402,186 @@ fn f4_tasks_that_are_ready_take_one_step_each_in_every_turn() {
     }
 }
 
+/// What is in between on the way down to the bottom.
+#[derive(Clone, Copy, Debug)]
+enum Level {
+    /// A nursery, whose child goes on.
+    Child,
+    /// A nursery, whose body goes on.
+    Body,
+    /// A combinator with wakers of its own.
+    Foreign,
+}
+
+/// The waker of a combinator: another one in each poll.
+struct PassOn(Waker);
+
+impl Wake for PassOn {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_by_ref();
+    }
+}
+
+/// Runs `bottom` below so many levels.
+fn below<'a>(
+    levels: &'a [Level],
+    bottom: &'a dyn Fn() -> LocalBoxFuture<'a, Result<()>>,
+) -> LocalBoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let Some((level, levels)) = levels.split_first() else {
+            return bottom().await;
+        };
+        match level {
+            Level::Child => {
+                open_nursery(async |nursery| {
+                    nursery.start_soon(below(levels, bottom));
+                    Ok(())
+                })
+                .await
+            }
+            Level::Body => open_nursery(async |_| below(levels, bottom).await).await,
+            Level::Foreign => {
+                let mut future = below(levels, bottom);
+                std::future::poll_fn(|context| {
+                    let waker = Arc::new(PassOn(context.waker().clone())).into();
+                    future.as_mut().poll(&mut Context::from_waker(&waker))
+                })
+                .await
+            }
+        }
+    })
+}
+
+/// Every way down that has up to three levels.
+fn ways_down() -> Vec<Vec<Level>> {
+    let mut ways = vec![vec![]];
+    for from in 0..40 {
+        if let Some(way) = ways.get(from).filter(|way| way.len() < 3).cloned() {
+            for level in [Level::Child, Level::Body, Level::Foreign] {
+                ways.push(way.iter().copied().chain([level]).collect());
+            }
+        }
+    }
+    assert_eq!(ways.len(), 1 + 3 + 9 + 27);
+    ways
+}
+
+#[test]
+fn f4_a_task_below_nested_nurseries_takes_one_step_a_turn_whatever_is_in_between() {
+    for builder in [Builder::new(), Builder::new().seed(1)] {
+        builder.run(step_below()).expect("nothing fails");
+    }
+}
+
+async fn step_below() -> Result<()> {
+    for way in ways_down() {
+        let steps = Cell::new(0_u32);
+        let bottom = || -> LocalBoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                for _ in 0..20 {
+                    checkpoint().await?;
+                    steps.set(steps.get() + 1);
+                }
+                Ok(())
+            })
+        };
+        open_nursery(async |nursery| {
+            nursery.start_soon(below(&way, &bottom));
+            while steps.get() == 0 {
+                checkpoint().await?;
+            }
+            let (first, mut turns) = (steps.get(), 0);
+            while steps.get() < 20 {
+                checkpoint().await?;
+                turns += 1;
+                // Who of the two comes first in a turn may be a seed's choice.
+                assert!((first + turns).abs_diff(steps.get()) <= 1, "{way:?}");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn f4_wakes_from_above_and_from_inside_reach_the_bottom_whatever_is_in_between() {
+    for builder in [Builder::new(), Builder::new().seed(1)] {
+        builder.run(answer_below()).expect("nothing fails");
+    }
+}
+
+async fn answer_below() -> Result<()> {
+    for way in ways_down() {
+        let (asked, answered) = (Cell::new(0_u32), Cell::new(0_u32));
+        let (question, answer) = (RefCell::default(), RefCell::default());
+        let wait = async |event: &RefCell<Rc<Event>>| {
+            let event = event.borrow().clone();
+            event.wait().await
+        };
+        let set = |event: &RefCell<Rc<Event>>| event.take().set();
+        let bottom = || -> LocalBoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                for n in 0..10 {
+                    if asked.get() <= n {
+                        wait(&question).await?;
+                    }
+                    // By itself, too, in every other round.
+                    if n % 2 == 0 {
+                        checkpoint().await?;
+                    }
+                    answered.set(answered.get() + 1);
+                    set(&answer);
+                }
+                Ok(())
+            })
+        };
+        open_nursery(async |nursery| {
+            nursery.start_soon(below(&way, &bottom));
+            for n in 0..10 {
+                // Before the bottom waits, or while it does.
+                if n % 3 == 0 {
+                    checkpoint().await?;
+                }
+                asked.set(n + 1);
+                set(&question);
+                if answered.get() <= n {
+                    wait(&answer).await?;
+                }
+                assert_eq!(answered.get(), n + 1, "{way:?}");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[trio::test]
+async fn f4_an_instrument_that_comes_or_goes_within_a_step_stops_nobody() -> Result<()> {
+    struct Nothing;
+    impl Instrument for Nothing {}
+    for way in ways_down() {
+        let rounds = Cell::new(0);
+        let bottom = || -> LocalBoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                for _ in 0..3 {
+                    let key = add_instrument(Nothing);
+                    checkpoint().await?;
+                    checkpoint().await?;
+                    remove_instrument(key)?;
+                    checkpoint().await?;
+                    rounds.set(rounds.get() + 1);
+                }
+                Ok(())
+            })
+        };
+        below(&way, &bottom).await?;
+        assert_eq!(rounds.get(), 3, "{way:?}");
+    }
+    Ok(())
+}
+
 #[trio::test]
 async fn f4_a_task_that_wakes_itself_waits_for_the_next_turn() -> Result<()> {
     let steps = Cell::new(0_u32);
@@ -521,6 +706,31 @@ async fn n16_what_a_child_owns_is_gone_when_the_nursery_ends() -> Result<()> {
     })
     .await?;
     assert_eq!(dropped.get(), 4);
+    Ok(())
+}
+
+#[trio::test]
+async fn n16_a_body_that_is_woken_after_its_end_keeps_nothing_of_the_nursery_alive() -> Result<()> {
+    static HELD: TreeVar<Rc<()>> = TreeVar::new("held");
+    let value = Rc::new(());
+    let kept: Cell<Option<Waker>> = Cell::new(None);
+    let kept = &kept;
+    let open = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            checkpoint().await?;
+            // With this the nursery ends too.
+            kept.take().expect("the body has run").wake();
+            Ok(())
+        });
+        std::future::poll_fn(|context| {
+            kept.set(Some(context.waker().clone()));
+            Poll::Ready(Ok(()))
+        })
+        .await
+    });
+    HELD.scope(value.clone(), open).await?;
+    checkpoint().await?;
+    assert_eq!(Rc::strong_count(&value), 1);
     Ok(())
 }
 

@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures::FutureExt;
-use trio::lowlevel::{Abort, ParkingLot, Reschedule, wait_task_rescheduled};
+use trio::lowlevel::{Abort, ParkingLot, Reschedule, in_run, in_task, wait_task_rescheduled};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
     BrokenResource, CancelScope, Cancelled, Error, Nursery, Result, Usage, checkpoint,
-    open_nursery, sleep_forever,
+    move_on_after, open_nursery, sleep_forever,
 };
 
 use crate::support::{begin, failure, oops, secs};
@@ -328,6 +328,38 @@ async fn rs2_a_cancel_calls_the_abort_function_before_it_returns() -> Result<()>
     assert_eq!(begun.await?, None);
     assert!(slot.take().is_none(), "it has not begun");
     Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+async fn rs2_an_abort_function_is_called_by_whoever_cancels() -> Result<()> {
+    /// Waits until it is cancelled; gives whether that was in a run, and in a task.
+    async fn waits(where_: &Rc<Cell<(bool, bool)>>) -> Result<()> {
+        let where_ = where_.clone();
+        wait_task_rescheduled(move |handle: Reschedule<()>| {
+            move |_| {
+                where_.set((in_run(), in_task()));
+                drop(handle);
+                Abort::Succeeded
+            }
+        })
+        .await
+    }
+    let where_ = Rc::default();
+    assert_eq!(move_on_after(secs(1), waits(&where_)).await?, None);
+    assert_eq!(where_.get(), (true, false), "a deadline is no task's doing");
+    let scope = CancelScope::new();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            assert_eq!(scope.enter(waits(&where_)).await?, None);
+            Ok(())
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        where_.set((false, false));
+        scope.cancel("");
+        assert_eq!(where_.get(), (true, true), "in the task that cancels");
+        Ok(())
+    })
+    .await
 }
 
 fn scope_that_is_cancelled() -> CancelScope {

@@ -83,6 +83,34 @@ fn rn3_outside_of_a_run_the_library_says_so() {
 }
 
 #[test]
+fn rn3_the_panic_names_the_place_of_the_call() {
+    thread_local! {
+        /// Where this thread panicked last.
+        static PLACE: Cell<Option<(String, u32)>> = const { Cell::new(None) };
+    }
+    fn place_of(call: impl FnOnce()) -> (String, u32) {
+        catch_unwind(AssertUnwindSafe(call)).expect_err("there is no run");
+        PLACE.take().expect("the hook has seen it")
+    }
+    // The hook is the process's: it leaves the panics of other threads to the one before.
+    let before = std::panic::take_hook();
+    let here = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |info| match info.location() {
+        Some(place) if std::thread::current().id() == here => {
+            PLACE.set(Some((place.file().to_owned(), place.line())));
+        }
+        _ => before(info),
+    }));
+    let of_time = place_of(|| assert!(current_time() > Time::PAST));
+    let of_backend = place_of(|| drop(backend()));
+    let of_workers = place_of(|| drop(trio::run_workers(0, async |_| Ok(()))));
+    let last = line!() - 1;
+    assert_eq!(of_time, (file!().to_owned(), last - 2));
+    assert_eq!(of_backend, (file!().to_owned(), last - 1));
+    assert_eq!(of_workers, (file!().to_owned(), last));
+}
+
+#[test]
 fn rn4_code_can_ask_where_it_is() {
     assert!(!in_run() && !in_task());
     trio::run(async {

@@ -170,7 +170,13 @@ async fn tl3_a_port_can_be_listened_on_again_at_once_and_not_before() -> Result<
     drop(lingering);
 
     let busy = open_tcp_listeners(address).await;
-    assert_eq!(kind_of(busy), io::ErrorKind::AddrInUse);
+    let busy = busy.expect_err("it is taken");
+    let told = busy.to_string();
+    assert!(
+        told.starts_with(&format!("cannot listen on {address}: ")),
+        "{told}"
+    );
+    assert_eq!(kind_of::<()>(Err(busy)), io::ErrorKind::AddrInUse);
     drop(listener);
     let again = open_tcp_listeners(address).await?;
     assert_eq!(again[0].local_address()?, address);

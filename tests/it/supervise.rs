@@ -86,7 +86,7 @@ async fn su3_too_many_restarts_in_a_window_give_up() -> Result<()> {
     let error = result.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "given up after being begun anew 3 times (1 error)"
+        "given up after being begun anew 3 times (1 error): died"
     );
     assert_eq!((attempts.get(), current_time() - start), (4, secs(3)));
 

@@ -257,6 +257,8 @@ async fn closing_wakes_an_accept_with_closed_resource() -> Result<()> {
     assert_closed(listener.accept().await);
     assert_closed(listener.local_address());
     let refused = connect_tcp(address).await.unwrap_err();
+    let told = format!("cannot connect to {address}: ");
+    assert!(refused.to_string().starts_with(&told), "{refused}");
     let refused = refused.downcast::<io::Error>()?;
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     Ok(())

@@ -233,6 +233,28 @@ async fn w2_an_error_of_the_limiter_is_the_error_of_the_call() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn w2_the_token_of_a_function_that_outlives_its_run_is_not_given_back() {
+    let (function, go) = blocking();
+    let (ended, end) = mpsc::channel::<()>();
+    let limiter = Rc::new(Recorder::default());
+    let call = to_thread::run_sync(move || {
+        function();
+        drop(ended);
+    });
+    let call = call.limiter(limiter.clone()).abandon_on_cancel(true);
+    let left = trio::run(move_on_after(std::time::Duration::from_millis(1), call));
+    assert!(matches!(left, Ok(None)), "{left:?}");
+    go.send(()).expect("the thread outlives the run");
+    assert!(end.recv().is_err(), "it goes on to its end");
+    assert_eq!(limiter.acquired.borrow().len(), 1);
+    assert_eq!(
+        limiter.released.borrow().len(),
+        0,
+        "there is nobody to do it"
+    );
+}
+
 #[trio::test(backend = "all")]
 async fn w2_the_token_is_given_back_when_the_function_has_ended_and_not_before() -> Result<()> {
     let limiter = Rc::new(Recorder::default());
@@ -717,6 +739,20 @@ async fn w7_threads_are_kept_and_used_again() -> Result<()> {
         "{statistics:?}"
     );
     Ok(())
+}
+
+#[test]
+fn w7_there_are_as_many_threads_as_there_is_work() {
+    // None of them goes on before all of them work.
+    let count = 64;
+    let all = Arc::new(std::sync::Barrier::new(count));
+    let (done, end) = mpsc::channel();
+    for _ in 0..count {
+        let (all, done) = (all.clone(), done.clone());
+        let deliver = move |result: thread::Result<bool>| done.send(result.is_ok()).unwrap();
+        start_thread_soon(move || all.wait().is_leader(), deliver, None).unwrap();
+    }
+    assert_eq!(end.iter().take(count).filter(|ok| *ok).count(), count);
 }
 
 #[trio::test]

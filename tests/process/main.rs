@@ -1,6 +1,6 @@
 //! What needs a process of its own: the echo server of the examples, as a user starts it, under
-//! clients that know nothing of this library; signals, limits, and a kernel that refuses; and the
-//! counting of descriptors.
+//! clients that know nothing of this library; signals, limits, and a kernel that refuses; what a
+//! run says on standard error; and the counting of descriptors.
 
 #![cfg(target_os = "linux")] // what a process holds is read from /proc
 #![allow(clippy::unwrap_used)] // every file here is a test, though the lint cannot see it
@@ -10,6 +10,7 @@ mod descriptors;
 mod limits;
 mod lines;
 mod load;
+mod says;
 mod server;
 mod start;
 mod stop;

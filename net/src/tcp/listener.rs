@@ -17,10 +17,12 @@ use crate::Bind;
 const BACKLOG_MAX: u32 = 0xffff;
 
 /// A listening TCP socket. Dropping it closes it.
+#[doc(alias = "SocketListener")]
 #[derive(Debug)]
 pub struct TcpListener {
-    socket: Handle,
     accepting: Gate,
+    /// Behind the gate, which takes back what was forgotten there before it is closed.
+    socket: Handle,
 }
 
 /// Opens one listener for each address that `on` stands for.
@@ -34,7 +36,7 @@ pub struct TcpListener {
 ///
 /// # Errors
 ///
-/// What the system said; nothing is left open then. A family that the system does not have is
+/// What the system said, and of which address; nothing is left open then. A family that the system does not have is
 /// skipped, unless none is left.
 ///
 /// # Examples
@@ -47,6 +49,8 @@ pub struct TcpListener {
 /// assert_ne!(listeners[0].local_address()?.port(), 0);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "bind")]
+#[doc(alias = "listen")]
 pub async fn open_tcp_listeners(on: impl Into<Bind>) -> Result<Vec<TcpListener>> {
     lowlevel::enter_operation().await?;
     TcpListener::open_all(on.into(), BACKLOG_MAX, false)
@@ -60,6 +64,11 @@ impl TcpListener {
     /// # Errors
     ///
     /// As for [`open_tcp_listeners`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn open_all(on: Bind, backlog: u32, share_port: bool) -> Result<Vec<Self>> {
         let mut listeners = Vec::new();
         let mut unavailable = Vec::new();
@@ -74,7 +83,7 @@ impl TcpListener {
                 {
                     unavailable.push(Error::from(error));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(explain(&address, &error).into()),
             }
         }
         if listeners.is_empty() {
@@ -86,6 +95,7 @@ impl TcpListener {
         Ok(listeners)
     }
 
+    #[track_caller]
     fn open(address: &SocketAddr, backlog: u32, share_port: bool) -> io::Result<Self> {
         let descriptor = socket::stream(Family::of(address))?;
         socket::bind(&descriptor, address, share_port)?;
@@ -142,6 +152,19 @@ impl TcpListener {
         self.accepting.close(&self.socket);
         self.socket.close();
     }
+}
+
+/// What the system said of listening on `address`, with what it does not say: on which address, and,
+/// where there is something to be done, what.
+fn explain(address: &SocketAddr, error: &io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another socket has it: end that, or take another port",
+        io::ErrorKind::AddrNotAvailable => "; take an address that this machine has",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 may need a privilege",
+        _ => "",
+    };
+    let text = format!("cannot listen on {address}: {error}{remedy}");
+    io::Error::new(error.kind(), text)
 }
 
 impl AsyncResource for TcpListener {

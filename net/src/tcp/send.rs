@@ -11,12 +11,13 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use trio_io::Outgoing;
-use trio_runtime::lowlevel::{self, Interest, Ready, Send, Submit, poll_enter_operation, socket};
+use trio_runtime::lowlevel::{
+    self, Interest, Ready, Send, Submit, poll_enter_operation, poll_send_now,
+};
 use trio_runtime::{ClosedResource, Result};
 
 use super::TcpStream;
@@ -54,20 +55,18 @@ impl<'s, 'd> SendAll<'s, 'd> {
         loop {
             match &mut self.state {
                 State::Trying(data, sent) => {
-                    ready!(poll_enter_operation(context))?;
                     let rest = &data.bytes()[*sent..];
-                    let descriptor = stream.open_for_sending()?;
-                    if rest.is_empty() {
-                        return Poll::Ready(Ok(()));
+                    if stream.ended.get() {
+                        ready!(poll_enter_operation(context))?;
+                        return Poll::Ready(Err(ClosedResource::new().into()));
                     }
-                    match socket::try_send(&descriptor, rest) {
-                        Ok(count) if count == rest.len() => return Poll::Ready(Ok(())),
-                        Ok(count) => *sent += count,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            let descriptor = descriptor.clone();
+                    match ready!(poll_send_now(context, &stream.socket, rest))? {
+                        Some(count) if count == rest.len() => return Poll::Ready(Ok(())),
+                        Some(count) => *sent += count,
+                        None => {
+                            let descriptor = stream.socket.open()?;
                             self.wait(descriptor);
                         }
-                        Err(error) => return Poll::Ready(Err(stream.socket.error(error))),
                     }
                 }
                 State::Lent(rest, room) => {

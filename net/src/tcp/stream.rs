@@ -1,6 +1,7 @@
 //! A TCP connection.
 
 use std::cell::{Cell, Ref};
+use std::io;
 use std::net::SocketAddr;
 
 use trio_io::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
@@ -16,16 +17,19 @@ use super::SendAll;
 ///
 /// Methods take `&self`, so that one task can send while another receives; two in the same direction
 /// are a mistake that [`BusyResource`](trio_runtime::BusyResource) reports. Dropping the stream
-/// closes it.
+/// closes it. The future of a method gives its direction free when it ends or is dropped; one that is
+/// forgotten (by [`std::mem::forget`]) keeps it busy until the stream is closed.
 ///
 /// `TCP_NODELAY` is on.
+#[doc(alias = "SocketStream")]
 #[derive(Debug)]
 pub struct TcpStream {
-    pub(super) socket: Handle,
     receiving: Gate,
     pub(super) sending: Gate,
+    /// Behind the gates, which take back what was forgotten there before it is closed.
+    pub(super) socket: Handle,
     /// Whether the end of file has been sent.
-    ended: Cell<bool>,
+    pub(super) ended: Cell<bool>,
 }
 
 /// Connects to `address`.
@@ -36,11 +40,20 @@ pub struct TcpStream {
 ///
 /// # Errors
 ///
-/// What the system said.
+/// What the system said, and of which address.
+#[doc(alias = "open_tcp_stream")]
+#[doc(alias = "connect")]
 pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
     let descriptor = socket::stream(Family::of(&address))?;
     let connect = Connect::new(descriptor, address);
-    let connected = lowlevel::submit(connect).await?.into_connected()?;
+    let finished = lowlevel::submit(connect).await?;
+    let connected = finished.into_connected().map_err(|error| {
+        // The system does not say to which address, and that is what a log needs.
+        io::Error::new(
+            error.kind(),
+            format!("cannot connect to {address}: {error}"),
+        )
+    })?;
     Ok(TcpStream::from_descriptor(connected))
 }
 
@@ -86,6 +99,8 @@ impl TcpStream {
     ///
     /// `BusyResource` if another task is receiving, `ClosedResource` if this side has closed it,
     /// `BrokenResource` if the other side has broken it.
+    #[doc(alias = "recv")]
+    #[doc(alias = "read")]
     pub fn receive(&self) -> Receive<'_> {
         lowlevel::receive(&self.socket, &self.receiving)
     }
@@ -100,6 +115,8 @@ impl TcpStream {
     ///
     /// As for [`receive`](Self::receive); an [`std::io::Error`] of the kind `InvalidInput` if `buffer`
     /// is empty.
+    #[doc(alias = "read")]
+    #[doc(alias = "recv")]
     pub fn receive_some<'a>(&'a self, buffer: &'a mut [u8]) -> ReceiveSome<'a> {
         lowlevel::receive_into(&self.socket, &self.receiving, buffer)
     }
@@ -117,6 +134,7 @@ impl TcpStream {
     ///
     /// `BusyResource` if another task is sending, `ClosedResource` if this side has closed it or has
     /// sent the end of file, `BrokenResource` if the other side is gone.
+    #[doc(alias = "write_all")]
     pub fn send_all<'d>(&self, data: impl Into<Outgoing<'d>>) -> SendAll<'_, 'd> {
         SendAll::new(self, data.into())
     }
@@ -157,6 +175,7 @@ impl TcpStream {
     /// # Errors
     ///
     /// `BusyResource` if another task is sending, `ClosedResource`, `BrokenResource`.
+    #[doc(alias = "shutdown")]
     pub async fn send_eof(&self) -> Result<()> {
         let _claim = self.sending.claim()?;
         lowlevel::enter_operation().await?;

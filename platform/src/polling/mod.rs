@@ -518,10 +518,14 @@ impl Driver for Polling {
     }
 
     fn try_send(&mut self, to: &Descriptor, data: &[u8]) -> io::Result<usize> {
-        let sent = self.transfer_now(to, Interest::Writable, |_| {
-            (socket::send(to, data), data.len())
-        });
+        let sent = self.send_now(to, data);
         sent.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    fn send_now(&mut self, to: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
+        self.transfer_now(to, Interest::Writable, |_| {
+            (socket::send(to, data), data.len())
+        })
     }
 
     fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {
@@ -547,16 +551,26 @@ impl Driver for Polling {
     }
 
     fn receive_block_now(&mut self, from: &Descriptor) -> Option<io::Result<Lease>> {
-        let mut received = None;
-        let result = self.transfer_now(from, Interest::Readable, |pool| {
-            let lease = received.insert(pool.lease());
-            let result = socket::receive(from, lease.block_mut());
-            if let Some(Ok(count)) = result {
-                lease.fill_to(count);
-            }
-            (result, lease.capacity())
-        });
-        Some(result?.map(|_| received.expect("a transfer was made")))
+        let index = from.index_in(self.id);
+        let mut sources = self.sources.borrow_mut();
+        let source = index.map(|index| sources.get_mut(index));
+        if source
+            .as_ref()
+            .is_some_and(|source| source.readable.is_blocked())
+        {
+            return None;
+        }
+        let mut lease = self.pool.lease();
+        let received = socket::receive(from, lease.block_mut());
+        if let Some(source) = source {
+            let capacity = lease.capacity();
+            let is_short = |received: &io::Result<usize>| matches!(received, Ok(count) if *count > 0 && *count < capacity);
+            source.note(Interest::Readable, received.as_ref().map(is_short));
+        }
+        Some(received?.map(|count| {
+            lease.fill_to(count);
+            lease
+        }))
     }
 }
 
@@ -568,6 +582,7 @@ impl Drop for Polling {
 }
 
 /// Attempts those who wait on `side`, which has been reported, as far as the readiness goes.
+#[inline]
 fn serve(
     side: &mut Side,
     drains: bool,
@@ -576,6 +591,19 @@ fn serve(
     ended: &mut Vec<(Key, io::Result<u32>)>,
 ) {
     side.ready = true;
+    if side.waiting().is_some() {
+        serve_waiting(side, drains, table, pool, ended);
+    }
+}
+
+/// The same on a side that has a queue.
+fn serve_waiting(
+    side: &mut Side,
+    drains: bool,
+    table: &mut Table,
+    pool: &Pool,
+    ended: &mut Vec<(Key, io::Result<u32>)>,
+) {
     let Some(queue) = side.waiting() else {
         return;
     };

@@ -30,6 +30,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -69,19 +70,39 @@ pub(super) struct Feeds {
     closing: Rc<Closing>,
 }
 
+/// Less than a cache line, and each message comes by it twice.
 struct Feed {
     stream: WeakDescriptor,
-    direction: Direction,
+    /// Whom to tell when something has been stashed, or when the feed cannot go on.
+    watcher: Option<Token>,
     /// What the kernel calls it, while it is armed.
-    armed: Option<u64>,
+    armed: Option<NonZeroU64>,
+    direction: Direction,
     /// Whether the kernel has been asked to end it.
     stopping: bool,
     /// Whether the descriptor has gone.
     orphan: bool,
-    /// Receives that wait for what comes next, oldest first.
-    waiting: VecDeque<Key>,
-    /// Whom to tell when something has been stashed, or when the feed cannot go on.
-    watcher: Option<Token>,
+    /// Receives that wait for what comes next, oldest first. `None` until there was one: most streams
+    /// are watched.
+    #[expect(clippy::box_collection, reason = "a word instead of four")]
+    waiting: Option<Box<VecDeque<Key>>>,
+}
+
+// With the tag of the slab.
+const _: () = assert!(size_of::<Feed>() <= 56, "a feed takes a cache line");
+
+impl Feed {
+    fn is_waited_for(&self) -> bool {
+        self.waiting
+            .as_ref()
+            .is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// The receive that has waited for longest.
+    #[inline]
+    fn pop_waiting(&mut self) -> Option<Key> {
+        self.waiting.as_mut()?.pop_front()
+    }
 }
 
 /// Feeds whose descriptor has gone, for the driver to end.
@@ -169,7 +190,7 @@ impl Feeds {
             armed: None,
             stopping: false,
             orphan: false,
-            waiting: VecDeque::new(),
+            waiting: None,
             watcher: None,
         });
         let closing = self.closing.clone();
@@ -200,13 +221,13 @@ impl Uring {
             unreachable!("it was there a moment ago");
         };
         let feed = &mut self.feeds.slots[index];
-        if feed.waiting.is_empty() {
+        if !feed.is_waited_for() {
             if let Some(stashed) = stream.stashed_receive() {
                 self.ended.push((key, receive.bring(stashed)));
                 return true;
             }
         }
-        feed.waiting.push_back(key);
+        feed.waiting.get_or_insert_default().push_back(key);
         if feed.armed.is_none() {
             self.arm(index, &stream);
         }
@@ -262,7 +283,7 @@ impl Uring {
         self.feeds.generation = self.feeds.generation.wrapping_add(1);
         let user_data = u64::from(self.feeds.generation) << 32 | FEED | index as u64;
         let feed = &mut self.feeds.slots[index];
-        feed.armed = Some(user_data);
+        feed.armed = NonZeroU64::new(user_data);
         feed.stopping = false;
         self.feeds.armed += 1;
         let entry = match feed.direction {
@@ -282,10 +303,12 @@ impl Uring {
         let Some(index) = operation.descriptor().index_in(self.feeds.id) else {
             return false;
         };
-        let feed = &mut self.feeds.slots[index];
-        let before = feed.waiting.len();
-        feed.waiting.retain(|waiting| *waiting != key);
-        if feed.waiting.len() == before {
+        let Some(waiting) = &mut self.feeds.slots[index].waiting else {
+            return false;
+        };
+        let before = waiting.len();
+        waiting.retain(|waiting| *waiting != key);
+        if waiting.len() == before {
             return false;
         }
         self.ended.push((key, Err(cancelled())));
@@ -300,7 +323,7 @@ impl Uring {
         let closing = self.feeds.closing.feeds.take();
         for index in closing {
             let feed = &mut self.feeds.slots[index];
-            debug_assert!(feed.waiting.is_empty(), "a receive keeps its descriptor");
+            debug_assert!(!feed.is_waited_for(), "a receive keeps its descriptor");
             feed.orphan = true;
             if feed.armed.is_none() {
                 self.feeds.slots.remove(index);
@@ -317,7 +340,7 @@ impl Uring {
         };
         feed.stopping = true;
         self.table.statistics.cancels += 1;
-        let cancel = opcode::AsyncCancel::new(user_data).build();
+        let cancel = opcode::AsyncCancel::new(user_data.get()).build();
         self.push(quiet(cancel));
     }
 
@@ -327,13 +350,34 @@ impl Uring {
     }
 
     /// One completion of a feed.
+    #[inline]
     pub(super) fn feed_completed(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
         let index = index_of(entry.user_data());
         // Taken before anything else is looked at: whatever the result, the block is ours now.
         let block = cqueue::buffer_select(entry.flags()).map(|id| self.blocks.lend(id));
-        let result = super::completion::outcome(entry.result());
+        let more = cqueue::more(entry.flags());
+        match (block, entry.result()) {
+            // What every message is. A feed that goes on is there.
+            (Some(block), count @ 1..) if more => {
+                self.feed_won(index, Ok((block, count.unsigned_abs())), completed);
+            }
+            (block, result) => self.feed_changed(index, more, block, result, completed),
+        }
+    }
+
+    /// A completion that is more, or less, than bytes.
+    #[cold]
+    fn feed_changed(
+        &mut self,
+        index: usize,
+        more: bool,
+        block: Option<Lease>,
+        result: i32,
+        completed: &mut Vec<Completed>,
+    ) {
+        let result = super::completion::outcome(result);
         let direction = self.feeds.slots[index].direction;
-        if !cqueue::more(entry.flags()) {
+        if !more {
             self.feed_ended(index);
         }
         match direction {
@@ -424,7 +468,7 @@ impl Uring {
         completed: &mut Vec<Completed>,
     ) {
         let feed = &mut self.feeds.slots[index];
-        if let Some(key) = feed.waiting.pop_front() {
+        if let Some(key) = feed.pop_waiting() {
             let result = won.map(|(block, count)| {
                 if let Some(Operation::Receive(receive)) = self.table.in_flight_mut(key) {
                     receive.into = Some(block);
@@ -437,6 +481,11 @@ impl Uring {
         let Some(stream) = feed.stream.upgrade() else {
             return;
         };
+        if let Some(token) = feed.watcher.take() {
+            let orphan = false;
+            self.table.statistics.completed += 1;
+            completed.push(Completed { token, orphan });
+        }
         stream.stash_receive(won.map(|(mut block, count)| {
             block.fill_to(count as usize);
             block
@@ -444,7 +493,6 @@ impl Uring {
         if stream.stashed_receives() >= STASH_MAX {
             self.stop(index);
         }
-        self.tell_watcher(index, completed);
     }
 
     fn tell_watcher(&mut self, index: usize, completed: &mut Vec<Completed>) {
@@ -458,7 +506,7 @@ impl Uring {
     /// The feed was stopped for want of readers, and one has come since.
     fn feed_again(&mut self, index: usize) {
         let feed = &self.feeds.slots[index];
-        let wanted = feed.watcher.is_some() || !feed.waiting.is_empty();
+        let wanted = feed.watcher.is_some() || feed.is_waited_for();
         if !wanted || feed.armed.is_some() {
             return;
         }
@@ -471,7 +519,7 @@ impl Uring {
     /// for the feed, which the next receive begins again.
     fn feed_one(&mut self, index: usize) {
         let feed = &mut self.feeds.slots[index];
-        if let Some(key) = feed.waiting.pop_front() {
+        if let Some(key) = feed.pop_waiting() {
             self.receive_again(key);
         }
         self.feed_again(index);
@@ -479,8 +527,8 @@ impl Uring {
 
     /// The kernel knows no feeds: what waits becomes submissions of its own.
     fn feed_one_by_one(&mut self, index: usize) {
-        let waiting = std::mem::take(&mut self.feeds.slots[index].waiting);
-        for key in waiting {
+        let waiting = self.feeds.slots[index].waiting.take();
+        for key in waiting.into_iter().flat_map(|waiting| *waiting) {
             self.submit_now(key);
         }
     }

@@ -333,6 +333,10 @@ impl Driver for Uring {
         self.unwatch_feed_token(token)
     }
 
+    fn send_now(&mut self, to: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
+        socket::send(to, data)
+    }
+
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
         if self.feeds.is_armed(from) {
             return Err(io::ErrorKind::WouldBlock.into());

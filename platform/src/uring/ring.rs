@@ -99,22 +99,25 @@ impl Ring {
         }
         let count = u32::try_from(count).expect("a queue has at most 32,768 entries");
         // GETEVENTS is what makes the kernel do the work that DEFER_TASKRUN has put off.
-        let always = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
-        let timeout = match wait {
-            Wait::For(patience) => Some(timespec(patience)),
-            Wait::Poll | Wait::Forever => None,
-        };
-        let mut arguments = SubmitArgs::new();
-        if let Some(timeout) = &timeout {
-            arguments = arguments.timespec(timeout);
-        }
+        let always = EnterFlags::GETEVENTS;
         let (least, flags) = match wait {
             Wait::Poll => (0, always),
             Wait::For(_) | Wait::Forever => (1, always | self.waiting),
         };
+        let Wait::For(patience) = wait else {
+            // SAFETY: nothing but numbers is passed. What the submissions point to belongs to the
+            // operations in the table (rule 1 of `op/mod.rs`).
+            unsafe {
+                self.submitter()
+                    .enter::<()>(count, least, flags.bits(), None)
+            }?;
+            return Ok(());
+        };
+        let flags = flags | EnterFlags::EXT_ARG;
+        let timeout = timespec(patience);
+        let arguments = SubmitArgs::new().timespec(&timeout);
         // SAFETY: `EXT_ARG` announces the type of `arguments`, which like the timeout lives until
-        // the call returns. What the submissions point to belongs to the operations in the table
-        // (rule 1 of `op/mod.rs`).
+        // the call returns. Of the submissions as above.
         unsafe {
             self.submitter()
                 .enter(count, least, flags.bits(), Some(&arguments))

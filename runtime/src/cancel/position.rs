@@ -79,6 +79,12 @@ impl Position {
         self.here.get().0 >> 32 == APART >> 32
     }
 
+    /// The position as it is, to be put back.
+    #[inline]
+    pub(crate) fn here(&self) -> Here {
+        self.here.get()
+    }
+
     /// Moves to another position; gives the one before, to be put back.
     #[inline]
     pub(crate) fn replace(&self, here: Here) -> Here {

@@ -44,6 +44,8 @@ use crate::run::Run;
 /// assert!(scope.cancelled_caught());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "CancellationToken")]
+#[doc(alias = "AbortHandle")]
 #[derive(Clone)]
 pub struct CancelScope(Rc<Handle>);
 
@@ -287,6 +289,7 @@ impl CancelScope {
     }
 
     /// Sets the deadline to `timeout` after entry; in a scope that has been entered, after now.
+    #[doc(alias = "relative_deadline")]
     #[track_caller]
     pub fn set_timeout(&self, timeout: Duration) {
         let place = Location::caller();
@@ -309,6 +312,7 @@ impl CancelScope {
 
     /// What is left until the deadline: before entry the timeout that was asked for, afterwards the
     /// time from now, zero if it has passed. `None` without a relative deadline to tell.
+    #[doc(alias = "relative_deadline")]
     pub fn timeout(&self) -> Option<Duration> {
         if let State::Unbound(entry) = &*self.0.0.borrow() {
             return entry.relative;

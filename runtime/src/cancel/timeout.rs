@@ -42,6 +42,21 @@ use crate::error::{Result, TooSlow};
 /// assert!(slow.is_none());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+///
+/// A cancellation is one of the things that an [`Error`](crate::Error) can be, so that is what the
+/// future returns. Where an operation has an error of its own, as those of channels have, or none, an
+/// `async` block makes it one:
+///
+/// ```
+/// # trio_runtime::run(async {
+/// # use std::time::Duration;
+/// # use trio_runtime::{move_on_after, open_memory_channel};
+/// let (_sender, receiver) = open_memory_channel::<u8>(1);
+/// let received = move_on_after(Duration::from_millis(1), async { Ok(receiver.receive().await?) });
+/// assert_eq!(received.await?, None);
+/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// ```
+#[doc(alias = "timeout")]
 #[track_caller]
 pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> MoveOn<F> {
     MoveOn {
@@ -54,6 +69,7 @@ pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future
 /// # Errors
 ///
 /// As for [`move_on_after`].
+#[doc(alias = "timeout_at")]
 #[track_caller]
 pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> MoveOn<F> {
     MoveOn {
@@ -61,7 +77,8 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
     }
 }
 
-/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough.
+/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough. What kind of
+/// future that is, [`move_on_after`] tells.
 ///
 /// # Cancellation
 ///
@@ -83,6 +100,7 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
 /// assert!(error.is::<TooSlow>());
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "timeout")]
 #[track_caller]
 pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F) -> FailAfter<F> {
     FailAfter {
@@ -96,6 +114,7 @@ pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F
 /// # Errors
 ///
 /// As for [`fail_after`].
+#[doc(alias = "timeout_at")]
 #[track_caller]
 pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> FailAfter<F> {
     FailAfter {

@@ -668,10 +668,11 @@ impl Tree {
         self.waits.insert(task, waker, scope, first, what)
     }
 
-    /// Keeps the place of a wait that is over for the next one; `false` if that cannot be.
+    /// Keeps the place of a wait for the next one, if what was waited for has come, and the place is one
+    /// of `current`'s under `scope`.
     #[inline]
-    pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
-        self.waits[wait].rest()
+    pub(crate) fn rest_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
+        self.is_current(wait, current, scope) && self.waits[wait].rest()
     }
 
     /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`.
@@ -736,6 +737,14 @@ impl Tree {
                 _ => unreachable!("it was just looked at"),
             },
         }
+    }
+
+    /// Whether a wait is over, in whatever way.
+    pub(crate) fn is_over(&self, wait: u32) -> bool {
+        matches!(
+            self.waits[wait].state,
+            WaitState::Woken | WaitState::Aborted(_)
+        )
     }
 
     /// Whether a wait is that of the task that is being polled, without a foreign waker.
@@ -907,11 +916,11 @@ impl Tree {
         self.waits[wait].counted = Some(nursery);
     }
 
-    /// What each wait of `task` waits in.
-    pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<&'static str> {
+    /// What each wait of `task` waits in, and in which scope.
+    pub(crate) fn waiting_in(&self, task: &NodeRef) -> Vec<(&'static str, u32)> {
         let waits = self.waits.of(task);
         let waits = waits.filter(|(_, entry)| !matches!(entry.state, WaitState::Resting));
-        waits.map(|(_, entry)| entry.what).collect()
+        waits.map(|(_, entry)| (entry.what, entry.scope)).collect()
     }
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {

@@ -230,12 +230,18 @@ impl Wait {
             && self.counted.is_none()
     }
 
-    /// What was waited for has come, and the place is kept for the next wait; `false` if it cannot be.
+    /// Keeps the place of a wait that has nothing but its task for the next one; `false` if what was
+    /// waited for has not come.
     #[inline]
     pub(super) fn rest(&mut self) -> bool {
-        if !self.is_plain() || self.operation.is_some() {
+        if !matches!(self.state, WaitState::Woken) {
             return false;
         }
+        debug_assert!(self.is_plain(), "only a plain wait is kept");
+        debug_assert!(
+            self.operation.is_none(),
+            "an operation has a wait of its own"
+        );
         let task = self.task();
         task.waits.set(task.waits.get() - 1);
         self.state = WaitState::Resting;

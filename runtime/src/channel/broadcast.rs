@@ -37,7 +37,8 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 ///
 /// # Panics
 ///
-/// If `capacity` is zero: a value has to stand somewhere until every receiver has read it.
+/// If `capacity` is zero: a value has to stand somewhere until every receiver has read it. A receive, if
+/// the `clone` of a value uses the channel that the value is in.
 ///
 /// # Examples
 ///
@@ -50,6 +51,7 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 /// assert_eq!(second.receive().await?, "news");
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "broadcast")]
 #[track_caller]
 pub fn open_broadcast_channel<T: Clone>(
     capacity: usize,
@@ -79,6 +81,7 @@ pub fn open_broadcast_channel<T: Clone>(
 /// assert_eq!(receive.receive().await?, 4);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "broadcast")]
 #[track_caller]
 pub fn open_lagging_broadcast_channel<T: Clone>(
     capacity: usize,
@@ -97,6 +100,7 @@ fn open<T: Clone>(
     );
     let channel = Rc::new(RefCell::new(State {
         ring: VecDeque::new(),
+        spare: Vec::new(),
         head: 0,
         capacity,
         lagging,
@@ -118,6 +122,8 @@ type Channel<T> = Rc<RefCell<State<T>>>;
 
 struct State<T> {
     ring: VecDeque<Entry<T>>,
+    /// Shelves that are empty, for the next values: a send allocates nothing that was there before.
+    spare: Vec<Shelf<T>>,
     /// The number of the oldest value in the ring.
     head: u64,
     capacity: usize,
@@ -130,11 +136,13 @@ struct State<T> {
 }
 
 struct Entry<T> {
-    /// Counted, so that a reader can have it while it makes its copy.
-    value: Rc<T>,
+    value: Shelf<T>,
     /// How many receivers have to read it.
     unread: usize,
 }
+
+/// Where a value stands: counted, so that a reader can have it while it makes its copy.
+type Shelf<T> = Rc<RefCell<Option<T>>>;
 
 /// A value whose sender waits.
 enum Pending<T> {
@@ -160,7 +168,7 @@ impl<T> State<T> {
     /// Takes a value in, for which there is room, or a receiver that lags. Gives what nobody is
     /// going to read, which the caller drops when nothing is borrowed.
     #[must_use = "dropped when nothing is borrowed"]
-    fn push(&mut self, value: Rc<T>) -> Option<Rc<T>> {
+    fn push(&mut self, value: T) -> Option<T> {
         if self.receivers == 0 {
             return Some(value);
         }
@@ -169,14 +177,15 @@ impl<T> State<T> {
             false => None,
         };
         self.head += u64::from(missed.is_some());
+        let value = self.shelve(value);
         let unread = self.receivers;
         self.ring.push_back(Entry { value, unread });
         self.receiving.claim_all(drop);
-        missed.map(|entry| entry.value)
+        missed.and_then(|entry| self.unshelve(entry.value))
     }
 
     /// Lets senders that wait have the room that there is now. Gives what nobody is going to read.
-    fn fill(&mut self) -> Vec<Rc<T>> {
+    fn fill(&mut self) -> Vec<T> {
         let mut unwanted = Vec::new();
         while !self.is_full() {
             let Some((sender, ())) = self.sending.claim_first() else {
@@ -184,16 +193,34 @@ impl<T> State<T> {
             };
             let sent = Pending::Sent(self.receivers);
             if let Pending::Waiting(value) = std::mem::replace(self.sending.payload(sender), sent) {
-                unwanted.extend(self.push(Rc::new(value)));
+                unwanted.extend(self.push(value));
             }
         }
         unwanted
     }
 
+    fn shelve(&mut self, value: T) -> Shelf<T> {
+        let Some(mut shelf) = self.spare.pop() else {
+            return Rc::new(RefCell::new(Some(value)));
+        };
+        let place = Rc::get_mut(&mut shelf).expect("what is spare is nobody's");
+        *place.get_mut() = Some(value);
+        shelf
+    }
+
+    /// Takes a value out that nobody else is going to read; nothing if somebody copies it just now,
+    /// who then drops it.
+    fn unshelve(&mut self, mut shelf: Shelf<T>) -> Option<T> {
+        let value = Rc::get_mut(&mut shelf)?.get_mut().take();
+        self.spare.push(shelf);
+        value
+    }
+
     /// Takes out what every receiver has read.
-    fn sweep(&mut self, unwanted: &mut Vec<Rc<T>>) {
+    fn sweep(&mut self, unwanted: &mut Vec<T>) {
         while self.ring.front().is_some_and(|entry| entry.unread == 0) {
-            unwanted.extend(self.ring.pop_front().map(|entry| entry.value));
+            let entry = self.ring.pop_front();
+            unwanted.extend(entry.and_then(|entry| self.unshelve(entry.value)));
             self.head += 1;
         }
     }
@@ -202,9 +229,9 @@ impl<T> State<T> {
 /// What a receiver that has not read everything has before it.
 enum Front<T> {
     /// Somebody else has to read it too, and has to find it there: it is to be copied.
-    Shared(Rc<T>),
+    Shared(Shelf<T>),
     /// It was taken out.
-    Last(Rc<T>),
+    Last(T),
 }
 
 impl<T> State<T> {
@@ -219,12 +246,13 @@ impl<T> State<T> {
         debug_assert_eq!(place, 0, "the last reader of a value reads the oldest");
         let entry = self.ring.pop_front().expect("it was just looked at");
         self.head += 1;
-        Front::Last(entry.value)
+        let value = self.unshelve(entry.value);
+        Front::Last(value.expect("nobody copies what one receiver is left to read"))
     }
 
     /// A receiver has read the value with the number `next`, which may have been overwritten while it
     /// was copied. Gives what nobody is going to read.
-    fn read(&mut self, next: u64) -> Vec<Rc<T>> {
+    fn read(&mut self, next: u64) -> Vec<T> {
         let mut unwanted = Vec::new();
         if next >= self.head {
             let place = self.place(next);
@@ -421,7 +449,7 @@ impl<T> BroadcastSendChannel<T> {
             return Err(super::TrySendError::WouldBlock(value));
         }
         let receivers = state.receivers;
-        let unwanted = state.push(Rc::new(value));
+        let unwanted = state.push(value);
         drop(state);
         drop(unwanted);
         Ok(receivers)
@@ -487,6 +515,7 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
     ///
     /// [`BroadcastError`]: `Lagged` if values have been missed, once each time; `EndOfChannel` if
     /// every sending end has been closed and everything has been read; `Closed` if this end has been.
+    #[doc(alias = "recv")]
     pub fn receive(&mut self) -> BroadcastReceiving<'_, T> {
         BroadcastReceiving::new(ReceiveOperation {
             endpoint: self,
@@ -537,8 +566,9 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
             Front::Shared(value) => {
                 drop(state);
                 // The code of others, which may use the channel, or panic: then nothing is read.
-                let copy = T::clone(&value);
+                let copy = value.borrow().clone();
                 drop(value);
+                let copy = copy.expect("a value that stands in the ring is there");
                 state = self.channel.borrow_mut();
                 let unwanted = state.read(self.next);
                 self.next += 1;
@@ -552,8 +582,7 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
         let unwanted = state.fill();
         drop(state);
         drop(unwanted);
-        // Somebody may be copying it just now.
-        Ok(Rc::try_unwrap(value).unwrap_or_else(|value| T::clone(&value)))
+        Ok(value)
     }
 }
 
@@ -741,7 +770,7 @@ impl<T> Operation for SendOperation<'_, T> {
 
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
-        let (pending, ()) = self.endpoint.channel.borrow_mut().sending.remove(key);
+        let pending = self.endpoint.channel.borrow_mut().sending.remove(key);
         match pending {
             Pending::Sent(receivers) => Some(Ok(receivers)),
             Pending::Waiting(value) => {
@@ -766,10 +795,10 @@ impl<T> Operation for SendOperation<'_, T> {
         Err(SendError::Cancelled(value, cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.sending.is_settled(key, &mut Ticket::held(waker))
+        let state = self.endpoint.channel.borrow();
+        state.sending.is_settled(key)
     }
 }
 
@@ -823,10 +852,10 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
         Err(BroadcastError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.endpoint.channel.borrow_mut();
-        state.receiving.is_settled(key, &mut Ticket::held(waker))
+        let state = self.endpoint.channel.borrow();
+        state.receiving.is_settled(key)
     }
 }
 

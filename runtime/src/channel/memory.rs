@@ -55,6 +55,10 @@ pub const UNBOUNDED: usize = usize::MAX;
 /// .await
 /// # }).unwrap();
 /// ```
+#[doc(alias = "mpsc")]
+#[doc(alias = "channel")]
+#[doc(alias = "oneshot")]
+#[doc(alias = "Queue")]
 pub fn open_memory_channel<T>(capacity: usize) -> (MemorySendChannel<T>, MemoryReceiveChannel<T>) {
     let home: Local<T> = Rc::new(RefCell::new(State::new(capacity)));
     let (send, receive) = Endpoint::pair(home);
@@ -107,7 +111,7 @@ pub struct MemorySendChannel<T>(Endpoint<Local<T>>);
 /// Dropping it closes it. Clones are ends of their own. Several tasks may receive, at one end or at
 /// several: each value goes to one of them.
 #[must_use = "an end that is dropped is closed"]
-pub struct MemoryReceiveChannel<T>(Endpoint<Local<T>>);
+pub struct MemoryReceiveChannel<T>(pub(super) Endpoint<Local<T>>);
 
 impl<T> MemorySendChannel<T> {
     /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there
@@ -185,6 +189,7 @@ impl<T> MemoryReceiveChannel<T> {
     ///
     /// [`ReceiveError`]: `Closed` if this end has been closed, while it waited too; `EndOfChannel` if
     /// every sending end has been, and nothing is left. It becomes an [`Error`](crate::Error) by `?`.
+    #[doc(alias = "recv")]
     #[inline]
     pub fn receive(&self) -> Receiving<'_, T> {
         Receiving::new(ReceiveOperation::new(&self.0))
@@ -209,6 +214,7 @@ impl<T> MemoryReceiveChannel<T> {
     /// # Errors
     ///
     /// [`TryReceiveError`].
+    #[doc(alias = "try_recv")]
     #[doc(alias = "receive_nowait")]
     pub fn try_receive(&self) -> Result<T, TryReceiveError> {
         self.0.try_receive()

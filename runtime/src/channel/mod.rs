@@ -9,7 +9,8 @@
 //! | between threads, or between runs                          | [`open_thread_channel`]               |
 //! | from a producer that works only when it is asked          | [`safe_channel`]                      |
 //!
-//! Of several operations of these [`select()`] does exactly one.
+//! Of several operations of these [`select()`] does exactly one. With the feature `futures` a receiving
+//! end becomes a stream of `futures-core`, for libraries that take one: `into_stream`.
 //!
 //! What all of them promise:
 //!
@@ -43,8 +44,10 @@ mod operation;
 mod pipe;
 mod safe;
 mod select;
+#[cfg(feature = "futures")]
+mod stream;
 mod thread;
-mod waiters;
+pub(crate) mod waiters;
 mod watch;
 
 pub use broadcast::{
@@ -60,6 +63,8 @@ pub use memory::{
 };
 pub use safe::{Yielder, safe_channel};
 pub use select::{Absent, Cases, Select, Selectable, Selected, select};
+#[cfg(feature = "futures")]
+pub use stream::{ReceiveStream, ThreadReceiveStream};
 pub use thread::{
     ThreadChannelStatistics, ThreadNext, ThreadReceiveChannel, ThreadReceiving, ThreadSendChannel,
     ThreadSending, open_thread_channel,

@@ -6,7 +6,7 @@
 //! | dropped          | it leaves the line; what it was given goes back, to the front            |
 //! | forgotten        | it stands on; what it is given is lost to the others                     |
 //! | polled elsewhere | the waker of the last poll is called; if it was passed over on the way,  |
-//! |                  | because its task had ended, it begins anew                               |
+//! |                  | because its task had ended, or its run, it begins anew                   |
 //! | in a task that panics | dropped with it, as above                                           |
 //!
 //! An attempt and the standing in line happen without anything in between, so no wake is missed.
@@ -103,6 +103,8 @@ fn poll_standing<O: Operation>(
     let cancelled = match standing.poll_woken(context) {
         Poll::Ready(cancelled) => cancelled,
         Poll::Pending if operation.is_settled(context.waker()) => None,
+        // Nobody claims a wait of a run that has ended.
+        Poll::Pending if standing.run().has_ended() => None,
         Poll::Pending => return Poll::Pending,
     };
     let output = operation.withdraw();

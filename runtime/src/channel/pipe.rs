@@ -252,6 +252,30 @@ impl<H: Home> Endpoint<H> {
         !before
     }
 
+    /// Whether a waiter has been taken out of its `line`; else it is woken by `waker` from now on.
+    fn is_settled<P>(
+        &self,
+        line: impl Fn(&mut State<H::Item, H::Claim>) -> &mut Waiters<H::Claim, P>,
+        key: u32,
+        waker: &Waker,
+    ) -> bool {
+        let (settled, known) = self.with(|state| {
+            let line = line(state);
+            (line.is_settled(key), line.is_woken_by(key, waker))
+        });
+        if settled || known {
+            return settled;
+        }
+        // Wakers of others run code of others, to be cloned and to be dropped.
+        let waker = waker.clone();
+        let (settled, before) = self.with(|state| {
+            let line = line(state);
+            (line.is_settled(key), line.wake_by(key, waker))
+        });
+        drop(before);
+        settled
+    }
+
     fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -347,6 +371,27 @@ impl<H: Home> Endpoint<H> {
     }
 }
 
+/// A claim on its way into a line; dropped outside of the state if it does not get there, for it may
+/// hold the waker of others.
+struct Claiming<C>(Option<C>);
+
+impl<C: Claim> Claiming<C> {
+    fn new(place: &Place<'_>) -> Self {
+        Self(Some(C::at(place)))
+    }
+
+    /// Whether anybody stands in the opposite line who is not the same wait.
+    fn is_awaited<P>(&self, opposite: &Waiters<C, P>) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|claim| opposite.has_others(claim))
+    }
+
+    fn take(&mut self) -> C {
+        self.0.take().expect("a claim goes into one line")
+    }
+}
+
 /// A send, as it is attempted and waits.
 pub(super) struct SendOperation<'a, H: Home> {
     endpoint: &'a Endpoint<H>,
@@ -420,14 +465,15 @@ impl<H: Home> Operation for SendOperation<'_, H> {
             key,
             ..
         } = self;
-        let claim = H::Claim::at(place);
+        let mut claim = Claiming::new(place);
         endpoint.home.with(|state| {
             // Between the attempt and this another thread may have made room.
             let closed = endpoint.is_closed() || state.receivers == 0;
-            let room = || state.buffer.len() < state.capacity || state.receiving.has_others(&claim);
-            if H::REMOTE && (closed || room()) {
+            let full = state.buffer.len() >= state.capacity;
+            if H::REMOTE && (closed || !full || claim.is_awaited(&state.receiving)) {
                 return false;
             }
+            let claim = claim.take();
             *key = Some(state.sending.insert(claim, endpoint.id, value.take()));
             endpoint.stand();
             true
@@ -437,12 +483,12 @@ impl<H: Home> Operation for SendOperation<'_, H> {
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
         let endpoint = self.endpoint;
-        let (value, held) = endpoint.home.with(|state| {
+        let (claim, value) = endpoint.home.with(|state| {
             endpoint.leave();
-            state.sending.remove(key)
+            state.sending.take_out(key)
         });
+        drop(claim);
         self.value = value;
-        drop(held);
         self.value.is_none().then_some(Ok(()))
     }
 
@@ -460,9 +506,8 @@ impl<H: Home> Operation for SendOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.sending.is_settled(key, &mut held))
+            .is_settled(|state| &mut state.sending, key, waker)
     }
 }
 
@@ -488,6 +533,18 @@ impl<'a, H: Home> ReceiveOperation<'a, H> {
             endpoint,
             key: None,
         }
+    }
+
+    /// A receive that goes on where another has been [put off](Self::put_off).
+    #[cfg(feature = "futures")]
+    pub(super) fn go_on(endpoint: &'a Endpoint<H>, key: Option<u32>) -> Self {
+        Self { endpoint, key }
+    }
+
+    /// Its place in line, if it stands there, and keeps it.
+    #[cfg(feature = "futures")]
+    pub(super) fn put_off(mut self) -> Option<u32> {
+        self.key.take()
     }
 
     #[cold]
@@ -526,15 +583,16 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
 
     fn enlist(&mut self, place: &Place<'_>) -> bool {
         let Self { endpoint, key } = self;
-        let claim = H::Claim::at(place);
+        let mut claim = Claiming::new(place);
         let mut wakes = Vec::new();
         let stands = endpoint.home.with(|state| {
             // Between the attempt and this another thread may have sent.
             let closed = endpoint.is_closed() || state.senders == 0;
-            let value = || !state.buffer.is_empty() || state.sending.has_others(&claim);
-            if H::REMOTE && (closed || value()) {
+            let empty = state.buffer.is_empty();
+            if H::REMOTE && (closed || !empty || claim.is_awaited(&state.sending)) {
                 return false;
             }
+            let claim = claim.take();
             *key = Some(state.receiving.insert(claim, endpoint.id, None));
             endpoint.stand();
             state.demanding.claim_all(|wake| wakes.push(wake));
@@ -547,10 +605,11 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
     fn withdraw(&mut self) -> Option<Self::Output> {
         let key = self.key.take()?;
         let endpoint = self.endpoint;
-        let (given, _held) = endpoint.home.with(|state| {
+        let (claim, given) = endpoint.home.with(|state| {
             endpoint.leave();
-            state.receiving.remove(key)
+            state.receiving.take_out(key)
         });
+        drop(claim);
         given.map(Ok)
     }
 
@@ -566,9 +625,8 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.receiving.is_settled(key, &mut held))
+            .is_settled(|state| &mut state.receiving, key, waker)
     }
 }
 
@@ -630,10 +688,11 @@ impl<H: Home> Operation for DemandOperation<'_, H> {
     fn abandon(&mut self) {
         if let Some(key) = self.key.take() {
             let endpoint = self.endpoint;
-            let ((), _held) = endpoint.home.with(|state| {
+            let (claim, ()) = endpoint.home.with(|state| {
                 endpoint.leave();
-                state.demanding.remove(key)
+                state.demanding.take_out(key)
             });
+            drop(claim);
         }
     }
 
@@ -643,9 +702,8 @@ impl<H: Home> Operation for DemandOperation<'_, H> {
 
     fn is_settled(&mut self, waker: &Waker) -> bool {
         let Some(key) = self.key else { return false };
-        let mut held = H::Claim::held(waker);
         self.endpoint
-            .with(|state| state.demanding.is_settled(key, &mut held))
+            .is_settled(|state| &mut state.demanding, key, waker)
     }
 }
 

@@ -5,6 +5,7 @@
 //! has been taken, which it is at once if somebody waits for it, and until somebody waits for the
 //! next. So it never runs ahead of what is asked for, and not at all before the first receive.
 
+use std::cell::Cell;
 use std::fmt;
 
 use super::memory::{MemoryReceiveChannel, MemorySendChannel, open_memory_channel};
@@ -77,6 +78,7 @@ where
     };
     let mut produced = Ok(());
     let mut consumed = Ok(None);
+    let body_ended = Cell::new(false);
     let produce = async {
         let result = producing
             .enter(async {
@@ -93,12 +95,18 @@ where
             }
         }
         drop(yielder);
-        produced = result.map(drop);
+        produced = match result {
+            // To be ended early is no error, whoever was the first to say so. If it had not ended
+            // early, the body might take what it got for everything that there is.
+            Err(error) if error.is_cancelled() && body_ended.get() => Ok(()),
+            result => result.map(drop),
+        };
         Ok(())
     };
     open_nursery(async |nursery| {
         nursery.start_soon(produce);
         consumed = consuming.enter(body(&receive)).await;
+        body_ended.set(true);
         receive.close();
         producing.cancel("nobody receives any more");
         Ok(())

@@ -16,7 +16,8 @@ use crate::context;
 use crate::error::{Error, Result};
 use crate::wait::Parked;
 
-/// An operation that [`select`] can choose: a send or a receive of a channel, a change of a watch.
+/// An operation that [`select`] can choose: a send or a receive of a channel of any kind, a change of a
+/// watch, the [wait](crate::sync::Event::wait) for an event, a [`sleep`](crate::sleep).
 ///
 /// The futures of these operations implement it, and so do mutable references to them. Nobody else
 /// can: choosing needs an operation that can be attempted, and left without a trace.
@@ -78,7 +79,11 @@ impl<S: Selectable> Selectable for &mut S {
 /// [`seed`](crate::Builder::seed)), so that none starves; [`Select::biased`] prefers the first.
 ///
 /// What was not done has not happened: no value is taken, and a value that was to be sent is still
-/// with its future. Pass `&mut` futures to go on with them.
+/// with its future. Pass `&mut` futures to go on with them: a [`sleep`](crate::sleep) that is made before
+/// a loop and passed by `&mut` in each round counts from the first.
+///
+/// Of what comes in the same turn the first is done; a sleep and the wait for an event, which nobody else
+/// can take, give way to the others.
 ///
 /// # Cancellation
 ///
@@ -92,17 +97,28 @@ impl<S: Selectable> Selectable for &mut S {
 ///
 /// ```
 /// # trio_runtime::run(async {
+/// use std::time::Duration;
 /// use trio_runtime::channel::Selected;
-/// use trio_runtime::{open_memory_channel, select};
+/// use trio_runtime::sync::Event;
+/// use trio_runtime::{open_memory_channel, select, sleep};
 ///
 /// let (jobs, work) = open_memory_channel(8);
-/// let (stop, stopped) = open_memory_channel::<()>(0);
+/// let stop = Event::new();
 /// jobs.send("a job").await?;
-/// match select((work.receive(), stopped.receive())).await? {
-///     Selected::First(job) => assert_eq!(job?, "a job"),
-///     Selected::Second(_) => unreachable!("nobody has said stop"),
+/// let mut done = 0;
+/// loop {
+///     let idle = sleep(Duration::from_secs(60));
+///     match select((work.receive(), stop.wait(), idle)).await? {
+///         Selected::First(job) => {
+///             assert_eq!(job?, "a job");
+///             done += 1;
+///             stop.set();
+///         }
+///         Selected::Second(stopped) => break stopped?,
+///         Selected::Third(_) => unreachable!("a minute without a job"),
+///     }
 /// }
-/// drop(stop);
+/// assert_eq!(done, 1);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 pub fn select<C: Cases>(operations: C) -> Select<C> {

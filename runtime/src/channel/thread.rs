@@ -136,7 +136,7 @@ pub struct ThreadSendChannel<T>(Endpoint<Remote<T>>);
 /// Dropping it closes it. Clones are ends of their own. Several tasks may receive, at one end or at
 /// several: each value goes to one of them.
 #[must_use = "an end that is dropped is closed"]
-pub struct ThreadReceiveChannel<T>(Endpoint<Remote<T>>);
+pub struct ThreadReceiveChannel<T>(pub(super) Endpoint<Remote<T>>);
 
 impl<T> ThreadSendChannel<T> {
     /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there
@@ -175,6 +175,7 @@ impl<T> ThreadSendChannel<T> {
     /// # Panics
     ///
     /// Inside a run, whose tasks would all have to wait: use [`send`](Self::send) there.
+    #[doc(alias = "blocking_send")]
     #[track_caller]
     pub fn send_blocking(&self, value: T) -> Result<(), SendError<T>> {
         block(&mut SendOperation::new(&self.0, value), "send")
@@ -223,6 +224,7 @@ impl<T> ThreadReceiveChannel<T> {
     ///
     /// [`ReceiveError`]: `Closed` if this end has been closed, while it waited too; `EndOfChannel` if
     /// every sending end has been, and nothing is left. It becomes an [`Error`](crate::Error) by `?`.
+    #[doc(alias = "recv")]
     #[inline]
     pub fn receive(&self) -> ThreadReceiving<'_, T> {
         ThreadReceiving::new(ReceiveOperation::new(&self.0))
@@ -261,6 +263,7 @@ impl<T> ThreadReceiveChannel<T> {
     /// # Panics
     ///
     /// Inside a run, whose tasks would all have to wait: use [`receive`](Self::receive) there.
+    #[doc(alias = "blocking_recv")]
     #[track_caller]
     pub fn receive_blocking(&self) -> Result<T, ReceiveError> {
         block(&mut ReceiveOperation::new(&self.0), "receive")

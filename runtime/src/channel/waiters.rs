@@ -26,7 +26,7 @@ use crate::wait::Parked;
 const NONE: u32 = u32::MAX;
 
 /// Those who wait, in the order in which they came. `C` is how one is claimed.
-pub(super) struct Waiters<C, P> {
+pub(crate) struct Waiters<C, P> {
     slots: Slab<Waiter<C, P>>,
     first: u32,
     last: u32,
@@ -44,12 +44,9 @@ struct Waiter<C, P> {
 }
 
 /// By which a waiter is claimed.
-pub(super) trait Claim {
+pub(crate) trait Claim {
     /// What is left to do to wake who was claimed, when nothing is locked any more.
     type Wake;
-
-    /// What it holds that belongs to a user, and is dropped when nothing is locked any more.
-    type Held;
 
     /// By which a future that is polled is claimed.
     fn at(place: &Place<'_>) -> Self;
@@ -65,18 +62,20 @@ pub(super) trait Claim {
     /// Whether both are of the same wait, in several lines.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// What it is to hold when its future is polled with `waker`.
-    fn held(waker: &Waker) -> Self::Held;
+    /// Whether `waker` is the one to be called.
+    fn is_woken_by(&self, waker: &Waker) -> bool {
+        let _ = waker;
+        true
+    }
 
-    /// Follows the future to where it is polled now, by an exchange of what it holds.
-    fn refresh(&mut self, held: &mut Self::Held);
-
-    /// Ends it; gives what it has held.
-    fn end(self) -> Self::Held;
+    /// Follows the future to where it is polled now; gives the waker before.
+    fn wake_by(&mut self, waker: Waker) -> Waker {
+        waker
+    }
 }
 
 impl<C: Claim, P> Waiters<C, P> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             slots: Slab::new(),
             first: NONE,
@@ -85,7 +84,7 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Puts a waiter at the end of the line.
-    pub(super) fn insert(&mut self, claim: C, endpoint: u32, payload: P) -> u32 {
+    pub(crate) fn insert(&mut self, claim: C, endpoint: u32, payload: P) -> u32 {
         let previous = self.last;
         let slot = self.slots.insert(Waiter {
             claim,
@@ -104,33 +103,52 @@ impl<C: Claim, P> Waiters<C, P> {
         key
     }
 
-    /// Takes a waiter out for good. Gives what it has held as well, to be dropped when nothing is
-    /// locked.
-    pub(super) fn remove(&mut self, key: u32) -> (P, C::Held) {
+    /// Takes a waiter out for good. Not while something is locked, if its claim may hold the waker of
+    /// others: see [`take_out`](Self::take_out).
+    pub(crate) fn remove(&mut self, key: u32) -> P {
         if self.slots[key as usize].in_line {
             self.unlink(key);
         }
-        let Waiter { payload, claim, .. } = self.slots.remove(key as usize);
-        (payload, claim.end())
+        self.slots.remove(key as usize).payload
+    }
+
+    /// The same, with the claim, which is to be dropped when nothing is locked.
+    #[must_use = "the claim is dropped when nothing is locked"]
+    #[inline]
+    pub(crate) fn take_out(&mut self, key: u32) -> (C, P) {
+        if self.slots[key as usize].in_line {
+            self.unlink(key);
+        }
+        let waiter = self.slots.remove(key as usize);
+        (waiter.claim, waiter.payload)
     }
 
     /// What a waiter brings, or has been given.
-    pub(super) fn payload(&mut self, key: u32) -> &mut P {
+    pub(crate) fn payload(&mut self, key: u32) -> &mut P {
         &mut self.slots[key as usize].payload
     }
 
-    /// Whether a waiter has been claimed; else it holds what is in `held`, and the other way round.
-    pub(super) fn is_settled(&mut self, key: u32, held: &mut C::Held) -> bool {
-        let waiter = &mut self.slots[key as usize];
-        if waiter.in_line {
-            waiter.claim.refresh(held);
-        }
-        !waiter.in_line
+    /// Whether a waiter has been claimed, or passed over.
+    pub(crate) fn is_settled(&self, key: u32) -> bool {
+        !self.slots[key as usize].in_line
+    }
+
+    /// Whether a waiter is woken by `waker`, if it is woken.
+    pub(crate) fn is_woken_by(&self, key: u32, waker: &Waker) -> bool {
+        let waiter = &self.slots[key as usize];
+        !waiter.in_line || waiter.claim.is_woken_by(waker)
+    }
+
+    /// From now on a waiter is woken by `waker`; gives the one before, to be dropped when nothing is
+    /// locked.
+    #[must_use = "dropped when nothing is locked"]
+    pub(crate) fn wake_by(&mut self, key: u32, waker: Waker) -> Waker {
+        self.slots[key as usize].claim.wake_by(waker)
     }
 
     /// Claims the first that can be.
     #[inline]
-    pub(super) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {
+    pub(crate) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {
         if self.first == NONE {
             return None;
         }
@@ -150,7 +168,7 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Claims every one that waits at `endpoint`.
-    pub(super) fn claim_at(&mut self, endpoint: u32, mut wake: impl FnMut(C::Wake)) {
+    pub(crate) fn claim_at(&mut self, endpoint: u32, mut wake: impl FnMut(C::Wake)) {
         let mut key = self.first;
         while key != NONE {
             let next = self.slots[key as usize].next;
@@ -165,25 +183,25 @@ impl<C: Claim, P> Waiters<C, P> {
     }
 
     /// Claims every one.
-    pub(super) fn claim_all(&mut self, mut wake: impl FnMut(C::Wake)) {
+    pub(crate) fn claim_all(&mut self, mut wake: impl FnMut(C::Wake)) {
         while let Some((_, one)) = self.claim_first() {
             wake(one);
         }
     }
 
     /// Whether anybody waits who has not been cancelled.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting().next().is_none()
     }
 
     /// Whether anybody waits, other than `claim` in another line.
-    pub(super) fn has_others(&self, claim: &C) -> bool {
+    pub(crate) fn has_others(&self, claim: &C) -> bool {
         let mut waiting = self.waiting();
         waiting.any(|key| !self.slots[key as usize].claim.is_same(claim))
     }
 
     /// How many wait, without those who have been cancelled.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting().count()
     }
 
@@ -218,7 +236,7 @@ impl<C, P> fmt::Debug for Waiters<C, P> {
 
 /// What several waits of one task share, of which only one may be claimed, from whatever thread.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Once(Arc<AtomicBool>);
+pub(crate) struct Once(Arc<AtomicBool>);
 
 impl Once {
     /// Whether this is the first.
@@ -246,7 +264,7 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn of(parked: &Parked, once: Option<Once>, waker: &'a Waker) -> Self {
+    pub(crate) fn of(parked: &Parked, once: Option<Once>, waker: &'a Waker) -> Self {
         Self {
             wait: Some(WaitId::of(parked)),
             once,
@@ -254,8 +272,13 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// By which the task is woken that polls it.
+    pub(crate) fn waker(&self) -> &'a Waker {
+        self.waker
+    }
+
     /// The place of a thread, which is in no run.
-    pub(super) fn of_thread(waker: &'a Waker) -> Self {
+    pub(crate) fn of_thread(waker: &'a Waker) -> Self {
         Self {
             wait: None,
             once: None,
@@ -266,14 +289,13 @@ impl<'a> Place<'a> {
 
 /// A wait of a run, by which code on the thread of that run claims it.
 #[derive(Clone, Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     wait: WaitId,
     once: Option<Once>,
 }
 
 impl Claim for Ticket {
     type Wake = ();
-    type Held = ();
 
     fn at(place: &Place<'_>) -> Self {
         Self {
@@ -302,24 +324,17 @@ impl Claim for Ticket {
     fn is_same(&self, other: &Self) -> bool {
         self.wait == other.wait
     }
-
-    fn held(_: &Waker) {}
-
-    fn refresh(&mut self, (): &mut ()) {}
-
-    fn end(self) {}
 }
 
 /// A wait that any thread may claim: of a task in a run, or of a whole thread.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     waker: Waker,
     once: Option<Once>,
 }
 
 impl Claim for Caller {
     type Wake = Waker;
-    type Held = Waker;
 
     fn at(place: &Place<'_>) -> Self {
         Self {
@@ -351,15 +366,11 @@ impl Claim for Caller {
         }
     }
 
-    fn held(waker: &Waker) -> Waker {
-        waker.clone()
+    fn is_woken_by(&self, waker: &Waker) -> bool {
+        self.waker.will_wake(waker)
     }
 
-    fn refresh(&mut self, held: &mut Waker) {
-        std::mem::swap(&mut self.waker, held);
-    }
-
-    fn end(self) -> Waker {
-        self.waker
+    fn wake_by(&mut self, waker: Waker) -> Waker {
+        std::mem::replace(&mut self.waker, waker)
     }
 }

@@ -44,6 +44,7 @@ use crate::error::Result;
 /// .await
 /// # }).unwrap();
 /// ```
+#[doc(alias = "watch")]
 pub fn open_watch_channel<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
     let channel = Rc::new(RefCell::new(State {
         value: Rc::new(value),
@@ -153,6 +154,7 @@ impl<T> WatchSender<T> {
     }
 
     /// Changes a clone of the value, and sets that.
+    #[doc(alias = "send_modify")]
     pub fn modify(&self, change: impl FnOnce(&mut T))
     where
         T: Clone,
@@ -221,6 +223,7 @@ impl<T> WatchReceiver<T> {
     }
 
     /// The latest value, which counts as seen.
+    #[doc(alias = "borrow_and_update")]
     pub fn get_seen(&mut self) -> Rc<T> {
         let state = self.channel.borrow();
         self.seen = state.version;
@@ -368,10 +371,9 @@ impl<'a, T> Watching<'a, T> {
         }
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
+    fn is_settled(&self) -> bool {
         let Some(key) = self.key else { return false };
-        let mut state = self.receiver.channel.borrow_mut();
-        state.waiting.is_settled(key, &mut Ticket::held(waker))
+        self.receiver.channel.borrow().waiting.is_settled(key)
     }
 
     /// The latest value, if it is `wanted`, which then counts as seen; the end, if there is nothing
@@ -434,8 +436,8 @@ impl<T> Operation for ChangedOperation<'_, T> {
         Err(ReceiveError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
-        self.0.is_settled(waker)
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
+        self.0.is_settled()
     }
 }
 
@@ -472,7 +474,7 @@ impl<T, F: FnMut(&T) -> bool> Operation for WaitForOperation<'_, T, F> {
         Err(ReceiveError::Cancelled(cancelled))
     }
 
-    fn is_settled(&mut self, waker: &Waker) -> bool {
-        self.watching.is_settled(waker)
+    fn is_settled(&mut self, _waker: &Waker) -> bool {
+        self.watching.is_settled()
     }
 }

@@ -11,9 +11,34 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The group on one line: what it is, and what the first of its leaves say. Who logs an error
+    /// logs that line, and would learn nothing from a number.
+    pub(super) fn line<'a>(
+        &self,
+        mut leaves: impl Iterator<Item = &'a Error>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        self.head(f)?;
+        for (index, leaf) in leaves.by_ref().take(LEAVES_SHOWN).enumerate() {
+            let before = if index == 0 { ": " } else { "; " };
+            let text = leaf.to_string();
+            write!(f, "{before}{}", text.lines().next().unwrap_or_default())?;
+        }
+        match leaves.count() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+
+    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.errors.len();
+        let errors = if count == 1 { "error" } else { "errors" };
+        write!(f, "{} ({count} {errors})", self.message)
+    }
+
     /// The group with every member indented under its message.
     pub(super) fn tree(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
+        self.head(f)?;
         for (index, error) in self.errors.iter().enumerate() {
             let last = index + 1 == self.errors.len();
             let (branch, bar) = if last {
@@ -32,13 +57,8 @@ impl Group {
     }
 }
 
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.errors.len();
-        let errors = if count == 1 { "error" } else { "errors" };
-        write!(f, "{} ({count} {errors})", self.message)
-    }
-}
+/// How many leaves of a group its line has room for.
+const LEAVES_SHOWN: usize = 3;
 
 /// The leaves of an error, in order; see [`Error::leaves`].
 #[derive(Debug)]

@@ -66,11 +66,13 @@ impl std::error::Error for TooSlow {}
 
 plain! {
     /// Another task is using this direction of the resource already; a mistake of the caller.
+    #[doc(alias = "BusyResourceError")]
     BusyResource, "another task is already using this direction of the resource"
 }
 
 plain! {
     /// This side has closed the resource, before the operation or during it.
+    #[doc(alias = "ClosedResourceError")]
     ClosedResource, "this resource has been closed here"
 }
 
@@ -90,11 +92,13 @@ plain! {
 
 plain! {
     /// The run that this would have to go to has ended.
+    #[doc(alias = "RunFinishedError")]
     RunFinished, "the run has finished"
 }
 
 /// The other side, or the world, has broken the resource; the source tells how.
 #[derive(Debug, Default)]
+#[doc(alias = "BrokenResourceError")]
 pub struct BrokenResource {
     cause: Option<std::io::Error>,
 }

@@ -58,20 +58,34 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(slow.is_some());
 /// assert_eq!(rest.unwrap().leaves().count(), 1);
 /// ```
+#[doc(alias = "ExceptionGroup")]
+#[doc(alias = "MultiError")]
 pub struct Error(Repr);
 
+/// A word and what kind of word it is. So the result of a task is two words, which are returned in
+/// registers: through memory, every level of nurseries would pay for it on every wake, and one that
+/// polls a boxed future with a frame of its own, since a call that returns through memory is never
+/// the last thing that a function does.
 enum Repr {
     Cancelled(Cancelled),
     Io(io::Error),
-    Other(Box<dyn StdError + Send + Sync>),
+    /// Boxed twice, for the inner box is two words itself.
+    Other(Box<Box<dyn StdError + Send + Sync>>),
     Group(Box<group::Group>),
 }
 
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<std::task::Poll<Result<()>>>() == 2 * size_of::<usize>(),
+    "what a poll of a task gives is returned in registers"
+);
+
 impl Error {
     /// An error with a message of its own.
+    #[doc(alias = "anyhow")]
+    #[doc(alias = "bail")]
     pub fn msg(message: impl Into<String>) -> Self {
-        let boxed: Box<dyn StdError + Send + Sync> = message.into().into();
-        Self(Repr::Other(boxed))
+        Self::boxed(message.into().into())
     }
 
     /// A group of `errors`, in the order given.
@@ -185,16 +199,50 @@ impl Error {
             Repr::Io(error) => take(error).map_err(|it| Self(Repr::Io(it))),
             Repr::Other(error) => match error.downcast::<T>() {
                 Ok(error) => Ok(*error),
-                Err(error) => Err(Self(Repr::Other(error))),
+                Err(error) => Err(Self::boxed(error)),
             },
             Repr::Group(group) => Err(Self(Repr::Group(group))),
+        }
+    }
+
+    /// An error of which only the trait is known, such as a library of others returns. What
+    /// [`into_boxed`](Self::into_boxed) has packed comes out as what it was.
+    ///
+    /// `?` converts every type that implements [`std::error::Error`], and a box of one does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use trio_runtime::{Error, Result};
+    ///
+    /// fn parse(text: &str) -> std::result::Result<u16, Box<dyn std::error::Error + Send + Sync>> {
+    ///     Ok(text.parse()?)
+    /// }
+    ///
+    /// fn port(text: &str) -> Result<u16> {
+    ///     parse(text).map_err(Error::from_boxed)
+    /// }
+    /// assert_eq!(port("http").unwrap_err().to_string(), "invalid digit found in string");
+    /// ```
+    pub fn from_boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
+        let error = match error.downcast::<io::Error>() {
+            Ok(error) => return Self::from_io(*error),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<Opaque>() {
+            Ok(opaque) => return opaque.0,
+            Err(error) => error,
+        };
+        match cancelled_inside(error.as_ref()) {
+            Some(cancelled) => Self(Repr::Cancelled(cancelled)),
+            None => Self(Repr::Other(Box::new(error))),
         }
     }
 
     /// The error as a value that implements [`std::error::Error`].
     pub fn into_boxed(self) -> Box<dyn StdError + Send + Sync> {
         match self.0 {
-            Repr::Other(error) => error,
+            Repr::Other(error) => *error,
             other => Box::new(Opaque(Self(other))),
         }
     }
@@ -222,6 +270,10 @@ impl Error {
 
     pub(crate) fn cancelled(cancelled: Cancelled) -> Self {
         Self(Repr::Cancelled(cancelled))
+    }
+
+    fn boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
+        Self(Repr::Other(Box::new(error)))
     }
 }
 
@@ -253,7 +305,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
             Ok(opaque) => opaque.0,
             Err(error) => match cancelled_inside(&error) {
                 Some(cancelled) => Self(Repr::Cancelled(cancelled)),
-                None => Self(Repr::Other(Box::new(error))),
+                None => Self::boxed(Box::new(error)),
             },
         }
     }
@@ -294,7 +346,7 @@ impl Error {
                     Ok(cancelled) => Self(Repr::Cancelled(*cancelled)),
                     Err(inner) => match inner.downcast::<Opaque>() {
                         Ok(opaque) => opaque.0,
-                        Err(inner) => Self(Repr::Other(inner)),
+                        Err(inner) => Self::boxed(inner),
                     },
                 };
             }
@@ -325,7 +377,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// One line; with `{:#}` the whole tree with its causes, as `{:?}`.
+/// One line, which for a group has the first of its leaves; with `{:#}` the whole tree with its
+/// causes, as `{:?}`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -335,7 +388,7 @@ impl fmt::Display for Error {
             Repr::Cancelled(cancelled) => cancelled.fmt(f),
             Repr::Io(error) => error.fmt(f),
             Repr::Other(error) => error.fmt(f),
-            Repr::Group(group) => group.fmt(f),
+            Repr::Group(group) => group.line(self.leaves(), f),
         }
     }
 }
@@ -347,7 +400,7 @@ impl fmt::Debug for Error {
             Repr::Group(group) => group.tree(f),
             Repr::Cancelled(cancelled) => fmt::Display::fmt(cancelled, f),
             Repr::Io(error) => chain(error, f),
-            Repr::Other(error) => chain(error.as_ref(), f),
+            Repr::Other(error) => chain(error.as_ref().as_ref(), f),
         }
     }
 }

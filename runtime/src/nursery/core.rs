@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::cancel::{CancelSource, Cancelled, Entry, Here};
 use crate::context;
 use crate::error::{Error, Result};
-use crate::run::Run;
+use crate::run::{Around, Run};
 use crate::task::{Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
@@ -21,10 +21,8 @@ pub(crate) struct Core {
     /// What the waker of the owner holds, if that is a node and there is no foreign waker: to see at
     /// a glance that it is still the same.
     owner_data: Cell<*const ()>,
-    /// Whether code of others is called when something here becomes ready.
-    watched: Cell<bool>,
-    /// Whether the owner has been told that something is ready.
-    notified: Cell<bool>,
+    /// What a wake has to know, and a poll: in one word, of which mostly no bit is set.
+    flags: Cell<u8>,
     children: Siblings,
     /// The task or body that opened the nursery; for names, and for orphans after the end.
     opener: Option<NodeRef>,
@@ -46,10 +44,25 @@ pub(crate) struct Core {
     panic: Cell<Option<Box<dyn Any + Send>>>,
 }
 
+/// The owner has been told that something is ready.
+const NOTIFIED: u8 = 1;
+/// The nursery is being polled, and tells its owner at the end of the poll.
+const DRIVEN: u8 = 2;
+/// Not everything goes the short way: code of others is called when something here becomes ready, or
+/// a seed decides who is polled first.
+const WATCHED: u8 = 4;
+
+/// Who has to be told that something becomes ready in a nursery.
+pub(crate) enum Notice {
+    /// Nobody, since the owner knows already, or the nursery will see for itself.
+    Nobody,
+    Owner,
+    /// Maybe others too, who run code of theirs ([`NurseryRef::notify_watched`]).
+    Others,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Body {
-    /// To be polled for the first time.
-    New,
     Running,
     Ended,
     /// The nursery has ended: nothing can be added.
@@ -58,14 +71,14 @@ enum Body {
 
 impl Core {
     fn new(run: Rc<Run>, opener: Option<NodeRef>, scope: u32, body: Body) -> Self {
-        let watched = Cell::new(run.instrumented.get());
+        let watched = run.instrumented.get() || run.is_seeded();
+        let flags = if watched { WATCHED } else { 0 };
         Self {
             run,
             ready: ReadyQueue::default(),
             foreign: RefCell::new(None),
             owner_data: Cell::new(std::ptr::null()),
-            watched,
-            notified: Cell::new(false),
+            flags: Cell::new(flags),
             children: Siblings::default(),
             opener,
             locals: None,
@@ -90,11 +103,11 @@ impl Core {
         }
     }
 
-    /// Whether code of others is called when something here becomes ready: that of an instrument,
-    /// or of a waker that a combinator has put in between.
+    /// Whether code of others is called when something here becomes ready, that of an instrument or
+    /// of a waker that a combinator has put in between; or the order of what is ready is a seed's.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
-        self.watched.get()
+        self.has(WATCHED)
     }
 
     /// The run has ended: whoever polls the nursery again is a stranger.
@@ -105,7 +118,45 @@ impl Core {
     /// The run has got its first instrument, or lost its last.
     pub(crate) fn update_watched(&self) {
         let foreign = self.foreign.borrow().is_some();
-        self.watched.set(foreign || self.run.instrumented.get());
+        let watched = foreign || self.run.instrumented.get() || self.run.is_seeded();
+        match watched {
+            true => self.set(WATCHED),
+            false => self.clear(WATCHED),
+        }
+    }
+
+    #[inline]
+    fn has(&self, flags: u8) -> bool {
+        self.flags.get() & flags != 0
+    }
+
+    #[inline]
+    fn set(&self, flags: u8) {
+        self.flags.set(self.flags.get() | flags);
+    }
+
+    #[inline]
+    fn clear(&self, flags: u8) {
+        self.flags.set(self.flags.get() & !flags);
+    }
+
+    /// Notes that something becomes ready; says who has to be told of it. Calls nobody.
+    #[inline]
+    pub(crate) fn notify(&self) -> Notice {
+        match self.flags.get() {
+            0 => {
+                self.flags.set(NOTIFIED);
+                Notice::Owner
+            }
+            flags if flags & WATCHED != 0 => Notice::Others,
+            _ => Notice::Nobody,
+        }
+    }
+
+    /// Whether the nursery is being polled, and looks itself for what has become ready meanwhile.
+    #[inline]
+    pub(crate) fn is_driven(&self) -> bool {
+        self.flags.get() == DRIVEN
     }
 
     /// Whether the nursery has ended, or has been dropped.
@@ -291,21 +342,13 @@ impl Core {
 
 /// What needs the handle itself, for its body or to hand it on.
 impl NurseryRef {
-    /// Notes that something is ready; returns the node that has to be woken for it, if one has.
-    /// Calls nobody. Not for a nursery that is watched.
-    #[inline]
-    pub(crate) fn notify(&self) -> Option<NodeRef> {
-        if self.notified.replace(true) {
-            return None;
-        }
-        self.owner()
-    }
-
-    /// The same for one that may be watched, which the caller holds.
+    /// Notes that something is ready in a nursery that may be watched, which the caller holds; gives
+    /// the node that has to be woken for it, if one has.
     pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
-        if self.notified.replace(true) {
+        if self.has(NOTIFIED | DRIVEN) {
             return None;
         }
+        self.set(NOTIFIED);
         if let Some(waker) = &*self.foreign.borrow() {
             self.run.defer_wake(waker.clone());
         }
@@ -357,10 +400,9 @@ impl NurseryRef {
             true => (context.waker().data(), None),
             false => (std::ptr::null(), Some(context.waker().clone())),
         };
-        self.watched
-            .set(foreign.is_some() || self.run.instrumented.get());
         self.owner_data.set(data);
         let before = self.foreign.replace(foreign);
+        self.update_watched();
         self.set_owner(self.run.current.get().filter(|_| own));
         drop(before);
     }
@@ -380,10 +422,10 @@ impl NurseryRef {
         child.scope.set(self.children_scope.get());
         Locals::inherit(child, &self.run, self);
         self.adopt(child);
-        if self.run.instrumented.get() {
-            self.run.instrument_spawned(child);
+        if self.run.observed.get() {
+            self.run.observe_spawned(child);
         }
-        child.schedule();
+        child.schedule_first(self);
     }
 
     /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
@@ -395,31 +437,102 @@ impl NurseryRef {
         value: &mut Option<T>,
     ) -> Poll<()> {
         self.set_owner_of_poll(context);
-        self.notified.set(false);
-        if self.body.get() == Body::New {
-            self.body.set(Body::Running);
-            self.step_body(&mut poll_body, value);
-        }
-        let turn = self.run.turn.get();
-        if self.run.is_seeded() {
-            self.shuffle_ready(turn);
-        }
+        let turn = self.begin_poll();
+        let around = self.run.put_aside();
         while let Some(node) = self.ready.pop_woken_before(turn) {
-            node.clear_ready();
-            if !node.is_body() {
-                self.step_child(&node);
-            } else if self.body.get() == Body::Running {
-                self.step_body(&mut poll_body, value);
+            if node.is_body() {
+                if self.body.get() == Body::Running {
+                    self.step_body(&mut poll_body, value, around);
+                }
+                // The body stands in the queue once. What is behind it is not polled by this loop,
+                // of which the code of the body would become a part.
+                self.end_step(turn, node);
+                if !self.ready.is_empty() {
+                    self.step_rest(turn, around);
+                }
+                break;
             }
+            self.step_child(&node, around);
+            self.end_step(turn, node);
         }
+        self.run.put_back(around);
         if self.is_over() {
             self.body.set(Body::Closed);
             return Poll::Ready(());
         }
-        if !self.ready.is_empty() && !self.notified.get() {
+        self.end_poll();
+        Poll::Pending
+    }
+
+    /// What becomes ready from here on is found at the end of the poll. Gives the turn.
+    #[inline]
+    fn begin_poll(&self) -> u32 {
+        let turn = self.run.turn.get();
+        match self.is_watched() {
+            true => self.begin_watched_poll(turn),
+            false => self.flags.set(DRIVEN),
+        }
+        turn
+    }
+
+    /// The same for a nursery that is watched: its owner is told when something becomes ready.
+    #[cold]
+    fn begin_watched_poll(&self, turn: u32) {
+        self.clear(NOTIFIED);
+        if self.run.is_seeded() {
+            self.shuffle_ready(turn);
+        }
+    }
+
+    /// Polls what is behind the body.
+    #[inline(never)]
+    fn step_rest(&self, turn: u32, around: Around) {
+        self.step_children(turn, around);
+    }
+
+    /// Polls every child that was woken before this turn.
+    #[inline(always)]
+    fn step_children(&self, turn: u32, around: Around) {
+        while let Some(node) = self.ready.pop_woken_before(turn) {
+            self.step_child(&node, around);
+            self.end_step(turn, node);
+        }
+    }
+
+    /// A node has been polled: it may be wanted again.
+    #[inline(always)]
+    fn end_step(&self, turn: u32, node: NodeRef) {
+        if node.is_again() {
+            match self.is_watched() {
+                true => node.schedule_again(),
+                false => self.ready.push_again(turn, node),
+            }
+        }
+    }
+
+    /// Tells the owner if something waits for the next turn. So a level of nurseries is told once, by
+    /// the one below, which knows it well, and no wake has to climb through nurseries that are being
+    /// polled anyway.
+    #[inline]
+    fn end_poll(&self) {
+        if !self.is_driven() {
+            return self.end_watched_poll();
+        }
+        if self.ready.is_empty() {
+            self.flags.set(0);
+        } else {
+            self.flags.set(NOTIFIED);
+            self.ask_owner_again();
+        }
+    }
+
+    /// The same for a nursery that was watched when the poll began, or is now.
+    #[cold]
+    fn end_watched_poll(&self) {
+        self.clear(DRIVEN);
+        if !self.ready.is_empty() {
             self.poke();
         }
-        Poll::Pending
     }
 
     /// Puts what is to be polled into the order that the seed decides.
@@ -439,39 +552,51 @@ impl NurseryRef {
     /// woken: the run is a guest, and a thread may wait in its place (`guest.rs`).
     pub(crate) fn tell_run(&self) {
         drop(self.foreign.replace(Some(Waker::noop().clone())));
-        self.watched.set(true);
+        self.set(WATCHED);
     }
 
     /// Nothing is ready: the next thing that becomes so is told again.
     pub(crate) fn expect_notice(&self) {
-        self.notified.set(false);
+        self.clear(NOTIFIED);
     }
 
     /// One poll of the root nursery, which has no body.
+    #[inline]
     pub(crate) fn drive_root(&self) {
-        self.notified.set(false);
-        let turn = self.run.turn.get();
-        if self.run.is_seeded() {
-            self.shuffle_ready(turn);
-        }
-        while let Some(node) = self.ready.pop_woken_before(turn) {
-            node.clear_ready();
-            self.step_child(&node);
-        }
+        let turn = self.begin_poll();
+        let around = self.run.put_aside();
+        self.step_children(turn, around);
+        self.run.put_back(around);
+        // There is no owner to be told: the loop looks for itself.
+        self.clear(DRIVEN);
     }
 
+    /// Always inlined, as [`step_child`](Self::step_child).
+    #[inline(always)]
     fn step_body<T>(
         &self,
         poll_body: &mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
         value: &mut Option<T>,
+        around: Around,
     ) {
         let body = self.body();
-        let current = &self.run.current;
-        let result = self.run.step(body, Here::at(self.scope.get()), || {
-            body.with_context(|context| current.during(body, || poll_body(context)))
-        });
+        let run = &*self.run;
+        let here = Here::at(self.scope.get());
+        if run.observed.get() {
+            run.observe_step(body, here, true);
+        }
+        run.stand(here);
+        let result = body.with_context(|context| run.current.during(body, || poll_body(context)));
+        if run.observed.get() {
+            run.put_back(around);
+            run.observe_step(body, here, false);
+        }
+        if let Ok(Poll::Pending) = result {
+            return;
+        }
+        run.put_back(around);
         match result {
-            Ok(Poll::Pending) => return,
+            Ok(Poll::Pending) => {}
             Ok(Poll::Ready(Ok(output))) => *value = Some(output),
             Ok(Poll::Ready(Err(error))) => self.fail(error, None),
             Err(panic) => self.panicked(panic, None),
@@ -482,6 +607,9 @@ impl NurseryRef {
     /// The body has ended: it is not polled again.
     fn body_ended(&self) {
         self.body.set(Body::Ended);
+        // A waker of the body may live on: it is not to put the body into the queue of its own
+        // nursery, which would keep itself alive by that.
+        self.body().set_done();
         self.settle_left_behind(self.body());
         if self.is_service() {
             self.dismiss_children();
@@ -496,23 +624,48 @@ impl NurseryRef {
         self.run.cancel(self.children_scope.get(), cancelled);
     }
 
-    /// Always inlined: two levels of nurseries are to have as few frames between them as can be.
+    /// Always inlined: two levels of nurseries are to have as few frames between them as can be. What
+    /// is rare is called, so that the rest has the registers.
     #[inline(always)]
-    fn step_child(&self, child: &NodeRef) {
-        if child.is_done() {
-            return;
+    fn step_child(&self, child: &NodeRef, around: Around) {
+        let run = &*self.run;
+        if run.observed.get() {
+            return self.step_observed_child(child, around);
         }
-        let current = &self.run.current;
-        let here = Here::of_task(child.scope.get(), child.is_apart());
-        let result = self.run.step(child, here, || child.poll_task(current));
-        match result {
+        run.stand(Here::of_task(child.scope.get(), child.is_apart()));
+        match child.poll_task(&run.current) {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(result)) => self.child_returned(child, result),
-            Err(panic) => self.child_panicked(child, panic),
+            Ok(Poll::Ready(result)) => self.child_returned(child, result, around),
+            Err(panic) => self.child_panicked(child, panic, around),
         }
     }
 
-    fn child_returned(&self, child: &NodeRef, result: Result<()>) {
+    /// The same while instruments, or the watchdog, are told.
+    #[cold]
+    fn step_observed_child(&self, child: &NodeRef, around: Around) {
+        let run = &*self.run;
+        let here = Here::of_task(child.scope.get(), child.is_apart());
+        if child.is_done() {
+            return;
+        }
+        run.observe_step(child, here, true);
+        run.stand(here);
+        let polled = child.poll_task(&run.current);
+        run.put_back(around);
+        run.observe_step(child, here, false);
+        match polled {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(result)) => self.child_returned(child, result, around),
+            Err(panic) => self.child_panicked(child, panic, around),
+        }
+    }
+
+    /// A child has returned, and stands where it stood.
+    fn child_returned(&self, child: &NodeRef, result: Result<()>, around: Around) {
+        if let Err(panic) = child.end(&self.run.current) {
+            return self.child_panicked(child, panic, around);
+        }
+        self.run.put_back(around);
         let own = self.child_ended(child);
         match (result, own) {
             (Err(error), own) => self.child_failed(child, error, own),
@@ -533,7 +686,8 @@ impl NurseryRef {
     }
 
     #[cold]
-    fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>) {
+    fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>, around: Around) {
+        self.run.put_back(around);
         let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
         if let Some(scope) = self.child_ended(child) {
             self.run.leave_from_drop(scope);
@@ -553,10 +707,10 @@ impl NurseryRef {
         child.set_home(None);
         drop(child.replace_locals(None));
         if let Some(joiner) = child.take_joiner() {
-            self.run.finish_wait(joiner);
+            self.run.claim_wait(joiner);
         }
-        if self.run.instrumented.get() {
-            self.run.instrument_exited(child);
+        if self.run.observed.get() {
+            self.run.observe_exited(child);
         }
         own
     }
@@ -590,10 +744,11 @@ impl Open {
             let opener = run.current.get();
             let locals = opener.as_ref().and_then(|opener| opener.locals());
             let scope = run.enter_plain();
-            let mut core = Core::new(run.clone(), opener, scope, Body::New);
+            let mut core = Core::new(run.clone(), opener, scope, Body::Running);
             core.locals.clone_from(&locals);
             let open = Self::from_core(run, core, place);
             drop(open.nursery.body().replace_locals(locals));
+            open.nursery.begin_body();
             Ok(open)
         })
     }
@@ -610,6 +765,7 @@ impl Open {
         let info = TaskInfo { name: None, place };
         let nursery = NurseryRef::new(&run.shared, core, info);
         run.nurseries.push(nursery.body());
+        run.watch_body(nursery.body(), true);
         Self {
             nursery,
             finished: false,
@@ -675,8 +831,8 @@ impl Open {
             core.settle_left_behind(&child);
             core.leave_scope_of(&child);
             child.set_home(None);
-            if core.run.instrumented.get() {
-                core.run.instrument_exited(&child);
+            if core.run.observed.get() {
+                core.run.observe_exited(&child);
             }
             drop(child.replace_locals(None));
         }
@@ -689,6 +845,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let body = self.nursery.body();
+        self.nursery.run.watch_body(body, false);
         if body.is_listed() {
             drop(self.nursery.run.nurseries.remove(body));
         }
@@ -699,6 +856,7 @@ impl Drop for Open {
         let panic = self.close();
         let core = &self.nursery;
         core.body.set(Body::Closed);
+        body.set_done();
         if let Some(around) = core.around().filter(|_| core.orphans.get() > 0) {
             for _ in 0..core.orphans.get() {
                 around.add_orphan();

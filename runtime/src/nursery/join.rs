@@ -48,6 +48,7 @@ impl<T> JoinHandle<'_, T> {
     ///
     /// `reason` is for people who read the error; it may be empty. Does nothing if the child has
     /// ended.
+    #[doc(alias = "abort")]
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) {
         let child = self.output.node();

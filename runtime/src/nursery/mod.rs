@@ -26,7 +26,7 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-pub(crate) use self::core::{Core, Failure, Open};
+pub(crate) use self::core::{Core, Failure, Notice, Open};
 pub(crate) use erase::{spawn_root, spawn_system};
 pub use join::{ChildState, Ended, Join, JoinHandle, NoValue};
 pub use service::open_service_nursery;
@@ -41,6 +41,8 @@ use crate::task::NurseryRef;
 ///
 /// `'scope` is the life of the nursery itself, which children may use to spawn more children;
 /// `'env` is everything outside the block, which children may borrow.
+#[doc(alias = "JoinSet")]
+#[doc(alias = "TaskGroup")]
 pub struct Nursery<'scope, 'env: 'scope> {
     core: NurseryRef,
     // Both invariant, as in `std::thread::scope`: neither may be shortened or stretched.
@@ -95,6 +97,10 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// assert_eq!(total.get(), 10);
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "JoinSet")]
+#[doc(alias = "TaskGroup")]
+#[doc(alias = "TaskTracker")]
+#[doc(alias = "scope")]
 #[track_caller]
 pub fn open_nursery<'env, F, T>(body: F) -> impl Future<Output = Result<T>>
 where
@@ -170,6 +176,9 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     ///
     /// The child is cancelled with the nursery, not with the scopes that the caller happens to be
     /// in. In a nursery that has been cancelled it still runs up to its first checkpoint.
+    #[doc(alias = "spawn")]
+    #[doc(alias = "spawn_local")]
+    #[doc(alias = "create_task")]
     #[track_caller]
     pub fn start_soon<F>(&'scope self, task: F)
     where

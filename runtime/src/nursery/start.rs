@@ -43,6 +43,7 @@ struct Pending {
 impl<T> TaskStatus<T> {
     /// A status that reports to nobody, for awaiting a function directly that is written to be
     /// started; Trio's `TASK_STATUS_IGNORED`.
+    #[doc(alias = "TASK_STATUS_IGNORED")]
     pub const fn ignored() -> Self {
         Self(None)
     }
@@ -119,7 +120,7 @@ impl<T> Starting<T> {
             self.target.adopt(&self.child);
             if self.child.is_ready() {
                 // It stands in the queue of the private nursery, which is not polled again.
-                self.child.clear_ready();
+                private.ready.clear();
                 self.child.schedule();
             }
         }

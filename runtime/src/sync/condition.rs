@@ -55,6 +55,8 @@ use crate::error::{Error, Result};
 /// .await
 /// # }).unwrap();
 /// ```
+#[doc(alias = "Condvar")]
+#[doc(alias = "Notify")]
 #[derive(Default)]
 pub struct Condition {
     waiting: WaitList<Sleeping>,
@@ -184,6 +186,7 @@ impl Condition {
     /// # Panics
     ///
     /// As [`notify`](Self::notify).
+    #[doc(alias = "notify_waiters")]
     pub fn notify_all<T: ?Sized>(&self, guard: &LockGuard<'_, T>) {
         self.notify(guard, usize::MAX);
     }

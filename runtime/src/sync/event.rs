@@ -3,21 +3,26 @@
 //! The flag is the event, and the list is who waits for it; a future borrows the event, so that the
 //! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
 //! forgotten is woken in vain.
+//!
+//! A future that [`select`](crate::select) chooses from keeps a wait of its own beside that of the choice:
+//! an event takes nothing from anybody, so the others see that it has happened by looking.
 
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::wait_list::{Outcome, WaitList, Waiter};
+use crate::channel::{Selectable, waiters::Place};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
 /// A flag that is raised once, and that tasks can wait for.
 ///
 /// There is no way back: for something that happens again and again make a new event each time, or
-/// use a [`Condition`](super::Condition), or a channel.
+/// use a [`Condition`](super::Condition), or a channel. For whatever comes first, the event or an
+/// operation of a channel, [`select`](crate::select) takes the future of [`wait`](Self::wait).
 ///
 /// # Examples
 ///
@@ -137,6 +142,44 @@ impl Future for EventWait<'_> {
         let waiting = &this.event.waiting;
         this.waiter = Some(Waiter::join(waiting, context, "Event::wait", ()));
         Poll::Pending
+    }
+}
+
+/// As one of several that [`select`](crate::select) chooses from: what else comes in the same turn goes
+/// before it.
+impl Selectable for EventWait<'_> {
+    type Output = Result<()>;
+
+    const REMOTE: bool = false;
+
+    fn attempt(&mut self) -> Option<Result<()>> {
+        self.event.is_set().then_some(Ok(()))
+    }
+
+    fn enlist(&mut self, place: &Place<'_>) -> bool {
+        // Anew each time: there is no order among those who wait that could be lost.
+        self.abandon();
+        let context = Context::from_waker(place.waker());
+        let waiting = &self.event.waiting;
+        self.waiter = Some(Waiter::join(waiting, &context, "Event::wait", ()));
+        true
+    }
+
+    fn withdraw(&mut self) -> Option<Result<()>> {
+        None
+    }
+
+    fn abandon(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            drop(waiter.leave(&self.event.waiting));
+        }
+    }
+
+    fn is_settled(&mut self, waker: &Waker) -> bool {
+        if let Some(waiter) = &self.waiter {
+            waiter.refresh(&Context::from_waker(waker));
+        }
+        self.event.is_set()
     }
 }
 

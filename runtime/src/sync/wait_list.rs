@@ -382,6 +382,11 @@ impl Waiter {
         self
     }
 
+    /// Follows the future to wherever it is polled now.
+    pub(crate) fn refresh(&self, context: &Context<'_>) {
+        self.parked.refresh(context);
+    }
+
     /// Keeps cancellations from this wait.
     pub(crate) fn shield(&self) {
         WaitId::of(&self.parked).shield();

@@ -57,6 +57,7 @@ use crate::run::Run;
 /// USER.scope("ada", work).await?;
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
+#[doc(alias = "task_local")]
 #[doc(alias = "ContextVar")]
 pub struct TaskLocal<T: 'static>(Key<T>);
 

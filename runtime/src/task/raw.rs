@@ -20,37 +20,44 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use super::{Locals, blocks};
 use crate::context::{self, Shared};
 use crate::error::Result;
-use crate::nursery::Core;
+use crate::nursery::{Core, Notice};
 use crate::thread::Queued;
 
-const READY: u16 = 1;
-const DONE: u16 = 2;
-const BODY: u16 = 4;
-/// Somebody may still ask for the output.
-const WANTED: u16 = 8;
-/// The node stands among siblings.
-const LISTED: u16 = 16;
-/// Of a task: its future is in its stage, and has something to drop.
-const RUNNING: u16 = 32;
-/// Of a task: its output is in its stage.
-const FINISHED: u16 = 64;
-/// The task has ended with an error or a panic that went to its nursery.
-const FAILED: u16 = 128;
-/// The task has ended with nothing but a cancellation of its own.
-const CANCELLED: u16 = 256;
+/// The node stands in a ready queue.
+const READY: u8 = 1;
+const DONE: u8 = 2;
+const BODY: u8 = 4;
+/// The node is being polled, and a nursery inside it has to be polled again in the next turn.
+const AGAIN: u8 = 8;
 /// The task is to have a scope of its own as soon as something in it asks for its scope.
-const APART: u16 = 512;
+const APART: u8 = 16;
+
+// What is looked at less often.
+
+/// Of a task: its future is in its stage, and has something to drop.
+const RUNNING: u8 = 1;
+/// Of a task: its output is in its stage.
+const FINISHED: u8 = 2;
+/// Somebody may still ask for the output.
+const WANTED: u8 = 4;
+/// The node stands among siblings.
+const LISTED: u8 = 8;
+/// The task has ended with an error or a panic that went to its nursery.
+const FAILED: u8 = 16;
+/// The task has ended with nothing but a cancellation of its own.
+const CANCELLED: u8 = 32;
 
 /// No wait.
 const NONE: u32 = u32::MAX;
 
-/// The head of every task and of every nursery's body.
+/// The head of every task and of every nursery's body. What a wake looks at comes first.
 #[repr(C)]
 pub(crate) struct Node {
     vtable: &'static VTable,
     /// Of the run; alive as long as anything in the run is polled.
     shared: *const Shared,
-    references: Cell<u32>,
+    /// As many as there are handles: so wide that no count of a handle has to look for an overflow.
+    references: Cell<u64>,
     /// The turn in which the node was woken.
     stamp: Cell<u32>,
     /// The cancel scope at the root of the node.
@@ -59,14 +66,15 @@ pub(crate) struct Node {
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
-    /// The values local to the task; the body of a nursery begins with those of its opener.
-    locals: Cell<Option<Rc<Locals>>>,
-    flags: Cell<u16>,
+    state: Flags,
+    marks: Flags,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
     /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
     /// nursery, the node in whose poll that nursery is polled, if there is no foreign waker between.
     around: UnsafeCell<Option<NodeRef>>,
+    /// The values local to the task; the body of a nursery begins with those of its opener.
+    locals: Cell<Option<Rc<Locals>>>,
     previous_sibling: Cell<Option<NonNull<Self>>>,
     next_sibling: Cell<Option<NonNull<Self>>>,
     /// An `Arc<Remote>` as a pointer, or null while there is none.
@@ -121,9 +129,36 @@ struct NurseryCell {
     core: Core,
 }
 
+/// Bits, in one byte: what is set in a part of a wider word and then read as a whole has to wait
+/// until the store has left the CPU, and these are set by one level of nurseries for the next.
+struct Flags(Cell<u8>);
+
+impl Flags {
+    #[inline]
+    fn has(&self, any: u8) -> bool {
+        self.0.get() & any != 0
+    }
+
+    #[inline]
+    fn set(&self, flags: u8) {
+        self.0.set(self.0.get() | flags);
+    }
+
+    #[inline]
+    fn clear(&self, flags: u8) {
+        self.0.set(self.0.get() & !flags);
+    }
+}
+
 impl Node {
     #[inline(always)]
-    fn new(vtable: &'static VTable, shared: &Arc<Shared>, flags: u16, info: TaskInfo) -> Self {
+    fn new(
+        vtable: &'static VTable,
+        shared: &Arc<Shared>,
+        state: u8,
+        marks: u8,
+        info: TaskInfo,
+    ) -> Self {
         Self {
             vtable,
             shared: Arc::as_ptr(shared),
@@ -133,7 +168,8 @@ impl Node {
             waits: Cell::new(0),
             joiner: Cell::new(NONE),
             locals: Cell::new(None),
-            flags: Cell::new(flags),
+            state: Flags(Cell::new(state)),
+            marks: Flags(Cell::new(marks)),
             next_ready: Cell::new(None),
             around: UnsafeCell::new(None),
             previous_sibling: Cell::new(None),
@@ -143,80 +179,69 @@ impl Node {
         }
     }
 
-    fn has(&self, flag: u16) -> bool {
-        self.flags.get() & flag != 0
-    }
-
-    fn set(&self, flag: u16) {
-        self.flags.set(self.flags.get() | flag);
-    }
-
-    fn clear(&self, flag: u16) {
-        self.flags.set(self.flags.get() & !flag);
-    }
-
     /// Whether this is the body of a nursery.
     pub(crate) fn is_body(&self) -> bool {
-        self.has(BODY)
+        self.state.has(BODY)
     }
 
     /// Whether the future has ended or been dropped.
     pub(crate) fn is_done(&self) -> bool {
-        self.has(DONE)
+        self.state.has(DONE)
     }
 
     /// Whether the task has ended with an error or a panic that went to its nursery.
     pub(crate) fn is_failed(&self) -> bool {
-        self.has(FAILED)
+        self.marks.has(FAILED)
     }
 
     pub(crate) fn set_failed(&self) {
-        self.set(FAILED);
+        self.marks.set(FAILED);
     }
 
     /// Whether the task has ended with nothing but a cancellation that went no further.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.has(CANCELLED)
+        self.marks.has(CANCELLED)
     }
 
     pub(crate) fn set_cancelled(&self) {
-        self.set(CANCELLED);
+        self.marks.set(CANCELLED);
     }
 
     /// Whether the task is to have a scope of its own and has none yet.
     #[inline]
     pub(crate) fn is_apart(&self) -> bool {
-        self.has(APART)
+        self.state.has(APART)
     }
 
     pub(crate) fn set_apart(&self) {
-        self.set(APART);
+        self.state.set(APART);
     }
 
     /// The task has a scope of its own.
     pub(crate) fn set_own_scope(&self, scope: u32) {
-        self.clear(APART);
+        self.state.clear(APART);
         self.scope.set(scope);
     }
 
     /// Whether the node stands among siblings.
     pub(crate) fn is_listed(&self) -> bool {
-        self.has(LISTED)
+        self.marks.has(LISTED)
+    }
+
+    /// Whether the node, which has been polled, is to be polled again in the next turn.
+    #[inline]
+    pub(crate) fn is_again(&self) -> bool {
+        self.state.has(AGAIN)
     }
 
     /// Whether the node stands in a ready queue.
     pub(crate) fn is_ready(&self) -> bool {
-        self.has(READY)
-    }
-
-    /// The node has been taken out of the queue to be polled.
-    pub(crate) fn clear_ready(&self) {
-        self.clear(READY);
+        self.state.has(READY)
     }
 
     /// No wake has an effect from now on.
     pub(crate) fn set_done(&self) {
-        self.set(DONE);
+        self.state.set(DONE);
     }
 
     /// The place where the task was spawned, or the nursery was opened.
@@ -243,15 +268,15 @@ impl Node {
         self.locals.replace(locals)
     }
 
+    /// Where the node is, for who tells nodes that live from each other.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Another counted handle to this node.
     #[inline]
     pub(crate) fn reference(&self) -> NodeRef {
-        let count = self.references.get();
-        assert!(
-            count < u32::MAX,
-            "a node has fewer than four thousand million handles"
-        );
-        self.references.set(count + 1);
+        self.references.set(self.references.get() + 1);
         NodeRef(NonNull::from(self))
     }
 
@@ -287,9 +312,29 @@ impl Node {
     /// Makes the node ready, and whoever has to poll its nursery (rules 1 to 3).
     #[inline]
     pub(crate) fn schedule(&self) {
-        if self.flags.get() & (READY | DONE) == 0 {
+        if !self.state.has(READY | DONE) {
             self.reference().schedule_owned();
         }
+    }
+
+    /// How many wakers of this node there are, wherever they are; `None` if there never was one but
+    /// those that are lent to a poll.
+    pub(crate) fn wakers(&self) -> Option<usize> {
+        let remote = self.remote.load(Ordering::Acquire);
+        if remote.is_null() {
+            return None;
+        }
+        // SAFETY: the pointer came from `into_raw` (`remote`), and the node holds a count of it until
+        // it is freed, which `&self` excludes. That count stays the node's: nothing is dropped here.
+        let remote = ManuallyDrop::new(unsafe { Arc::from_raw(remote) });
+        Some(Arc::strong_count(&remote) - 1)
+    }
+
+    /// Makes a node ready that has been polled and [has asked for it](Self::is_again).
+    #[cold]
+    pub(crate) fn schedule_again(&self) {
+        self.state.clear(AGAIN);
+        self.schedule();
     }
 
     /// Polls with a context whose waker is this node's own.
@@ -323,77 +368,89 @@ pub(crate) struct NodeRef(NonNull<Node>);
 
 // What reaches beyond the node, into the cell around it, starts from the pointer of the handle.
 impl NodeRef {
-    /// Polls the future of a task once, as the `current` node, and drops it if it has ended. Gives
-    /// its panic, if there was one. The caller keeps rule 4.
+    /// Polls the future of a task once, as the `current` node, unless it has ended. Gives its panic, if
+    /// there was one. A task that has returned is to be [ended](Self::end). The caller keeps rule 4.
     #[inline(always)]
     pub(crate) fn poll_task(&self, current: &Current) -> std::thread::Result<Poll<Result<()>>> {
-        assert!(!self.is_done(), "a task that has ended is not polled");
+        if self.is_done() {
+            return Ok(Poll::Pending);
+        }
         let cell = self.0.as_ptr().cast::<()>();
         // SAFETY: `vtable` was made for the cell of this node, and knows where its stage is.
         let stage = unsafe { cell.byte_add(self.vtable.stage) };
         let poll = self.vtable.poll;
-        let polled = self.with_context(|context| {
+        self.with_context(|context| {
             // Nothing else in here, so that the frame of the catching is inlined.
             current.during(self, || {
                 // SAFETY: the future is at the head of its stage, since the task has not ended.
                 // Nobody else is inside the stage: nurseries poll and drop from the one thread of
-                // the run, a nursery never while it polls the same node, and polling is refused
+                // the run, a nursery never while it polls the same node, and nothing is polled
                 // after the end.
                 unsafe { poll(stage, context) }
             })
-        });
-        match polled {
-            Ok(Poll::Ready(result)) => self.end(current, result),
-            pending => pending,
-        }
+        })
     }
 
-    /// Drops the future of a task that has returned `result`, as the current node.
-    #[inline(never)]
-    fn end(&self, current: &Current, result: Result<()>) -> std::thread::Result<Poll<Result<()>>> {
+    /// Drops the future of a task that has returned, as the `current` node; gives its panic.
+    #[inline]
+    pub(crate) fn end(&self, current: &Current) -> std::thread::Result<()> {
         self.set_done();
-        if self.has(RUNNING) {
-            current.during(self, || self.drop_future())?;
+        match self.marks.has(RUNNING) {
+            true => current.during(self, || self.drop_future()),
+            false => Ok(()),
         }
-        Ok(Poll::Ready(result))
     }
 
     /// Drops the future of a task, if it is still there. The caller keeps rule 4.
     #[inline]
     pub(crate) fn drop_future(&self) {
         self.set_done();
-        if self.has(RUNNING) {
+        if self.marks.has(RUNNING) {
             // SAFETY: as in `poll_task`; `DONE` excludes a later poll.
             unsafe { (self.vtable.drop_future)(self.0) }
+        }
+    }
+
+    /// Makes a node ready that has not been so yet, in `home`, where it has just been taken in.
+    #[inline]
+    pub(crate) fn schedule_first(&self, home: &NurseryRef) {
+        if home.is_driven() {
+            home.ready.push_in(home.turn(), self.clone());
+        } else {
+            self.schedule();
         }
     }
 
     /// As [`Node::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
-        while node.flags.get() & (READY | DONE) == 0 {
-            let body = if node.is_body() {
-                Some(node.0)
-            } else {
-                // SAFETY: as in `around`; the reference is gone when the pointer has been copied.
-                unsafe { &*node.around.get() }.as_ref().map(|body| body.0)
+        while !node.state.has(READY | DONE) {
+            let Some(home) = node.home_uncounted() else {
+                return;
             };
-            let Some(body) = body else { return };
-            // A handle that is not counted, and therefore never dropped: `node` keeps its home
-            // alive, and the queue keeps `node`, until something else is called than the lines
-            // below. None of them calls code of others, which could end the nursery.
-            let home = ManuallyDrop::new(NurseryRef(Self(body)));
-            if home.is_watched() {
+            let notice = home.notify();
+            if matches!(notice, Notice::Others) {
                 return node.schedule_watched();
             }
-            node.flags.set(node.flags.get() | READY);
-            node.stamp.set(home.turn());
-            home.ready.push(node);
-            match home.notify() {
-                Some(next) => node = next,
-                None => return,
-            }
+            home.ready.push_in(home.turn(), node);
+            let Notice::Owner = notice else { return };
+            let Some(owner) = home.owner() else { return };
+            node = owner;
         }
+    }
+
+    /// As [`Node::home`], by a handle that is not counted, and therefore never dropped. The node keeps
+    /// its home alive, and a queue that it stands in keeps the node: so it is good until code of
+    /// others is called, which could end the nursery.
+    #[inline]
+    fn home_uncounted(&self) -> Option<ManuallyDrop<NurseryRef>> {
+        let body = if self.is_body() {
+            Some(self.0)
+        } else {
+            // SAFETY: as in `around`; the reference is gone when the pointer has been copied.
+            unsafe { &*self.around.get() }.as_ref().map(|body| body.0)
+        };
+        Some(ManuallyDrop::new(NurseryRef(Self(body?))))
     }
 
     /// The same in a nursery of which others are told: the code of an instrument, or of a waker,
@@ -401,10 +458,8 @@ impl NodeRef {
     #[cold]
     fn schedule_watched(self) {
         let Some(home) = self.home() else { return };
-        self.flags.set(self.flags.get() | READY);
-        self.stamp.set(home.turn());
         let node = self.clone();
-        home.ready.push(self);
+        home.ready.push_in(home.turn(), self);
         home.instrument_scheduled(&node);
         if let Some(next) = home.notify_watched() {
             next.schedule();
@@ -469,7 +524,7 @@ pub(crate) struct NurseryRef(NodeRef);
 impl NurseryRef {
     /// A nursery in a cell of its own.
     pub(crate) fn new(shared: &Arc<Shared>, core: Core, info: TaskInfo) -> Self {
-        let node = Node::new(&NURSERY, shared, BODY, info);
+        let node = Node::new(&NURSERY, shared, BODY, 0, info);
         let cell = Box::leak(Box::new(NurseryCell { node, core }));
         Self(NodeRef(NonNull::from(cell).cast()))
     }
@@ -487,6 +542,22 @@ impl NurseryRef {
 
     pub(crate) fn set_owner(&self, owner: Option<NodeRef>) {
         self.0.set_around(owner);
+    }
+
+    /// Has the owner, which is being polled, polled again: whoever polls it sees to that.
+    #[inline]
+    pub(crate) fn ask_owner_again(&self) {
+        // SAFETY: as in `Node::around`; the reference is gone when the flag has been set.
+        if let Some(owner) = unsafe { &*self.0.around.get() } {
+            owner.state.set(AGAIN);
+        }
+    }
+
+    /// Makes the body ready as if it had been so for a turn: it takes its first step in the first poll
+    /// of its nursery, whenever that is.
+    pub(crate) fn begin_body(&self) {
+        self.ready
+            .push_in(self.turn().wrapping_sub(1), self.0.clone());
     }
 
     /// The node of the nursery's body.
@@ -550,7 +621,7 @@ impl<T> Output<T> {
 impl<T> Drop for Output<T> {
     fn drop(&mut self) {
         // The output is dropped here, while what it borrows still lives, and not with the cell.
-        self.node.clear(WANTED);
+        self.node.marks.clear(WANTED);
         drop(self.take());
     }
 }
@@ -571,8 +642,8 @@ where
     F: Future<Output = Result<T>>,
 {
     let info = TaskInfo { name, place };
-    let flags = WANTED | Typed::<F, T>::RUNNING;
-    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, flags, info, future);
+    let marks = WANTED | Typed::<F, T>::RUNNING;
+    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, marks, info, future);
     Output {
         node: NodeRef(node),
         output: std::marker::PhantomData,
@@ -594,11 +665,11 @@ where
     F: Future<Output = Result<()>>,
 {
     let info = TaskInfo { name, place };
-    let flags = Typed::<F, ()>::RUNNING;
+    let marks = Typed::<F, ()>::RUNNING;
     NodeRef(Typed::place(
         &Typed::<F, ()>::SILENT,
         shared,
-        flags,
+        marks,
         info,
         future,
     ))
@@ -635,7 +706,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     };
 
     /// The flag of a task whose future has something to drop.
-    const RUNNING: u16 = if std::mem::needs_drop::<F>() {
+    const RUNNING: u8 = if std::mem::needs_drop::<F>() {
         RUNNING
     } else {
         0
@@ -655,7 +726,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     fn place(
         table: &'static VTable,
         shared: &Arc<Shared>,
-        flags: u16,
+        marks: u8,
         info: TaskInfo,
         future: F,
     ) -> NonNull<Node> {
@@ -663,7 +734,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
             future: ManuallyDrop::new(future),
         });
         let Some(lines) = Self::LINES else {
-            let node = Node::new(table, shared, flags, info);
+            let node = Node::new(table, shared, 0, marks, info);
             return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
         let block = NonNull::from(Box::leak(blocks::take(lines)));
@@ -673,7 +744,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         // SAFETY: the same.
         let tail = unsafe { &raw mut (*place).stage };
         // SAFETY: a place inside the block.
-        unsafe { head.write(Node::new(table, shared, flags, info)) };
+        unsafe { head.write(Node::new(table, shared, 0, marks, info)) };
         // SAFETY: the same.
         unsafe { tail.write(stage) };
         block.cast()
@@ -713,10 +784,10 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
             Err(error) => return Poll::Ready(Err(error)),
         };
         // Looked at only now: the future may have held the handle, and dropped it.
-        if head.has(WANTED) {
+        if head.marks.has(WANTED) {
             // SAFETY: the stage has room for an output, and neither a future nor an output in it.
             unsafe { stage.cast::<T>().write(value) };
-            head.set(FINISHED);
+            head.marks.set(FINISHED);
         }
         Poll::Ready(Ok(()))
     }
@@ -724,9 +795,9 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     unsafe fn drop_future(node: NonNull<Node>) {
         // SAFETY: the caller vouches for the node.
         let head = unsafe { node.as_ref() };
-        if head.has(RUNNING) {
+        if head.marks.has(RUNNING) {
             // First, so that a future that panics when it is dropped is not dropped again.
-            head.clear(RUNNING);
+            head.marks.clear(RUNNING);
             // SAFETY: passed on.
             let stage = unsafe { Self::stage(node) };
             // SAFETY: the future was there, and nobody is going to look at it any more.
@@ -737,8 +808,8 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     unsafe fn take_output(node: NonNull<Node>, slot: *mut ()) {
         // SAFETY: the caller vouches for the node.
         let head = unsafe { node.as_ref() };
-        if head.has(FINISHED) {
-            head.clear(FINISHED);
+        if head.marks.has(FINISHED) {
+            head.marks.clear(FINISHED);
             // SAFETY: passed on.
             let stage = unsafe { Self::stage(node) };
             // SAFETY: the output was there, and from now on it is the caller's.
@@ -774,9 +845,18 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    /// Takes in a node that stands in no queue (rule 1).
+    /// Takes in a node that stands in no queue, as woken in `turn` (rules 1 and 3).
+    #[inline]
+    pub(crate) fn push_in(&self, turn: u32, node: NodeRef) {
+        node.stamp.set(turn);
+        self.push(node);
+    }
+
+    /// Takes in a node that stands in no queue (rule 1), as woken when it was.
     #[inline]
     pub(crate) fn push(&self, node: NodeRef) {
+        debug_assert!(!node.is_ready(), "a node stands in one queue, once");
+        node.state.set(READY);
         // The reference goes into the queue, and comes out with `pop`.
         let node = ManuallyDrop::new(node).0;
         match (self.head.get(), self.tail.replace(Some(node))) {
@@ -792,7 +872,18 @@ impl ReadyQueue {
         // The reference that `push` has put in.
         let node = NodeRef(self.head.get()?);
         self.head.set(node.next_ready.take());
+        node.state.clear(READY);
         Some(node)
+    }
+
+    /// Takes in a node again that has been polled in `turn` and [has asked for it](Node::is_again),
+    /// unless it has been woken besides, or has ended.
+    #[inline]
+    pub(crate) fn push_again(&self, turn: u32, node: NodeRef) {
+        node.state.clear(AGAIN);
+        if !node.state.has(READY | DONE) {
+            self.push_in(turn, node);
+        }
     }
 
     /// The next node, if it was woken in another turn than `turn`.
@@ -844,8 +935,11 @@ impl Siblings {
 
     #[inline]
     pub(crate) fn push(&self, node: &NodeRef) {
-        assert!(!node.has(LISTED), "a node stands in one list of siblings");
-        node.set(LISTED);
+        assert!(
+            !node.marks.has(LISTED),
+            "a node stands in one list of siblings"
+        );
+        node.marks.set(LISTED);
         let last = self.last.replace(Some(node.0));
         node.previous_sibling.set(last);
         self.link_after(last, Some(node.0));
@@ -861,7 +955,7 @@ impl Siblings {
     /// If it stands in no list, or at the end of another.
     #[inline]
     pub(crate) fn remove(&self, node: &Node) -> NodeRef {
-        assert!(node.has(LISTED), "a node is taken out once");
+        assert!(node.marks.has(LISTED), "a node is taken out once");
         let previous = node.previous_sibling.get();
         let next = node.next_sibling.get();
         // Without this a list could be left with an end that it does not hold.
@@ -871,7 +965,7 @@ impl Siblings {
                 && (next.is_some() || self.last.get() == this),
             "a node is taken out of the list that it stands in"
         );
-        node.clear(LISTED);
+        node.marks.clear(LISTED);
         node.previous_sibling.set(None);
         node.next_sibling.set(None);
         self.link_after(previous, next);
@@ -971,6 +1065,11 @@ impl Current {
 
     pub(crate) fn is_none(&self) -> bool {
         self.0.get().is_none()
+    }
+
+    /// The address of the node that is being polled; zero if none is.
+    pub(crate) fn address(&self) -> usize {
+        self.0.get().map_or(0, |node| node.addr().get())
     }
 }
 

@@ -567,6 +567,11 @@ impl Threads {
         }
     }
 
+    /// Whether no thread works for the run, awaited or left behind.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.calls.borrow().is_empty()
+    }
+
     /// Calls whose function must have ended before the run does.
     pub(crate) fn owed(&self) -> usize {
         self.owed.get()

@@ -69,6 +69,7 @@ thread_local! {
 /// # Panics
 ///
 /// With the panic of the future.
+#[doc(alias = "block_on")]
 pub fn run<F, R>(function: F) -> Result<R>
 where
     F: AsyncFnOnce() -> Result<R> + Send + 'static,

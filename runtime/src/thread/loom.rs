@@ -12,10 +12,11 @@ use loom::thread;
 
 use super::inbox::{CallKey, Inbox, Queued};
 use super::pool::{Job, Pool, Worker};
+use super::pulse::Pulse;
 use super::reply::reply;
 use super::sync::{Condvar, Mutex, lock};
 
-/// What a driver sleeps in: a wake that comes before the sleep ends it. (That of loom's threads takes
+/// What a driver or a watchdog sleeps in: a wake that comes before the sleep ends it. (That of loom's threads takes
 /// a wake amiss that comes while they are joined.)
 #[derive(Default)]
 struct Parker {
@@ -260,5 +261,35 @@ fn an_answer_wakes_who_blocks_for_it_and_so_does_its_loss() {
         assert_eq!(answer.wait(), Some(7));
         assert_eq!(never.wait(), None);
         run.join().unwrap();
+    });
+}
+
+#[test]
+fn a_run_that_begins_to_work_is_seen_by_its_watchdog() {
+    loom::model(|| {
+        let pulse = Arc::new(Pulse::new());
+        let watchdog = Arc::new(Parker::default());
+        let (run, sleeper) = (pulse.clone(), watchdog.clone());
+        let working = thread::spawn(move || {
+            // At rest before, and again before it works for long.
+            for unpark in [run.begin(), run.rest(), run.begin()] {
+                if unpark {
+                    sleeper.unpark();
+                }
+            }
+        });
+        // One that sleeps through the last of these would never see the third change.
+        loop {
+            let turn = pulse.turn();
+            if turn / 4 == 3 {
+                break;
+            }
+            if Pulse::is_at_rest(turn) && pulse.fall_asleep(turn) {
+                watchdog.park();
+            } else {
+                thread::yield_now();
+            }
+        }
+        working.join().unwrap();
     });
 }

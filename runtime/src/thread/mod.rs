@@ -5,7 +5,8 @@
 //! - [`to_thread::run_sync`] awaits a blocking function on another thread,
 //!   and [`from_thread`] calls back from there into the waiting task;
 //! - a [`TrioToken`] reaches a run from any thread that has one;
-//! - [`run_workers`] runs one program on every core, supervised as one.
+//! - [`run_workers`] runs one program on every core, supervised as one;
+//! - a [`Watchdog`] sees from outside when the loop of a run does not go on.
 //!
 //! Who owns what: the inbox of a run is shared between all who know the run and is closed when it
 //! ends (`inbox.rs`); a worker thread belongs to the pool of the process (`pool.rs`); a call that a
@@ -21,11 +22,13 @@ mod limiter;
 mod loom;
 mod mail;
 mod pool;
+mod pulse;
 mod reply;
 mod sync;
 mod system;
 pub mod to_thread;
 mod token;
+mod watchdog;
 mod workers;
 
 pub(crate) use call::Threads;
@@ -33,4 +36,6 @@ pub(crate) use inbox::{Call, Queued, Shared};
 pub use pool::{ThreadStatistics, start_thread_soon, thread_statistics};
 pub use system::{spawn_system_task, spawn_system_task_named};
 pub use token::{TokenStatistics, TrioToken, current_trio_token};
+pub(crate) use watchdog::Watched;
+pub use watchdog::{Blocked, Watchdog};
 pub use workers::{Worker, Workers, run_workers};

@@ -62,6 +62,7 @@ use crate::time::sleep_forever;
 /// assert_eq!(sum.into_inner(), 3);
 /// # Ok::<(), trio_runtime::Error>(())
 /// ```
+#[track_caller]
 pub fn run_workers<F, T>(count: usize, work: F) -> Result<Vec<T>>
 where
     F: AsyncFn(Worker) -> Result<T> + Sync,
@@ -145,7 +146,8 @@ impl Workers {
     }
 
     /// The stack of each worker's thread in bytes, which bounds how deep nurseries and scopes may lie
-    /// inside each other; that of [`std::thread`] unless told otherwise.
+    /// inside each other; that of [`std::thread`] unless told otherwise. 256 KiB of it are kept free for
+    /// what the innermost of them calls, so that a stack of that size has room for none.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

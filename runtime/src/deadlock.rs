@@ -1,0 +1,177 @@
+//! A run that nothing can wake any more: how it is found out, and what is told of it.
+//!
+//! A run sleeps for ever when every task waits for another: for a lock whose guard one of them keeps,
+//! for an event that nobody is left to set. Trio sleeps in silence. Here the run looks at itself, and
+//! tells [`Builder::on_deadlock`](crate::Builder::on_deadlock) what each task waits in.
+//!
+//! 1. It suspects itself only if no task can run, no deadline is to come, the driver has nothing in
+//!    flight and watches nothing, no thread works for it, and it is nobody's guest. So a server, which
+//!    has all of that, pays one comparison a wait.
+//! 2. It is dead if then nobody outside holds anything by which it can be woken: no
+//!    [`TrioToken`](crate::lowlevel::TrioToken), no waker of a task, nothing in the inbox. Those are
+//!    counted references, so what nobody holds nobody can get. A token or a waker that lies in the run
+//!    itself cannot be told from one on another thread, and counts as one: a deadlock may go unnoticed,
+//!    but none is ever reported that is not there.
+//! 3. It looks when nothing has happened for a moment, and again when that has lasted twice as long,
+//!    since a thread that ends wakes nobody by that. Where time is virtual it looks at once.
+//! 4. What is found out is told once. A handler that panics has the run cancelled, so that its tasks
+//!    clean up; if nothing can wake it then either, the second panic leaves the loop, and tasks are
+//!    dropped as they stand.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use crate::introspect::TaskTree;
+
+/// A run all of whose tasks wait, and which nothing can wake; see
+/// [`Builder::on_deadlock`](crate::Builder::on_deadlock).
+///
+/// Found where there is no deadline to come, no operation with the kernel, no function on a
+/// thread, and nobody with a [`TrioToken`](crate::lowlevel::TrioToken) or a waker of a task. It is never
+/// reported where there is none. What it cannot see: a run that waits for a signal, a connection or a
+/// timeout as well as in a circle, for that may end anything; a token or a waker that is kept inside the
+/// run, or that was leaked; a run that is a guest; and one of several [workers](crate::run_workers),
+/// which the others can cancel.
+///
+/// Its [`Display`](fmt::Display) is the report.
+#[derive(Clone, Debug)]
+pub struct Deadlock {
+    tree: TaskTree,
+    clock_stands: bool,
+}
+
+impl Deadlock {
+    pub(crate) fn new(tree: TaskTree, clock_stands: bool) -> Self {
+        Self { tree, clock_stands }
+    }
+
+    /// Everything in the run: a root that stands for the run, and under it the tasks, with what each
+    /// waits in.
+    pub fn tree(&self) -> &TaskTree {
+        &self.tree
+    }
+
+    /// Whether all that the tasks wait in is [`sleep_forever`](crate::sleep_forever), which is to
+    /// wait for nothing on purpose: then nothing is printed, unless a handler does it.
+    pub fn is_on_purpose(&self) -> bool {
+        sleeps_only(&self.tree)
+    }
+}
+
+/// Whether there is a task below that waits for something that ought to come. One that has children
+/// and waits in nothing waits for them.
+fn sleeps_only(task: &TaskTree) -> bool {
+    let waits = &task.waiting_in;
+    let idle = match waits.is_empty() {
+        true => !task.children.is_empty(),
+        false => waits.iter().all(|what| *what == "sleep_forever"),
+    };
+    idle && task.children.iter().all(sleeps_only)
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "deadlock: every task of this run waits, and nothing is left that could wake one",
+        )?;
+        if self.clock_stands {
+            f.write_str(
+                "; its clock stands still before the next deadline, so jump it, or let it jump by \
+                 itself with `MockClock::autojump`",
+            )?;
+        }
+        write!(f, "\n{}", self.tree)
+    }
+}
+
+/// What is called with a deadlock.
+pub(crate) type Handler = Box<dyn FnMut(&Deadlock)>;
+
+/// What is called unless a program says otherwise.
+pub(crate) fn print(deadlock: &Deadlock) {
+    if deadlock.is_on_purpose() {
+        return;
+    }
+    #[cfg(feature = "tracing")]
+    tracing::event!(target: "trio::run", tracing::Level::WARN, "{deadlock}");
+    eprintln!("trio: {deadlock}");
+}
+
+/// How long nothing has happened, and whom to tell.
+pub(crate) struct Silence {
+    stage: Cell<Stage>,
+    handler: RefCell<Handler>,
+    /// Whether the handler has panicked.
+    failed: Cell<bool>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The run has not been looked at since something has happened.
+    New,
+    /// It has been, and is again when nothing has happened for so long.
+    Lasting(Duration),
+    /// There is nothing more to be found out.
+    Over,
+}
+
+/// For how long nothing must happen in real time before the first look: long enough that a program
+/// which sleeps and wakes never looks, and short for whoever waits for a test to fail.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+impl Silence {
+    pub(crate) fn new(handler: Handler) -> Self {
+        Self {
+            stage: Cell::new(Stage::New),
+            handler: RefCell::new(handler),
+            failed: Cell::new(false),
+        }
+    }
+
+    /// Something has happened.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.stage.set(Stage::New);
+    }
+
+    /// How long to wait before the next look, if there is to be one; `first` is asked for what the
+    /// clock of the run says of the first.
+    pub(crate) fn patience(&self, first: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        match self.stage.get() {
+            Stage::New => Some(first().unwrap_or(PATIENCE)),
+            Stage::Lasting(patience) => Some(patience),
+            Stage::Over => None,
+        }
+    }
+
+    /// The run can be woken: it is looked at again later, if its waits take time at all.
+    pub(crate) fn lengthen(&self, timed: bool) {
+        let next = match self.stage.get() {
+            Stage::Lasting(patience) => patience.saturating_mul(2),
+            Stage::New | Stage::Over => PATIENCE.saturating_mul(2),
+        };
+        self.stage.set(if timed {
+            Stage::Lasting(next)
+        } else {
+            Stage::Over
+        });
+    }
+
+    /// Tells of a deadlock. Gives the panic of the handler, if it is the first.
+    pub(crate) fn report(&self, deadlock: &Deadlock) -> std::thread::Result<()> {
+        self.stage.set(Stage::Over);
+        let mut handler = self.handler.borrow_mut();
+        let told = catch_unwind(AssertUnwindSafe(|| handler(deadlock)));
+        match told {
+            Err(panic) if self.failed.replace(true) => resume_unwind(panic),
+            Err(panic) => {
+                // What comes of the cancel that follows is looked at as well.
+                self.stage.set(Stage::New);
+                Err(panic)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}

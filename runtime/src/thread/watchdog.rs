@@ -1,0 +1,393 @@
+//! The watchdog: a thread beside a run that sees when its loop does not go on, and says why.
+//!
+//! A task that computes for long, or blocks its thread, keeps all others waiting, and nothing in the
+//! loop can tell, for the loop is what stands still. So a thread looks at the pulse of the run
+//! (`pulse.rs`): a turn that is the same at several looks in a row is too long.
+//!
+//! 1. The run stores which node it polls, and nothing else in a step. What a node is called stands in
+//!    a table under a lock, which the run takes when a task begins or ends, or a nursery. The watchdog
+//!    takes it to look a node up, and looks at the pulse again meanwhile: what has ended since cannot
+//!    be mistaken for what lasts, for it is taken out after its step.
+//! 2. A run at rest is no run that blocks, however long it rests, and the watchdog sleeps as well.
+//! 3. Time is that of the system, whatever the clock of the run says.
+//! 4. The thread belongs to the run, and is joined when that ends, however it does. One that stands in
+//!    the callback meanwhile is waited for.
+//! 5. A callback that panics is reported on standard error, and ends the watchdog; the run goes on
+//!    without one.
+//!
+//! Where in its code the blocked thread stands is not told: to see the stack of another thread takes a
+//! signal whose handler may do next to nothing, and there is no way to do it that is safe.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use trio_platform::{SystemClock, Time};
+
+use super::pulse::Pulse;
+use super::sync::{Mutex, lock};
+use crate::instrument::Task;
+use crate::task::NodeRef;
+
+/// Watches a run for turns of its loop that take too long; for [`Builder::watchdog`](crate::Builder::watchdog).
+///
+/// A loop that does not go on answers no connection and keeps no deadline. The usual cause is a task
+/// that computes, or calls something that blocks: that belongs
+/// [on a thread](crate::to_thread::run_sync), or between [checkpoints](crate::checkpoint). The
+/// watchdog tells *while* it lasts, and once more when it is over.
+///
+/// A run that waits for the kernel is never reported, nor is the host of a guest. A thread that the
+/// system does not let run looks like one that blocks.
+///
+/// It costs two stores a step, a lock where a task or a nursery begins or ends, and a thread that looks
+/// four times in the time that is allowed, and sleeps while the run does. Without one nothing is paid.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+/// use trio_runtime::{Builder, Watchdog};
+///
+/// let (tell, told) = mpsc::channel();
+/// let watchdog = Watchdog::new()
+///     .threshold(Duration::from_millis(20))
+///     .on_blocked(move |blocked| drop(tell.send(blocked.to_string())));
+/// let report = Builder::new().watchdog(watchdog).run(async move {
+///     // A mistake: this blocks the loop, here until the watchdog has seen it.
+///     told.recv()
+/// })?;
+/// assert!(report.contains("the task main"), "{report}");
+/// # Ok::<(), mpsc::RecvError>(())
+/// ```
+#[must_use = "a watchdog watches the run that it is given to by `Builder::watchdog`"]
+pub struct Watchdog {
+    threshold: Duration,
+    callback: Callback,
+}
+
+type Callback = Box<dyn FnMut(&Blocked) + Send>;
+
+impl Watchdog {
+    /// One that barks on standard error, and with the feature `tracing` also as a warning there, when
+    /// a turn takes longer than a tenth of a second.
+    pub fn new() -> Self {
+        Self {
+            threshold: THRESHOLD,
+            callback: Box::new(print),
+        }
+    }
+
+    /// How long a turn may take.
+    ///
+    /// # Panics
+    ///
+    /// If that is less than a millisecond, which is about what a system needs to have a thread run.
+    #[doc(alias = "slow_callback_duration")]
+    #[track_caller]
+    pub fn threshold(mut self, threshold: Duration) -> Self {
+        assert!(
+            threshold >= SHORTEST,
+            "a watchdog cannot tell what is shorter than {SHORTEST:?}, and was given {threshold:?}"
+        );
+        self.threshold = threshold;
+        self
+    }
+
+    /// Calls `function` instead of printing: once while a turn lasts, as soon as it has taken too
+    /// long, and once when it is over.
+    ///
+    /// It is called on the thread of the watchdog, and must return for the run to end. If it panics,
+    /// that is reported on standard error, and the run goes on without a watchdog.
+    pub fn on_blocked(mut self, function: impl FnMut(&Blocked) + Send + 'static) -> Self {
+        self.callback = Box::new(function);
+        self
+    }
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog")
+            .field("threshold", &self.threshold)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What blocks in asyncio's debug mode, and what a person notices.
+const THRESHOLD: Duration = Duration::from_millis(100);
+
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// In how many looks a turn must have been the same. If the whole process has been stopped, little
+/// more than one look sees it.
+const LOOKS: u32 = 4;
+
+/// A turn of the loop that has taken too long, as the [`Watchdog`] tells of it.
+///
+/// Its [`Display`](fmt::Display) is what is printed.
+#[derive(Clone, Debug)]
+pub struct Blocked {
+    task: Option<Task>,
+    lasted: Duration,
+    one_poll: bool,
+    over: bool,
+}
+
+impl Blocked {
+    /// The task that was being polled when the turn had taken too long, or the body of a nursery in
+    /// it. `None` if it was neither, but a call from another thread, a waker, or the handler of
+    /// something.
+    pub fn task(&self) -> Option<&Task> {
+        self.task.as_ref()
+    }
+
+    /// How long the turn has lasted so far, or in all. Never more than that, but up to a quarter of
+    /// the threshold less.
+    pub fn lasted(&self) -> Duration {
+        self.lasted
+    }
+
+    /// Whether all that time, as far as was seen, was one poll of that one task, and not many tasks
+    /// in the same turn.
+    pub fn is_one_poll(&self) -> bool {
+        self.one_poll
+    }
+
+    /// Whether the loop goes on by now.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lasted = self.lasted;
+        match self.over {
+            false => write!(
+                f,
+                "the loop has not gone on for {lasted:.0?}, and still does not: "
+            )?,
+            true => write!(f, "the loop goes on after {lasted:.0?}: ")?,
+        }
+        let Some(task) = &self.task else {
+            return f
+                .write_str("what took so long is no task but a call, a waker or an instrument");
+        };
+        let (name, place) = (task.name(), task.place());
+        match (task.is_body(), self.one_poll) {
+            (false, true) => write!(f, "the task {name} ({place}) was polled"),
+            (true, true) => write!(f, "the task {name} was polled, in its nursery at {place}"),
+            (_, false) => write!(
+                f,
+                "many tasks were polled in one turn, at last {name} ({place})"
+            ),
+        }
+    }
+}
+
+fn print(blocked: &Blocked) {
+    #[cfg(feature = "tracing")]
+    tracing::event!(target: "trio::run", tracing::Level::WARN, "{blocked}");
+    eprintln!("trio: {blocked}");
+}
+
+/// The watchdog of a run, from the side of the run; ends when it is dropped.
+pub(crate) struct Watched {
+    shared: Arc<Shared>,
+    thread: Thread,
+    join: Cell<Option<JoinHandle<()>>>,
+}
+
+/// What the run and its watchdog share.
+struct Shared {
+    pulse: Pulse,
+    /// What is polled, by the addresses of the nodes.
+    nodes: Mutex<HashMap<usize, Task>>,
+    ended: AtomicBool,
+}
+
+impl Watchdog {
+    /// Begins to watch a run at rest.
+    pub(crate) fn watch(self) -> io::Result<Watched> {
+        let shared = Arc::new(Shared {
+            pulse: Pulse::new(),
+            nodes: Mutex::new(HashMap::new()),
+            ended: AtomicBool::new(false),
+        });
+        let eyes = Eyes {
+            shared: shared.clone(),
+            threshold: self.threshold,
+            callback: self.callback,
+            clock: SystemClock::new(),
+        };
+        let thread = thread::Builder::new().name("trio watchdog".to_owned());
+        let join = thread.spawn(move || eyes.watch())?;
+        Ok(Watched {
+            shared,
+            thread: join.thread().clone(),
+            join: Cell::new(Some(join)),
+        })
+    }
+}
+
+impl Watched {
+    /// The run begins to work after a rest.
+    pub(crate) fn begin(&self) {
+        if self.shared.pulse.begin() {
+            self.thread.unpark();
+        }
+    }
+
+    /// The next turn begins.
+    #[inline]
+    pub(crate) fn go_on(&self) {
+        if self.shared.pulse.go_on() {
+            self.thread.unpark();
+        }
+    }
+
+    /// The run rests until it begins again.
+    pub(crate) fn rest(&self) {
+        if self.shared.pulse.rest() {
+            self.thread.unpark();
+        }
+    }
+
+    /// What is polled from now on, by its address; zero is nothing.
+    #[inline]
+    pub(crate) fn poll(&self, node: usize) {
+        self.shared.pulse.poll(node);
+    }
+
+    /// There is a new task, or a nursery.
+    pub(crate) fn add(&self, node: &NodeRef) {
+        let task = Task::of(node);
+        lock(&self.shared.nodes).insert(node.address(), task);
+    }
+
+    /// It has ended, and is not being polled.
+    pub(crate) fn remove(&self, node: &NodeRef) {
+        let task = lock(&self.shared.nodes).remove(&node.address());
+        drop(task);
+    }
+
+    /// Ends the watch, and waits for the thread.
+    pub(crate) fn end(&self) {
+        let Some(join) = self.join.take() else {
+            return;
+        };
+        self.shared.ended.store(true, Ordering::Release);
+        self.thread.unpark();
+        // Its panics are caught where they happen.
+        drop(join.join());
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The watchdog on its thread.
+struct Eyes {
+    shared: Arc<Shared>,
+    threshold: Duration,
+    callback: Callback,
+    clock: SystemClock,
+}
+
+impl Eyes {
+    fn watch(mut self) {
+        let period = self.threshold / LOOKS;
+        let mut rested = None;
+        while !self.has_ended() {
+            let turn = self.shared.pulse.turn();
+            if !Pulse::is_at_rest(turn) {
+                rested = None;
+                if self.watch_turn(turn, period).is_err() {
+                    eprintln!(
+                        "trio: the callback of the watchdog has panicked: the run is not watched \
+                         any more"
+                    );
+                    return;
+                }
+            } else if rested.replace(turn) != Some(turn) {
+                // A run that works and rests by turns is not to pay for waking us each time.
+                thread::park_timeout(period);
+            } else if self.shared.pulse.fall_asleep(turn) && !self.has_ended() {
+                thread::park();
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire)
+    }
+
+    /// Watches `turn` to its end, and tells of it if it is too long.
+    fn watch_turn(&mut self, turn: usize, period: Duration) -> thread::Result<()> {
+        let begin = self.clock.now();
+        let node = self.shared.pulse.node();
+        let mut one_poll = true;
+        let mut looks = 0;
+        while looks < LOOKS || self.clock.now().saturating_since(begin) < self.threshold {
+            thread::park_timeout(period);
+            if self.has_ended() || self.shared.pulse.turn() != turn {
+                return Ok(());
+            }
+            one_poll &= self.shared.pulse.node() == node;
+            looks += 1;
+        }
+        let Some(task) = self.shared.task(turn) else {
+            return Ok(());
+        };
+        let mut blocked = Blocked {
+            task,
+            lasted: self.since(begin),
+            one_poll,
+            over: false,
+        };
+        self.tell(&blocked)?;
+        while !self.has_ended() && self.shared.pulse.turn() == turn {
+            // The end is told exactly if the run sees that we sleep, and if not, then soon.
+            if self.shared.pulse.fall_asleep(turn) {
+                thread::park_timeout(period);
+            }
+        }
+        blocked.lasted = self.since(begin);
+        blocked.over = true;
+        self.tell(&blocked)
+    }
+
+    fn since(&self, begin: Time) -> Duration {
+        self.clock.now().saturating_since(begin)
+    }
+
+    fn tell(&mut self, blocked: &Blocked) -> thread::Result<()> {
+        let callback = &mut self.callback;
+        catch_unwind(AssertUnwindSafe(|| callback(blocked)))
+    }
+}
+
+impl Shared {
+    /// What is polled, if `turn` still lasts.
+    fn task(&self, turn: usize) -> Option<Option<Task>> {
+        let nodes = lock(&self.nodes);
+        // Under the lock: what is polled now has not been taken out (rule 1).
+        let task = nodes.get(&self.pulse.node()).cloned();
+        (self.pulse.turn() == turn).then_some(task)
+    }
+}
