@@ -73,10 +73,11 @@ impl Handle {
 pub struct Gate {
     busy: Cell<bool>,
     closed: Cell<bool>,
-    /// The wait that closing ends, or [`NOBODY`]; and the number of its run, for a future that was
-    /// forgotten may be there still when that has ended, and the next counts its waits from zero again.
+    /// The wait that closing ends, or [`NOBODY`].
     waiting: Cell<u32>,
-    run: Cell<u32>,
+    /// The run in which that is a wait: a future that was forgotten may be here still when its run has
+    /// ended, and the next counts its waits from zero again.
+    run: Cell<u64>,
     /// The place of a wait, which stays here from one to the next: a connection waits for each of its
     /// messages, mostly in the same task and under the same scope.
     place: Cell<Option<Parked>>,
@@ -84,12 +85,6 @@ pub struct Gate {
 
 /// The number of no wait.
 const NOBODY: u32 = u32::MAX;
-
-/// The number of a run, of which the lower half tells it from every other that a gate can have met.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-fn short(run: &Run) -> u32 {
-    run.id as u32
-}
 
 impl Default for Gate {
     fn default() -> Self {
@@ -121,9 +116,9 @@ impl Gate {
         let wait = self.waiting.replace(NOBODY);
         if wait != NOBODY {
             let descriptor = handle.0.borrow();
-            context::try_with(|run| {
-                if let Some(run) = run.filter(|run| short(run) == self.run.get()) {
-                    run.close_wait(wait, descriptor.as_ref());
+            context::try_with(|current| {
+                if let Some(current) = current.filter(|current| current.id == self.run.get()) {
+                    current.close_wait(wait, descriptor.as_ref());
                 }
             });
         }
@@ -137,9 +132,13 @@ impl Gate {
 
     /// Notes the wait that closing ends.
     #[inline]
-    pub(crate) fn set_waiting(&self, run: &Run, wait: u32) {
+    pub(crate) fn set_waiting(&self, wait: u32) {
         self.waiting.set(wait);
-        self.run.set(short(run));
+    }
+
+    /// Who waits from now on waits in this run.
+    pub(crate) fn belong(&self, run: &Run) {
+        self.run.set(run.id);
     }
 
     /// Nobody waits any more.
@@ -152,6 +151,7 @@ impl Gate {
     pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> u32 {
         // First, for the next may be given the place of the one before.
         drop(self.place.take());
+        self.belong(run);
         let parked = Parked::in_run(run, context, what);
         let wait = parked.wait();
         self.place.set(Some(parked));

@@ -84,7 +84,8 @@ impl Running {
         let key = run.driver().submit(operation, token);
         parked.on(key);
         if let Some(gate) = gate {
-            gate.set_waiting(run, parked.wait());
+            gate.belong(run);
+            gate.set_waiting(parked.wait());
         }
         Self { parked, key }
     }

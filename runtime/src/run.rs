@@ -234,13 +234,13 @@ impl Drop for Ending {
         if let Some(watchdog) = &self.run.watchdog {
             watchdog.end();
         }
+        drop(self.run.deferred.take());
         // What is left may hold code of others: values, wakers, functions that abort. When it goes it
-        // finds a run in which no scope is entered.
+        // finds a run in which no scope is entered and nothing waits.
         self.run.position.replace(Here::at(ROOT));
         if let Some(main) = self.run.main_task() {
             main.scope.set(ROOT);
         }
-        drop(self.run.deferred.take());
         let values = self.run.vars.take();
         // A destructor that panics is not to keep the kernel's memory from coming back.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(values)));

@@ -341,7 +341,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             let token = Token(u64::from(wait));
             let watched = run.driver().watch(&from, K::DIRECTION, token);
             if watched {
-                self.gate.set_waiting(run, wait);
+                self.gate.set_waiting(wait);
             }
             watched
         });
@@ -361,7 +361,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         let token = Token(u64::from(wait));
         let watched = run.driver().watch(from, K::DIRECTION, token);
         if watched {
-            self.gate.set_waiting(run, wait);
+            self.gate.set_waiting(wait);
             self.phase = Phase::Watching;
             return;
         }

@@ -19,8 +19,8 @@ use trio::sync::Event;
 use trio::testing::{Clock, MockClock, Simulation, wait_all_tasks_blocked};
 use trio::{
     Backend, Builder, CancelScope, RateLimiter, Result, TaskStatus, Time, checkpoint, current_time,
-    fail_after, move_on_after, open_broadcast_channel, open_memory_channel, open_nursery, sleep,
-    sleep_forever, sleep_until,
+    fail_after, move_on_after, open_broadcast_channel, open_lagging_broadcast_channel,
+    open_memory_channel, open_nursery, sleep, sleep_forever, sleep_until,
 };
 
 use crate::support::{begin, builders, connection, foreign_thread, on_every_driver, oops, secs};
@@ -375,6 +375,47 @@ impl Clone for Nosy {
             number: self.number,
         }
     }
+}
+
+#[test]
+fn x7_the_clone_of_a_value_may_use_the_channel_that_broadcasts_it() {
+    trio::run(async {
+        for lagging in [false, true] {
+            let (send, mut first) = match lagging {
+                false => open_broadcast_channel::<Nosy>(2),
+                true => open_lagging_broadcast_channel::<Nosy>(2),
+            };
+            let mut second = send.subscribe();
+            let look: Look = Rc::default();
+            let nosy = |number| Nosy {
+                look: look.clone(),
+                number,
+            };
+            send.send(nosy(1)).await.unwrap();
+            let again = send.clone();
+            let others = look.clone();
+            let sent = Cell::new(false);
+            *look.borrow_mut() = Some(Box::new(move || {
+                // A sender, a receiver that comes and goes, and a value that takes a place.
+                drop(again.clone());
+                drop(again.subscribe());
+                assert_eq!(again.statistics().open_receive_channels, 2);
+                if !sent.replace(true) {
+                    let value = Nosy {
+                        look: others.clone(),
+                        number: 2,
+                    };
+                    drop(again.try_send(value));
+                }
+            }));
+            assert_eq!(first.receive().await.unwrap().number, 1);
+            assert_eq!(second.receive().await.unwrap().number, 1);
+            assert_eq!(first.receive().await.unwrap().number, 2);
+            assert_eq!(second.receive().await.unwrap().number, 2);
+            assert_eq!(send.statistics().current_buffer_used, 0);
+            look.borrow_mut().take();
+        }
+    });
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! 2. A receiver has to read every value from its own number on, and counts in each of them.
 //! 3. While a receiver waits it has read everything. While a sender waits the ring is full; only a
 //!    channel that waits for the slowest has senders that wait.
+//! 4. Nothing that belongs to a user runs while the state is borrowed: values are counted, so that one
+//!    can be cloned, or dropped, when it is not.
 //!
 //! A receive takes nothing before it is polled to its end: one that is cancelled, dropped or
 //! forgotten has read nothing.
@@ -98,6 +100,7 @@ fn open<T: Clone>(
     );
     let channel = Rc::new(RefCell::new(State {
         ring: VecDeque::new(),
+        spare: Vec::new(),
         head: 0,
         capacity,
         lagging,
@@ -119,6 +122,8 @@ type Channel<T> = Rc<RefCell<State<T>>>;
 
 struct State<T> {
     ring: VecDeque<Entry<T>>,
+    /// Shelves that are empty, for the next values: a send allocates nothing that was there before.
+    spare: Vec<Shelf<T>>,
     /// The number of the oldest value in the ring.
     head: u64,
     capacity: usize,
@@ -131,10 +136,13 @@ struct State<T> {
 }
 
 struct Entry<T> {
-    value: T,
+    value: Shelf<T>,
     /// How many receivers have to read it.
     unread: usize,
 }
+
+/// Where a value stands: counted, so that a reader can have it while it makes its copy.
+type Shelf<T> = Rc<RefCell<Option<T>>>;
 
 /// A value whose sender waits.
 enum Pending<T> {
@@ -169,10 +177,11 @@ impl<T> State<T> {
             false => None,
         };
         self.head += u64::from(missed.is_some());
+        let value = self.shelve(value);
         let unread = self.receivers;
         self.ring.push_back(Entry { value, unread });
         self.receiving.claim_all(drop);
-        missed.map(|entry| entry.value)
+        missed.and_then(|entry| self.unshelve(entry.value))
     }
 
     /// Lets senders that wait have the room that there is now. Gives what nobody is going to read.
@@ -190,30 +199,67 @@ impl<T> State<T> {
         unwanted
     }
 
+    fn shelve(&mut self, value: T) -> Shelf<T> {
+        let Some(mut shelf) = self.spare.pop() else {
+            return Rc::new(RefCell::new(Some(value)));
+        };
+        let place = Rc::get_mut(&mut shelf).expect("what is spare is nobody's");
+        *place.get_mut() = Some(value);
+        shelf
+    }
+
+    /// Takes a value out that nobody else is going to read; nothing if somebody copies it just now,
+    /// who then drops it.
+    fn unshelve(&mut self, mut shelf: Shelf<T>) -> Option<T> {
+        let value = Rc::get_mut(&mut shelf)?.get_mut().take();
+        self.spare.push(shelf);
+        value
+    }
+
     /// Takes out what every receiver has read.
     fn sweep(&mut self, unwanted: &mut Vec<T>) {
         while self.ring.front().is_some_and(|entry| entry.unread == 0) {
-            unwanted.extend(self.ring.pop_front().map(|entry| entry.value));
+            let entry = self.ring.pop_front();
+            unwanted.extend(entry.and_then(|entry| self.unshelve(entry.value)));
             self.head += 1;
         }
     }
 }
 
-impl<T: Clone> State<T> {
-    /// Reads the value with the number `next`, which stands in the ring.
-    fn read(&mut self, next: u64) -> T {
+/// What a receiver that has not read everything has before it.
+enum Front<T> {
+    /// Somebody else has to read it too, and has to find it there: it is to be copied.
+    Shared(Shelf<T>),
+    /// It was taken out.
+    Last(T),
+}
+
+impl<T> State<T> {
+    /// The value with the number `next`, which stands in the ring: taken out, if nobody else is to
+    /// read it.
+    fn front(&mut self, next: u64) -> Front<T> {
         let place = self.place(next);
-        let entry = &mut self.ring[place];
-        if entry.unread > 1 {
-            let value = entry.value.clone();
-            entry.unread -= 1;
-            return value;
+        if self.ring[place].unread > 1 {
+            return Front::Shared(self.ring[place].value.clone());
         }
         // Who has not read an older one has not read this one either.
         debug_assert_eq!(place, 0, "the last reader of a value reads the oldest");
         let entry = self.ring.pop_front().expect("it was just looked at");
         self.head += 1;
-        entry.value
+        let value = self.unshelve(entry.value);
+        Front::Last(value.expect("nobody copies what one receiver is left to read"))
+    }
+
+    /// A receiver has read the value with the number `next`, which may have been overwritten while it
+    /// was copied. Gives what nobody is going to read.
+    fn read(&mut self, next: u64) -> Vec<T> {
+        let mut unwanted = Vec::new();
+        if next >= self.head {
+            let place = self.place(next);
+            self.ring[place].unread -= 1;
+            self.sweep(&mut unwanted);
+        }
+        unwanted
     }
 }
 
@@ -515,7 +561,23 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
                 _ => TryBroadcastError::WouldBlock,
             });
         }
-        let value = state.read(self.next);
+        let value = match state.front(self.next) {
+            Front::Last(value) => value,
+            Front::Shared(value) => {
+                drop(state);
+                // The code of others, which may use the channel, or panic: then nothing is read.
+                let copy = value.borrow().clone();
+                drop(value);
+                let copy = copy.expect("a value that stands in the ring is there");
+                state = self.channel.borrow_mut();
+                let unwanted = state.read(self.next);
+                self.next += 1;
+                let more = state.fill();
+                drop(state);
+                drop((unwanted, more));
+                return Ok(copy);
+            }
+        };
         self.next += 1;
         let unwanted = state.fill();
         drop(state);
