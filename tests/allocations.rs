@@ -25,18 +25,26 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// More than once around every ring and list that there is, of which the largest has 1024 places.
 const ROUNDS: u32 = 1100;
 
-/// Repeats `round`: often enough that whatever grows has grown, and then as often again, counted.
+/// Repeats `round`: often enough that whatever grows has grown, and then as often again, counted. What
+/// allocates does so each time; the thread of the test harness, which is counted too, only now and
+/// then.
 async fn check(what: &str, mut round: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     for _ in 0..ROUNDS {
         round().await?;
     }
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..ROUNDS {
-        round().await?;
+    let mut least = usize::MAX;
+    for _ in 0..3 {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..ROUNDS {
+            round().await?;
+        }
+        let change = region.change();
+        least = least.min(change.allocations + change.reallocations);
+        if least == 0 {
+            break;
+        }
     }
-    let change = region.change();
-    let allocated = change.allocations + change.reallocations;
-    assert_eq!(allocated, 0, "{what}, in {ROUNDS} rounds: {change:?}");
+    assert_eq!(least, 0, "{what}: so many allocations in {ROUNDS} rounds");
     Ok(())
 }
 
