@@ -1,11 +1,13 @@
 //! A run from outside: what goes in, what comes out, what is refused (RN, G6).
 
 use std::cell::{Cell, RefCell};
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use trio::lowlevel::{driver_statistics, in_run, in_task, task_tree};
-use trio::testing::{MockClock, Simulation};
+use trio::net::open_tcp_listeners;
+use trio::testing::{Errno, MockClock, Simulation};
 use trio::{
     Backend, Builder, CancelScope, Error, Result, Time, backend, checkpoint, current_time,
     move_on_after, open_nursery, sleep, sleep_forever,
@@ -243,4 +245,48 @@ fn rn8_the_run_ends_with_its_main_task_and_so_does_what_it_forgot() {
         "ended"
     });
     assert_eq!(value, "ended");
+}
+
+#[test]
+fn rn10_a_driver_that_cannot_go_on_is_a_panic_that_says_why() {
+    /// Tells when it is dropped.
+    struct Noted<'a>(&'a Cell<u32>);
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    let dropped = Cell::new(0);
+    let world = Simulation::new(1);
+    let run = || {
+        let builder = Builder::new().simulation(world.clone());
+        builder.run(async {
+            let listeners = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
+            let body = Noted(&dropped);
+            open_nursery(async |nursery| {
+                nursery.start_soon(async {
+                    let _child = Noted(&dropped);
+                    listeners[0].accept().await?;
+                    Ok(())
+                });
+                checkpoint().await?;
+                world.break_drivers(Errno::TooManyFilesInSystem);
+                sleep(secs(1)).await
+            })
+            .await?;
+            drop(body);
+            Ok::<_, Error>(())
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("there is nobody else to tell");
+    let text = panic.downcast_ref::<String>().expect("a text");
+    let says = "the simulation driver cannot go on: ";
+    assert!(text.starts_with(says), "{text}");
+    assert_eq!(dropped.get(), 2, "the tasks are dropped");
+    assert_eq!(world.open_sockets(), 0, "and what they had is closed");
+    assert_eq!(
+        trio::run(async { 7 }),
+        7,
+        "the thread is free for another run"
+    );
 }

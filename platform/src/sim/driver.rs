@@ -87,6 +87,43 @@ impl SimulatedDriver {
         }
     }
 
+    /// A turn of a driver that is not [broken](Simulation::break_drivers).
+    fn go_on(&mut self, wait: Wait, completed: &mut Vec<Completed>) {
+        let before = completed.len();
+        // An unparker that has called makes this a turn that does not wait.
+        let waits = !self.parker.take_call() && wait != Wait::Poll;
+        let limit = match wait {
+            Wait::Poll => Time::PAST,
+            Wait::For(duration) => self.simulation.now() + duration,
+            Wait::Forever => Time::NEVER,
+        };
+        loop {
+            if waits || self.simulation.world().has_requests(self.id) {
+                self.enter();
+            }
+            self.collect(completed);
+            if !waits || completed.len() > before {
+                return;
+            }
+            let mut world = self.simulation.world();
+            if world.has_requests(self.id) {
+                continue;
+            }
+            match world.pass(self.id, limit) {
+                Passed::ToEvent => {}
+                Passed::ToLimit => return,
+                Passed::Not => {
+                    drop(world);
+                    self.parker.wait();
+                    if self.parker.take_call() {
+                        self.collect(completed);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Calls the kernel, which takes in as many requests as its queue holds. A call that fails
     /// leaves the queue as it was, and is repeated.
     fn enter(&mut self) {
@@ -318,39 +355,11 @@ impl Driver for SimulatedDriver {
     }
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
-        let before = completed.len();
-        // An unparker that has called makes this a turn that does not wait.
-        let waits = !self.parker.take_call() && wait != Wait::Poll;
-        let limit = match wait {
-            Wait::Poll => Time::PAST,
-            Wait::For(duration) => self.simulation.now() + duration,
-            Wait::Forever => Time::NEVER,
-        };
-        loop {
-            if waits || self.simulation.world().has_requests(self.id) {
-                self.enter();
-            }
-            self.collect(completed);
-            if !waits || completed.len() > before {
-                return Ok(());
-            }
-            let mut world = self.simulation.world();
-            if world.has_requests(self.id) {
-                continue;
-            }
-            match world.pass(self.id, limit) {
-                Passed::ToEvent => {}
-                Passed::ToLimit => return Ok(()),
-                Passed::Not => {
-                    drop(world);
-                    self.parker.wait();
-                    if self.parker.take_call() {
-                        self.collect(completed);
-                        return Ok(());
-                    }
-                }
-            }
+        if let Some(errno) = self.simulation.world().broken {
+            return Err(errno.into());
         }
+        self.go_on(wait, completed);
+        Ok(())
     }
 
     fn in_flight(&self) -> usize {
@@ -365,7 +374,8 @@ impl Driver for SimulatedDriver {
         let mut completed = Vec::new();
         while self.table.in_flight() > 0 {
             let left = limit - self.simulation.now();
-            if self.turn(Wait::For(left), &mut completed).is_err() || left.is_zero() {
+            self.go_on(Wait::For(left), &mut completed);
+            if left.is_zero() {
                 break;
             }
         }

@@ -205,6 +205,13 @@ impl Simulation {
         self.world().script.add(rule);
     }
 
+    /// Lets no driver go on: each of their turns fails with `errno` from now on, as it does when the
+    /// kernel refuses a ring or a selector that it has given out. What is in flight can still be
+    /// taken back.
+    pub fn break_drivers(&self, errno: Errno) {
+        self.world().broken = Some(errno);
+    }
+
     /// The virtual time, which is that of every driver over this world.
     pub fn now(&self) -> Time {
         self.world().now

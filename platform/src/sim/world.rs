@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::errno::Errno;
 use super::fault::{Fault, Faults};
 use super::network::{Network, Waiter};
 use super::parker::Parker;
@@ -31,6 +32,8 @@ pub(super) struct World {
     pub(super) block_size: u32,
     /// Those who keep time from passing.
     pub(super) holds: usize,
+    /// What every driver's turn fails with.
+    pub(super) broken: Option<Errno>,
     random: Random,
     timeline: Timeline<(u32, Due)>,
     drivers: BTreeMap<u32, Mailbox>,
@@ -93,6 +96,7 @@ impl World {
             queue_entries: 256,
             block_size: 16 * 1024,
             holds: 0,
+            broken: None,
             random,
             timeline: Timeline::new(),
             drivers: BTreeMap::new(),

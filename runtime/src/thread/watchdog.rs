@@ -39,7 +39,7 @@ use crate::task::NodeRef;
 ///
 /// A loop that does not go on answers no connection and keeps no deadline. The usual cause is a task
 /// that computes, or calls something that blocks: that belongs
-/// [on a thread](crate::to_thread::run_sync), or between [checkpoints](crate::checkpoint). The
+/// [on a thread](crate::to_thread::run_sync), or between [checkpoints](crate::checkpoint()). The
 /// watchdog tells *while* it lasts, and once more when it is over.
 ///
 /// A run that waits for the kernel is never reported, nor is the host of a guest. A thread that the
