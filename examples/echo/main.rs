@@ -183,9 +183,7 @@ fn work(
 fn listen(on: &[SocketAddr], share_port: bool) -> Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for &address in on {
-        let opened = TcpListener::open_all(address.into(), BACKLOG, share_port);
-        let explain = |error| Error::msg(format!("cannot listen on {address}: {error}"));
-        listeners.extend(opened.map_err(explain)?);
+        listeners.extend(TcpListener::open_all(address.into(), BACKLOG, share_port)?);
     }
     Ok(listeners)
 }

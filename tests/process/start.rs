@@ -82,7 +82,10 @@ fn a_port_that_is_taken_is_named() {
     command.args(["--tcp", &address]);
     let ended = output_of(command);
     assert_eq!(ended.code, Some(1));
-    let told = format!("echo: cannot listen on {address}: Address already in use (os error 98)\n");
+    let told = format!(
+        "echo: cannot listen on {address}: Address already in use (os error 98); another socket has \
+         it: end that, or take another port\n"
+    );
     assert_eq!(ended.errors, told);
     // One worker that cannot listen ends them all: this port is not shared.
     let mut command = echo();
