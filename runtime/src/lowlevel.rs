@@ -1,5 +1,40 @@
 //! What everything above this crate is built on, and what a crate of your own can use as well:
 //! operations of the driver, sockets, and a look at the run.
+//!
+//! | to …                                                | there is                                   |
+//! |-----------------------------------------------------|--------------------------------------------|
+//! | let others run, and see whether one is cancelled    | [`checkpoint`](crate::checkpoint()) and its halves [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
+//! | wait in a future of another library                 | [`cancellable`]                            |
+//! | make a primitive that tasks wait in                 | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
+//! | make a stream out of a descriptor                   | [`receive`], [`accept`], [`submit`], with a [`Handle`] and its [`Gate`]s |
+//! | see which tasks there are and what they wait in     | [`task_tree`], [`current_statistics`]      |
+//! | come back into the run from elsewhere               | [`TrioToken`]                              |
+//! | have something that lives as long as the run        | [`RunVar`], [`spawn_system_task`]          |
+//!
+//! All of it keeps the promises that the rest keeps: what is made of it can be cancelled, dropped and
+//! forgotten as everything else. It asks more of its user only in that a wait has to say how it is
+//! taken back.
+//!
+//! # Examples
+//!
+//! An event that wakes one task at a time:
+//!
+//! ```
+//! # trio_runtime::run(async {
+//! use trio_runtime::lowlevel::ParkingLot;
+//!
+//! let lot = ParkingLot::new();
+//! trio_runtime::open_nursery(async |nursery| {
+//!     nursery.start_soon(async { lot.park().await });
+//!     nursery.start_soon(async { lot.park().await });
+//!     trio_runtime::checkpoint().await?;
+//!     assert_eq!(lot.unpark(1), 1);
+//!     assert_eq!(lot.unpark_all(), 1);
+//!     Ok(())
+//! })
+//! .await
+//! # }).unwrap();
+//! ```
 
 use std::fmt;
 use std::io;

@@ -11,6 +11,23 @@
 //!
 //! None of them sleeps in real time, so a test that is built on them is as quick as it is certain.
 //! They are no privilege of this library's own tests.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use trio_runtime::testing::MockClock;
+//! use trio_runtime::{Builder, current_time, sleep};
+//!
+//! let hour = Duration::from_secs(3600);
+//! let slept = Builder::new().clock(MockClock::autojump()).run(async {
+//!     let begin = current_time();
+//!     sleep(hour).await?;
+//!     Ok::<_, trio_runtime::Error>(current_time() - begin)
+//! })?;
+//! assert_eq!(slept, hour);
+//! # Ok::<(), trio_runtime::Error>(())
+//! ```
 
 mod blocked;
 mod checkpoints;
