@@ -54,11 +54,8 @@ pub use trio_runtime::{
     race_ok, race_ok_all, run, run_workers, safe_channel, select, sleep, sleep_forever,
     sleep_until, to_thread, try_join, try_join_all, until_draining, wait_draining,
 };
-
-/// Channels: values between tasks, between threads, to one or to all.
-pub mod channel {
-    pub use trio_runtime::channel::*;
-}
+#[doc(inline)]
+pub use trio_runtime::{channel, lowlevel, sync};
 
 /// Observers of a run: of its tasks, of a loop that is kept from going on, of a run that nothing wakes.
 pub mod instrument {
@@ -77,16 +74,6 @@ pub mod io {
 /// TCP: streams, listeners, servers.
 pub mod net {
     pub use trio_net::*;
-}
-
-/// Events, locks, semaphores, limiters, conditions: how tasks wait for each other.
-pub mod sync {
-    pub use trio_runtime::sync::*;
-}
-
-/// What the library itself is built on.
-pub mod lowlevel {
-    pub use trio_runtime::lowlevel::*;
 }
 
 /// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams. The
