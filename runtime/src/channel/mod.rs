@@ -20,7 +20,7 @@
 //! - An operation that is cancelled has not happened, and one that has happened is not cancelled:
 //!   no value is lost between a sender and a receiver. A value that was not sent is in the error.
 //! - Nothing is allocated by an operation once the channel has had as many values and waiters at the
-//!   same time before.
+//!   same time before. The exception is a `select` that waits in a channel between threads.
 //!
 //! # Examples
 //!
