@@ -94,7 +94,7 @@ impl Task {
     pub(crate) fn of(node: &NodeRef) -> Self {
         let mut named = node.clone();
         while named.is_body() {
-            match named.home().and_then(|home| home.task()) {
+            match named.home().and_then(|home| home.task().cloned()) {
                 Some(task) => named = task,
                 None => break,
             }

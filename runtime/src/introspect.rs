@@ -141,7 +141,7 @@ impl<'a> Look<'a> {
     fn of(&self, task: &NodeRef) -> TaskTree {
         let own = || {
             let all = self.nurseries.iter();
-            all.filter(|nursery| nursery.task().as_ref() == Some(task))
+            all.filter(|nursery| nursery.task() == Some(task))
         };
         // Bodies are parts of the task that has opened their nursery.
         let nodes = own().map(NurseryRef::body).chain([task]);
@@ -157,7 +157,10 @@ impl<'a> Look<'a> {
         let deadlines = scopes
             .iter()
             .map(|&scope| self.run.effective_deadline_of(scope));
-        let deadline = deadlines.min().unwrap_or(Time::NEVER);
+        let deadline = match task.is_marked() {
+            true => Time::PAST,
+            false => deadlines.min().unwrap_or(Time::NEVER),
+        };
         let children = own().flat_map(|nursery| nursery.children());
         TaskTree {
             name: task.name().into_owned(),

@@ -32,7 +32,7 @@ use trio_platform::{
 };
 
 use crate::cancel::{
-    CancelSource, Cancelled, Effects, Entry, Here, Left, Lists, Position, ROOT, Tree,
+    CancelSource, Cancelled, Cause, Effects, Entry, Here, Left, Lists, Position, ROOT, Tree,
 };
 use crate::checkpoint::BUDGET;
 use crate::context::{self, Entered, Shared};
@@ -866,10 +866,8 @@ impl Run {
 
     /// Enters the scope of the task that is being polled, which is apart.
     fn enter_own(&self, parent: u32) -> u32 {
-        let scope = self.tree.borrow_mut().enter_plain(parent);
         let task = self.current.get().expect("only a task is apart");
-        task.set_own_scope(scope);
-        scope
+        self.tree.borrow_mut().enter_own(&task, parent)
     }
 
     /// Enters a scope inside another, which need not be that of the code.
@@ -909,9 +907,16 @@ impl Run {
             looks: 1,
             yields: 1,
         });
-        // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`).
+        // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`), but for
+        // the task.
         let tree = self.tree.borrow();
-        tree.cancelled(self.position.linked()).cloned()
+        let marked = self.apart().and_then(|task| tree.marked(&task));
+        marked.or_else(|| tree.cancelled(self.position.linked()).cloned())
+    }
+
+    /// The task that is being polled, if it is apart.
+    fn apart(&self) -> Option<NodeRef> {
+        self.current.get().filter(|_| self.position.is_apart())
     }
 
     /// Whether a checkpoint has something to report, for one that yields only then.
@@ -923,8 +928,8 @@ impl Run {
             looks: 1,
             yields: 0,
         });
-        let tree = self.tree.borrow();
-        tree.is_cancelled(self.position.linked())
+        let marked = self.apart().is_some_and(|task| task.is_marked());
+        marked || self.tree.borrow().is_cancelled(self.position.linked())
     }
 
     /// Counts what the current task does from here on, until `end_counting`.
@@ -1022,11 +1027,36 @@ impl Run {
     }
 
     pub(crate) fn cancel(&self, scope: u32, cancelled: Cancelled) {
+        let cause = self.tree.borrow_mut().add_cause(cancelled);
+        self.cancel_for(scope, cause);
+    }
+
+    /// The same by the number of the cancellation.
+    pub(crate) fn cancel_for(&self, scope: u32, cause: Cause) {
+        let mut effects = Effects::default();
+        self.tree.borrow_mut().cancel(scope, cause, &mut effects);
+        self.apply(effects);
+    }
+
+    /// Cancels a task that is apart, in the scope `around`.
+    pub(crate) fn cancel_task(&self, task: &NodeRef, around: u32, cause: Cause) {
         let mut effects = Effects::default();
         self.tree
             .borrow_mut()
-            .cancel(scope, cancelled, &mut effects);
+            .cancel_task(task, around, cause, &mut effects);
         self.apply(effects);
+    }
+
+    /// The cancellation that the code which runs, in whatever task, asks for at `place`.
+    pub(crate) fn asked_for(
+        &self,
+        source: CancelSource,
+        reason: Option<Cow<'static, str>>,
+        place: &'static Location<'static>,
+    ) -> Cause {
+        let task = self.task_name();
+        let mut tree = self.tree.borrow_mut();
+        tree.cause(source, reason, task, place)
     }
 
     /// Asks what is in a scope to come to an end, and cancels it after `grace` if that is earlier than
@@ -1254,11 +1284,11 @@ impl Run {
 
     /// The task that is being polled: for a body, the one that opened the nursery.
     pub(crate) fn current_task(&self) -> Option<NodeRef> {
-        let mut node = self.current.get()?;
-        while node.is_body() {
-            node = node.home()?.task()?;
+        let node = self.current.get()?;
+        match node.nursery() {
+            Some(nursery) => nursery.task().cloned(),
+            None => Some(node),
         }
-        Some(node)
     }
 
     pub(crate) fn main_task(&self) -> Option<NodeRef> {
@@ -1304,7 +1334,12 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        self.current_task().map(|task| task.name())
+        let node = self.current.get()?;
+        let task = match node.nursery() {
+            Some(nursery) => nursery.task()?,
+            None => &node,
+        };
+        Some(task.name())
     }
 
     /// Where the code stands and what it may still do, to be put back after nodes have been polled.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use trio_platform::Time;
 
 use crate::channel::{Selectable, waiters::Place};
-use crate::checkpoint::enter_operation;
+use crate::checkpoint::{enter_operation, enter_operation_in};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::wait::Parked;
@@ -148,9 +148,8 @@ impl Future for Sleep {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if let Some(parked) = &self.parked {
-            let cancelled = ready!(parked.poll_woken(context));
-            self.parked = None;
+        if self.parked.is_some() {
+            let cancelled = ready!(Parked::poll_ended(&mut self.parked, context));
             return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
         }
         if let Until::Yielded = self.until {
@@ -259,19 +258,16 @@ impl Future for SleepForever {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        match &self.parked {
-            None => {
-                ready!(enter_operation(context))?;
-                self.parked = Some(Parked::new(context, "sleep_forever"));
-                Poll::Pending
-            }
-            Some(parked) => {
-                let cancelled = ready!(parked.poll_woken(context));
-                self.parked = None;
-                let cancelled = cancelled.expect("only a cancellation ends it");
-                Poll::Ready(Err(Error::cancelled(cancelled)))
-            }
+        if self.parked.is_some() {
+            let cancelled = ready!(Parked::poll_ended(&mut self.parked, context));
+            let cancelled = cancelled.expect("only a cancellation ends it");
+            return Poll::Ready(Err(Error::cancelled(cancelled)));
         }
+        context::with(|run| {
+            ready!(enter_operation_in(run, context))?;
+            self.parked = Some(Parked::in_run(run, context, "sleep_forever"));
+            Poll::Pending
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use trio_platform::{Key, Time};
@@ -10,7 +10,7 @@ use crate::cancel::{Cancelled, Effects};
 use crate::context;
 use crate::run::Run;
 
-/// A registered wait. Dropping it takes the wait back, unless [`Parked::into_orphan`] was called.
+/// A registered wait. Dropping it takes the wait back, unless that has been done already.
 ///
 /// Holds the run, and not its number, so that no call has to find it. A wait that outlives the run,
 /// in a future that was forgotten or returned, finds that it has ended, and does nothing.
@@ -32,8 +32,25 @@ impl Parked {
         context::with(|run| Self::in_run(run, context, what))
     }
 
+    #[inline]
     pub(crate) fn in_run(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Self {
+        if run.position.is_only_apart() {
+            if let Some(parked) = Self::alone(run, context, what) {
+                return parked;
+            }
+        }
         Self::under(run, context, run.scope(), what)
+    }
+
+    /// Registers the current task, which is apart, without a scope of its own, if it may wait so.
+    fn alone(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Option<Self> {
+        let task = run.current.get().filter(|task| task.may_wait_alone())?;
+        let waker = foreign(run, context).cloned();
+        let scope = run.position.linked();
+        let mut tree = run.tree.borrow_mut();
+        let wait = tree.insert_lone_wait(task, waker, scope, what);
+        let run = run.clone();
+        Some(Self { run, wait })
     }
 
     /// Registers the current task as waiting under a scope that need not be around it, and is not
@@ -114,6 +131,25 @@ impl Parked {
         outcome.unwrap_or(Poll::Pending)
     }
 
+    /// As [`poll_woken`](Self::poll_woken), of a wait that is there, which is taken back when it is over.
+    #[inline]
+    pub(crate) fn poll_ended(
+        parked: &mut Option<Self>,
+        context: &Context<'_>,
+    ) -> Poll<Option<Cancelled>> {
+        let waiting = parked.as_mut().expect("it waits until it is over");
+        let outcome = waiting.with(|run| {
+            waiting.refresh_in(run, context);
+            run.tree.borrow_mut().end_wait(waiting.wait)
+        });
+        let (cancelled, task) = ready!(outcome.unwrap_or(Poll::Pending));
+        if task.is_some() {
+            waiting.wait = GIVEN_UP;
+        }
+        *parked = None;
+        Poll::Ready(cancelled)
+    }
+
     /// The same for a wait [under](Self::under) a scope of its own, which has not been left.
     pub(crate) fn poll_under(&self, context: &Context<'_>, scope: u32) -> Poll<Option<Cancelled>> {
         let outcome = self.with(|run| {
@@ -132,9 +168,13 @@ impl Parked {
     #[inline]
     fn refresh_in(&self, run: &Run, context: &Context<'_>) {
         let waker = foreign(run, context);
-        let scope = run.scope();
-        if waker.is_some() || !run.tree.borrow().is_current(self.wait, &run.current, scope) {
-            self.move_here(run, waker, scope);
+        // Of a task that is apart, and has no scope of its own, such a wait is the only one.
+        let scope = run.position.linked();
+        let is_here = waker.is_none()
+            && !run.position.has_pushed()
+            && run.tree.borrow().is_current(self.wait, &run.current, scope);
+        if !is_here {
+            self.move_here(run, waker, run.scope());
         }
     }
 
@@ -202,5 +242,5 @@ impl Drop for Parked {
     }
 }
 
-/// The number of no wait.
+/// The number of no wait: it has been taken back, or given up.
 const GIVEN_UP: u32 = u32::MAX;

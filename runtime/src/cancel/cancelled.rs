@@ -18,11 +18,6 @@ use std::sync::Arc;
 #[must_use = "a cancellation belongs to the scope that was cancelled: pass it on"]
 pub struct Cancelled(Arc<Record>);
 
-/// The cancellation that was made last. One line that cancels many scopes, or a timeout that many
-/// run into, makes the same each time; and then they share one record.
-#[derive(Default)]
-pub(super) struct Latest(Option<Cancelled>);
-
 struct Record {
     source: CancelSource,
     reason: Option<Cow<'static, str>>,
@@ -80,6 +75,21 @@ impl Cancelled {
         Self::new(CancelSource::Deadline, None, None, place)
     }
 
+    /// Whether it was made of just this, as far as that can be seen at a glance.
+    pub(super) fn is(
+        &self,
+        source: CancelSource,
+        reason: Option<&Cow<'static, str>>,
+        task: Option<&Cow<'static, str>>,
+        place: Option<&'static Location<'static>>,
+    ) -> bool {
+        let record = &*self.0;
+        record.source == source
+            && record.place.map(std::ptr::from_ref) == place.map(std::ptr::from_ref)
+            && is_same(record.reason.as_ref(), reason)
+            && is_same(record.task.as_ref(), task)
+    }
+
     /// What made the scope cancel.
     pub fn source(&self) -> CancelSource {
         self.0.source
@@ -99,31 +109,6 @@ impl Cancelled {
     /// a sibling failed, which [`reason`](Self::reason) names, or the run is ending.
     pub fn place(&self) -> Option<&'static Location<'static>> {
         self.0.place
-    }
-}
-
-impl Latest {
-    /// As [`Cancelled::new`].
-    pub(super) fn make(
-        &mut self,
-        source: CancelSource,
-        reason: Option<Cow<'static, str>>,
-        task: Option<Cow<'static, str>>,
-        place: Option<&'static Location<'static>>,
-    ) -> Cancelled {
-        if let Some(latest) = &self.0 {
-            let record = &*latest.0;
-            let same = record.source == source
-                && record.place.map(std::ptr::from_ref) == place.map(std::ptr::from_ref)
-                && is_same(record.reason.as_ref(), reason.as_ref())
-                && is_same(record.task.as_ref(), task.as_ref());
-            if same {
-                return latest.clone();
-            }
-        }
-        let made = Cancelled::new(source, reason, task, place);
-        self.0 = Some(made.clone());
-        made
     }
 }
 

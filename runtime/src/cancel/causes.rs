@@ -7,16 +7,21 @@
 //!
 //! Whoever has a number owes it to [`Causes::release`] or to [`Causes::take`], once.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
+use std::panic::Location;
 
-use super::Cancelled;
 use super::tree::{NONE, id};
+use super::{CancelSource, Cancelled};
 
 /// The cancellations, by their numbers.
 pub(super) struct Causes {
     places: Vec<Place>,
     /// The first free place, or `NONE`.
     free: u32,
+    /// The one that was made last. One line that cancels many scopes or tasks, or a timeout that many
+    /// run into, makes the same each time; and then they share one.
+    latest: Option<Cause>,
 }
 
 struct Place {
@@ -39,6 +44,18 @@ impl Cause {
     fn index(&self) -> usize {
         self.0.get() as usize - 1
     }
+
+    /// The number itself, for who keeps it in a word that has another use at other times.
+    #[inline]
+    pub(crate) fn into_number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// What [`into_number`](Self::into_number) has given, which is not a number any more by that.
+    #[inline]
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(NonZeroU32::new(number).expect("numbers begin with one"))
+    }
 }
 
 impl Causes {
@@ -46,7 +63,33 @@ impl Causes {
         Self {
             places: Vec::new(),
             free: NONE,
+            latest: None,
         }
+    }
+
+    /// The number of such a cancellation: that of the last, if everything in it is the same.
+    pub(super) fn make(
+        &mut self,
+        source: CancelSource,
+        reason: Option<Cow<'static, str>>,
+        task: Option<Cow<'static, str>>,
+        place: Option<&'static Location<'static>>,
+    ) -> Cause {
+        if let Some(latest) = &self.latest {
+            let made = &self.places[latest.index()].cancelled;
+            if made
+                .as_ref()
+                .is_some_and(|it| it.is(source, reason.as_ref(), task.as_ref(), place))
+            {
+                return Self::share_at(&mut self.places, latest);
+            }
+        }
+        let made = self.add(Cancelled::new(source, reason, task, place));
+        let latest = Self::share_at(&mut self.places, &made);
+        if let Some(before) = self.latest.replace(latest) {
+            self.release(before);
+        }
+        made
     }
 
     pub(super) fn add(&mut self, cancelled: Cancelled) -> Cause {
@@ -68,7 +111,12 @@ impl Causes {
     /// The same number for another.
     #[inline]
     pub(super) fn share(&mut self, cause: &Cause) -> Cause {
-        self.places[cause.index()].count += 1;
+        Self::share_at(&mut self.places, cause)
+    }
+
+    #[inline]
+    fn share_at(places: &mut [Place], cause: &Cause) -> Cause {
+        places[cause.index()].count += 1;
         Cause(cause.0)
     }
 

@@ -73,10 +73,22 @@ impl Position {
         self.here.get().is_linked()
     }
 
+    /// Whether the task is apart, and has no scope of its own.
+    #[inline]
+    pub(crate) fn is_apart(&self) -> bool {
+        self.here.get().is_apart()
+    }
+
     /// Whether nothing is to be linked but the scope of the task.
     #[inline]
     pub(crate) fn is_only_apart(&self) -> bool {
         self.here.get().0 >> 32 == APART >> 32
+    }
+
+    /// Whether scopes have been pushed that are not linked.
+    #[inline]
+    pub(crate) fn has_pushed(&self) -> bool {
+        self.here.get().pushed() > 0
     }
 
     /// The position as it is, to be put back.

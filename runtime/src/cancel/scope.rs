@@ -141,8 +141,12 @@ impl CancelScope {
     /// `reason` is for people who read the error; it may be empty.
     #[track_caller]
     pub fn cancel(&self, reason: impl Into<Cow<'static, str>>) {
-        let cancelled = asked_for(CancelSource::Explicit, reason.into(), Location::caller());
-        self.cancel_as(cancelled);
+        let (source, place) = (CancelSource::Explicit, Location::caller());
+        let reason = given(reason.into());
+        if matches!(&*self.0.0.borrow(), State::Unbound(_)) {
+            return self.cancel_as(asked_for(source, reason, place));
+        }
+        self.with_active(|run, scope| run.cancel_for(scope, run.asked_for(source, reason, place)));
     }
 
     /// Cancels the scope with a cancellation that has been asked for elsewhere.
@@ -195,7 +199,8 @@ impl CancelScope {
     #[doc(alias = "graceful")]
     #[track_caller]
     pub fn drain(&self, grace: Duration, reason: impl Into<Cow<'static, str>>) {
-        let asked = asked_for(CancelSource::Drain, reason.into(), Location::caller());
+        let reason = given(reason.into());
+        let asked = asked_for(CancelSource::Drain, reason, Location::caller());
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
             let drain = entry.drain.get_or_insert_with(|| Box::new((asked, grace)));
             drain.1 = drain.1.min(grace);
@@ -363,20 +368,23 @@ impl CancelScope {
     }
 }
 
-/// What the code that runs, in whatever task, asks for at `place`.
-pub(crate) fn asked_for(
+/// A reason that says something.
+pub(crate) fn given(reason: Cow<'static, str>) -> Option<Cow<'static, str>> {
+    Some(reason).filter(|reason| !reason.is_empty())
+}
+
+/// What the code that runs, inside a run or not, asks for at `place`.
+fn asked_for(
     source: CancelSource,
-    reason: Cow<'static, str>,
+    reason: Option<Cow<'static, str>>,
     place: &'static Location<'static>,
 ) -> Cancelled {
-    let reason = Some(reason).filter(|reason| !reason.is_empty());
     context::try_with(|run| {
         let Some(run) = run else {
             return Cancelled::new(source, reason, None, Some(place));
         };
-        let task = run.task_name();
-        let mut tree = run.tree.borrow_mut();
-        tree.cancellation(source, reason, task, place)
+        let cause = run.asked_for(source, reason, place);
+        run.tree.borrow_mut().take_cause(cause)
     })
 }
 
@@ -751,6 +759,16 @@ impl Left {
         let (cancelled, rest) = error.split(|leaf| leaf.as_cancelled().is_some());
         let caught = self.caught || cancelled.is_some();
         (rest, self.close(caught).filter(|_| caught))
+    }
+}
+
+/// What is left of an error without its cancellations (semantics S5).
+#[inline]
+pub(crate) fn without_cancellations(error: Error) -> Option<Error> {
+    match error.as_cancelled() {
+        // Mostly it is that and nothing else.
+        Some(_) => None,
+        None => error.split(|leaf| leaf.as_cancelled().is_some()).1,
     }
 }
 

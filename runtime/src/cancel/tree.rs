@@ -20,8 +20,7 @@ use std::time::Duration;
 
 use trio_platform::{Key, Time};
 
-use super::cancelled::Latest;
-use super::causes::Causes;
+use super::causes::{Cause, Causes};
 use super::scope::Handle;
 use super::scopes::{Details, Scopes};
 use super::waits::{Ended, WaitState, Waits};
@@ -45,7 +44,6 @@ pub(crate) struct Tree {
     effective: Rc<Cell<u32>>,
     waits: Waits,
     causes: Causes,
-    latest: Latest,
     pub(crate) timers: Timers,
     /// The scopes that have been asked to drain, and by whom; mostly none. Few, so that who asks
     /// whether it is draining looks for each scope around it in here.
@@ -150,7 +148,6 @@ impl Tree {
             effective,
             waits: Waits::new(),
             causes: Causes::new(),
-            latest: Latest::default(),
             timers: Timers::default(),
             drains: Vec::new(),
             spare: None,
@@ -336,24 +333,34 @@ impl Tree {
         Some(self.causes.get(own))
     }
 
-    /// A cancellation, to be given to [`cancel`](Self::cancel).
-    pub(crate) fn cancellation(
+    /// The number of a cancellation, to be given to [`cancel`](Self::cancel) or
+    /// [`cancel_task`](Self::cancel_task).
+    pub(crate) fn cause(
         &mut self,
         source: CancelSource,
         reason: Option<Cow<'static, str>>,
         task: Option<Cow<'static, str>>,
         place: &'static Location<'static>,
-    ) -> Cancelled {
-        self.latest.make(source, reason, task, Some(place))
+    ) -> Cause {
+        self.causes.make(source, reason, task, Some(place))
+    }
+
+    /// The same for a cancellation that is there already.
+    pub(crate) fn add_cause(&mut self, cancelled: Cancelled) -> Cause {
+        self.causes.add(cancelled)
+    }
+
+    /// What a number stands for, which is given back.
+    pub(crate) fn take_cause(&mut self, cause: Cause) -> Cancelled {
+        self.causes.take(cause)
     }
 
     /// Cancels a scope; the first cancellation is the one that stays (L6).
-    pub(crate) fn cancel(&mut self, scope: u32, cancelled: Cancelled, effects: &mut Effects) {
+    pub(crate) fn cancel(&mut self, scope: u32, own: Cause, effects: &mut Effects) {
         let details = self.scopes.details_mut(scope);
         if details.own.is_some() {
-            return;
+            return self.causes.release(own);
         }
-        let own = self.causes.add(cancelled);
         let record = self.causes.share(&own);
         details.own = Some(own);
         // Its deadline does not matter any more.
@@ -371,6 +378,73 @@ impl Tree {
             self.causes.release(record);
             self.refresh(scope, effects);
         }
+    }
+
+    // Tasks that are apart: each can be cancelled by itself, and has no scope of its own as long as at
+    // most one wait, directly in it, has to do with scopes at all. That wait stands in the list of the
+    // scope around, and the task has its number; a cancellation is a mark at the task.
+
+    /// Cancels a task that is apart, in the scope `around`.
+    pub(crate) fn cancel_task(
+        &mut self,
+        task: &NodeRef,
+        around: u32,
+        cause: Cause,
+        effects: &mut Effects,
+    ) {
+        if task.is_marked() {
+            return self.causes.release(cause);
+        }
+        // What has reached the task first is what it reports (L6).
+        let cause = match &self.scopes[around].record {
+            Some(record) => {
+                self.causes.release(cause);
+                self.causes.share(record)
+            }
+            None => cause,
+        };
+        self.effective.set(self.effective.get() + 1);
+        if let Some(wait) = task.lone_wait() {
+            if self.waits[wait].is_to_abort() {
+                let cause = self.causes.share(&cause);
+                self.abort_because(wait, cause, effects);
+            }
+        }
+        task.mark(cause);
+    }
+
+    /// A task that was cancelled while it was apart has ended: gives the mark back, and whether a
+    /// cancellation of the scope `around` is visible.
+    pub(crate) fn end_mark(&mut self, mark: Cause, around: u32) -> bool {
+        self.causes.release(mark);
+        self.effective.set(self.effective.get() - 1);
+        self.is_cancelled(around)
+    }
+
+    /// Gives a task that is apart a scope of its own, with its wait or its mark.
+    pub(crate) fn enter_own(&mut self, task: &NodeRef, parent: u32) -> u32 {
+        let lone = task.lone_wait();
+        let scope = match task.take_mark() {
+            None => self.enter_plain(parent),
+            Some(own) => {
+                // It has been counted as effective when it was marked.
+                let scope = self.scopes.take();
+                self.scopes[scope].record = Some(self.causes.share(&own));
+                self.scopes.details_mut(scope).own = Some(own);
+                self.scopes.link(scope, parent);
+                scope
+            }
+        };
+        if let Some(wait) = lone {
+            self.move_wait(wait, scope);
+        }
+        task.set_own_scope(scope);
+        scope
+    }
+
+    /// What a mark stands for.
+    pub(crate) fn marked(&self, task: &NodeRef) -> Option<Cancelled> {
+        task.with_mark(|mark| self.causes.get(mark).clone())
     }
 
     /// The scope around another.
@@ -429,6 +503,7 @@ impl Tree {
             Some(_) => None,
         });
         for (scope, asked) in draining.collect::<Vec<_>>() {
+            let asked = self.causes.add(asked);
             self.cancel(scope, asked, effects);
         }
     }
@@ -508,10 +583,16 @@ impl Tree {
         let Some(record) = &self.scopes[entry.scope].record else {
             return;
         };
-        if !matches!(entry.state, WaitState::Waiting) || entry.shielded {
+        if !entry.is_to_abort() {
             return;
         }
         let cause = self.causes.share(record);
+        self.abort_because(wait, cause, effects);
+    }
+
+    /// The same for a wait that has not ended, and has not been asked to.
+    fn abort_because(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
+        let entry = &mut self.waits[wait];
         match (entry.operation, &entry.aborter) {
             (Some(key), _) => {
                 entry.state = WaitState::Asked(cause);
@@ -631,8 +712,8 @@ impl Tree {
                     let details = self.scopes.details_mut(scope);
                     details.timer = None;
                     let source = CancelSource::Deadline;
-                    let cancelled = self.latest.make(source, None, None, details.place);
-                    self.cancel(scope, cancelled, effects);
+                    let cause = self.causes.make(source, None, None, details.place);
+                    self.cancel(scope, cause, effects);
                 }
                 Target::Wait(wait) => {
                     self.waits[wait].timer = None;
@@ -666,6 +747,20 @@ impl Tree {
     ) -> u32 {
         let first = &mut self.scopes[scope].first_wait;
         self.waits.insert(task, waker, scope, first, what)
+    }
+
+    /// A wait of `task`, which is apart, and has no other and no scope of its own.
+    #[inline]
+    pub(crate) fn insert_lone_wait(
+        &mut self,
+        task: NodeRef,
+        waker: Option<Waker>,
+        scope: u32,
+        what: &'static str,
+    ) -> u32 {
+        let wait = self.insert_wait(task, waker, scope, what);
+        self.waits[wait].task().set_lone_wait(wait);
+        wait
     }
 
     /// Keeps the place of a wait for the next one, if what was waited for has come, and the place is one
@@ -739,6 +834,14 @@ impl Tree {
         }
     }
 
+    /// The same; a wait that is over and has nothing but its task is taken out, and gives the task, to
+    /// be dropped when nothing is borrowed.
+    #[inline]
+    pub(crate) fn end_wait(&mut self, wait: u32) -> Poll<(Option<Cancelled>, Option<NodeRef>)> {
+        let outcome = self.outcome(wait);
+        outcome.map(|cancelled| (cancelled, self.remove_plain_wait(wait)))
+    }
+
     /// Whether a wait is over, in whatever way.
     pub(crate) fn is_over(&self, wait: u32) -> bool {
         matches!(
@@ -777,7 +880,10 @@ impl Tree {
         effects: &mut Effects,
     ) -> Option<NodeRef> {
         let entry = &mut self.waits[wait];
-        let before = (entry.task() != task).then(|| entry.set_task(task));
+        let before = (entry.task() != task).then(|| {
+            entry.task().end_lone_wait(wait);
+            entry.set_task(task)
+        });
         if entry.scope != scope {
             self.move_wait(wait, scope);
         }

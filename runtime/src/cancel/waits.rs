@@ -167,6 +167,7 @@ impl Waits {
         if !rested {
             task.waits.set(task.waits.get() - 1);
         }
+        task.end_lone_wait(wait);
         Some(task)
     }
 
@@ -219,6 +220,12 @@ impl IndexMut<u32> for Waits {
 }
 
 impl Wait {
+    /// Whether a cancellation reaches it: it is not over, and has not been asked to end (L5).
+    #[inline]
+    pub(super) fn is_to_abort(&self) -> bool {
+        matches!(self.state, WaitState::Waiting) && !self.shielded
+    }
+
     /// Whether it has nothing but its task.
     #[inline]
     fn is_plain(&self) -> bool {

@@ -1,12 +1,13 @@
 //! What a nursery knows: its children, its ready queue, what has gone wrong so far; and one poll.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cancel::{CancelSource, Cancelled, Entry, Here};
+use crate::cancel::{CancelSource, Cancelled, Cause, Entry, Here, without_cancellations};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::{Around, Run};
@@ -165,17 +166,18 @@ impl Core {
     }
 
     /// Cancels a child, and nothing else, because the holder of its handle says so.
-    pub(super) fn cancel_child(&self, child: &NodeRef, cancelled: Cancelled) {
-        if child.is_apart() {
-            if self.run.current.is(child) {
-                // It is being polled, and stands on the position: this links it.
-                self.run.scope();
-            } else {
-                let parent = self.children_scope.get();
-                child.set_own_scope(self.run.tree.borrow_mut().enter_plain(parent));
-            }
+    pub(super) fn cancel_child(
+        &self,
+        child: &NodeRef,
+        reason: Option<Cow<'static, str>>,
+        place: &'static Location<'static>,
+    ) {
+        let run = &*self.run;
+        let cause = run.asked_for(CancelSource::Explicit, reason, place);
+        match child.is_apart() {
+            true => run.cancel_task(child, self.children_scope.get(), cause),
+            false => run.cancel_for(child.scope.get(), cause),
         }
-        self.run.cancel(child.scope.get(), cancelled);
     }
 
     /// Gives what has gone wrong here to another nursery.
@@ -193,10 +195,10 @@ impl Core {
     }
 
     /// The task that opened this nursery, itself or in a body.
-    pub(crate) fn task(&self) -> Option<NodeRef> {
-        let mut opener = self.opener.clone()?;
-        while opener.is_body() {
-            opener = opener.home()?.opener.clone()?;
+    pub(crate) fn task(&self) -> Option<&NodeRef> {
+        let mut opener = self.opener.as_ref()?;
+        while let Some(nursery) = opener.nursery() {
+            opener = nursery.opener.as_ref()?;
         }
         Some(opener)
     }
@@ -227,27 +229,49 @@ impl Core {
             && self.orphans.get() == 0
     }
 
-    /// A task that was started, and one whose handle has cancelled it, has a scope slot of its own.
+    /// Takes from a child what it can be cancelled by alone.
     #[inline]
-    fn leave_scope_of(&self, child: &NodeRef) {
-        if let Some(scope) = self.take_scope_of(child) {
-            self.run.leave_from_drop(scope);
+    fn take_own(&self, child: &NodeRef) -> Own {
+        if let Some(mark) = child.take_mark() {
+            return Own::Mark(mark);
+        }
+        let around = self.children_scope.get();
+        match child.scope.replace(around) {
+            scope if scope == around => Own::Nothing,
+            scope => Own::Scope(scope),
         }
     }
 
+    /// Gives that back, of a child whose end is no cancellation.
     #[inline]
-    fn take_scope_of(&self, child: &NodeRef) -> Option<u32> {
-        let scope = child.scope.replace(self.children_scope.get());
-        (scope != self.children_scope.get()).then_some(scope)
+    fn leave_own(&self, own: Own) {
+        match own {
+            Own::Nothing => {}
+            Own::Scope(scope) => self.run.leave_from_drop(scope),
+            Own::Mark(mark) => {
+                self.end_mark(mark);
+            }
+        }
+    }
+
+    /// The same for a mark; gives whether a cancellation of a scope around the child is visible.
+    fn end_mark(&self, mark: Cause) -> bool {
+        let around = self.children_scope.get();
+        self.run.tree.borrow_mut().end_mark(mark, around)
     }
 
     /// What the nursery gets of the error of a child that has ended: all but the cancellations that
     /// are the child's alone, or that a service nursery sends its children when its body has ended.
     #[cold]
-    fn uncaught(&self, error: Error, own: Option<u32>) -> Option<Error> {
+    fn uncaught(&self, error: Error, own: Own) -> Option<Error> {
         let error = match own {
-            Some(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
-            None => error,
+            Own::Nothing => error,
+            Own::Scope(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
+            // As a scope does it (S1, S5).
+            Own::Mark(mark) => match self.end_mark(mark) {
+                true => error,
+                false => without_cancellations(error)?,
+            },
         };
         match self.body.get() == Body::Ended && self.is_service() {
             true => error.subgroup(|leaf| leaf.as_cancelled().is_none()),
@@ -644,15 +668,16 @@ impl NurseryRef {
     #[cold]
     fn step_observed_child(&self, child: &NodeRef, around: Around) {
         let run = &*self.run;
-        let here = Here::of_task(child.scope.get(), child.is_apart());
+        let here = || Here::of_task(child.scope.get(), child.is_apart());
         if child.is_done() {
             return;
         }
-        run.observe_step(child, here, true);
-        run.stand(here);
+        run.observe_step(child, here(), true);
+        run.stand(here());
         let polled = child.poll_task(&run.current);
         run.put_back(around);
-        run.observe_step(child, here, false);
+        // It may have got a scope of its own meanwhile, in each of these steps.
+        run.observe_step(child, here(), false);
         match polled {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(result)) => self.child_returned(child, result, around),
@@ -667,15 +692,14 @@ impl NurseryRef {
         }
         self.run.put_back(around);
         let own = self.child_ended(child);
-        match (result, own) {
-            (Err(error), own) => self.child_failed(child, error, own),
-            (Ok(()), Some(scope)) => self.run.leave_from_drop(scope),
-            (Ok(()), None) => {}
+        match result {
+            Err(error) => self.child_failed(child, error, own),
+            Ok(()) => self.leave_own(own),
         }
     }
 
     #[cold]
-    fn child_failed(&self, child: &NodeRef, error: Error, own: Option<u32>) {
+    fn child_failed(&self, child: &NodeRef, error: Error, own: Own) {
         match self.uncaught(error, own) {
             Some(error) => {
                 child.set_failed();
@@ -689,9 +713,8 @@ impl NurseryRef {
     fn child_panicked(&self, child: &NodeRef, panic: Box<dyn Any + Send>, around: Around) {
         self.run.put_back(around);
         let dropped = catch_unwind(AssertUnwindSafe(|| child.drop_future()));
-        if let Some(scope) = self.child_ended(child) {
-            self.run.leave_from_drop(scope);
-        }
+        let own = self.child_ended(child);
+        self.leave_own(own);
         child.set_failed();
         self.panicked(panic, Some(child));
         if let Err(panic) = dropped {
@@ -699,11 +722,11 @@ impl NurseryRef {
         }
     }
 
-    /// Gives the scope of its own, if it had one, which is still to be left.
-    fn child_ended(&self, child: &NodeRef) -> Option<u32> {
+    /// Gives what it could be cancelled by alone, which is still to be given back.
+    fn child_ended(&self, child: &NodeRef) -> Own {
         self.release(child);
         self.settle_left_behind(child);
-        let own = self.take_scope_of(child);
+        let own = self.take_own(child);
         child.set_home(None);
         drop(child.replace_locals(None));
         if let Some(joiner) = child.take_joiner() {
@@ -722,6 +745,15 @@ impl NurseryRef {
             self.run.settle_left_behind(task, self);
         }
     }
+}
+
+/// What a child has in the tree of scopes that is its own.
+enum Own {
+    Nothing,
+    /// A task that was started has a scope, and one with a handle that has asked for its scope.
+    Scope(u32),
+    /// Its handle has cancelled it, and it has no scope.
+    Mark(Cause),
 }
 
 /// How a run fails.
@@ -829,7 +861,7 @@ impl Open {
                 first.get_or_insert(panic);
             }
             core.settle_left_behind(&child);
-            core.leave_scope_of(&child);
+            core.leave_own(core.take_own(&child));
             child.set_home(None);
             if core.run.observed.get() {
                 core.run.observe_exited(&child);

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::cancel::{CancelSource, asked_for};
+use crate::cancel::given;
 use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{Error, Result};
@@ -55,9 +55,7 @@ impl<T> JoinHandle<'_, T> {
         let Some(home) = child.home().filter(|_| !child.is_done()) else {
             return;
         };
-        let place = Location::caller();
-        let cancelled = asked_for(CancelSource::Explicit, reason.into(), place);
-        home.cancel_child(child, cancelled);
+        home.cancel_child(child, given(reason.into()), Location::caller());
     }
 
     /// Waits for the child to end, and returns its value.
@@ -169,11 +167,10 @@ impl Future for Ended<'_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<ChildState>> {
         let this = &mut *self;
-        if let Some(parked) = &this.parked {
+        if this.parked.is_some() {
             if !this.node.is_done() {
-                if let Some(cancelled) = ready!(parked.poll_woken(context)) {
+                if let Some(cancelled) = ready!(Parked::poll_ended(&mut this.parked, context)) {
                     this.node.set_joiner(None);
-                    this.parked = None;
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
             }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
 use super::{Locals, blocks};
+use crate::cancel::Cause;
 use crate::context::{self, Shared};
 use crate::error::Result;
 use crate::nursery::{Core, Notice};
@@ -31,6 +32,8 @@ const BODY: u8 = 4;
 const AGAIN: u8 = 8;
 /// The task is to have a scope of its own as soon as something in it asks for its scope.
 const APART: u8 = 16;
+/// Of a task that is `APART`: it has been cancelled by itself.
+const MARKED: u8 = 32;
 
 // What is looked at less often.
 
@@ -47,7 +50,7 @@ const FAILED: u8 = 16;
 /// The task has ended with nothing but a cancellation of its own.
 const CANCELLED: u8 = 32;
 
-/// No wait.
+/// No wait, and no cancellation.
 const NONE: u32 = u32::MAX;
 
 /// The head of every task and of every nursery's body. What a wake looks at comes first.
@@ -68,6 +71,9 @@ pub(crate) struct Node {
     joiner: Cell<u32>,
     state: Flags,
     marks: Flags,
+    /// Of a task that is `APART`: its wait, if that is all that it has in the tree of scopes; when it is
+    /// `MARKED`, why. Else `NONE`.
+    alone: Cell<u32>,
     /// The one behind this in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
     /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
@@ -170,6 +176,7 @@ impl Node {
             locals: Cell::new(None),
             state: Flags(Cell::new(state)),
             marks: Flags(Cell::new(marks)),
+            alone: Cell::new(NONE),
             next_ready: Cell::new(None),
             around: UnsafeCell::new(None),
             previous_sibling: Cell::new(None),
@@ -219,8 +226,65 @@ impl Node {
 
     /// The task has a scope of its own.
     pub(crate) fn set_own_scope(&self, scope: u32) {
+        debug_assert!(!self.is_marked(), "the cancellation is that of the scope");
         self.state.clear(APART);
+        self.alone.set(NONE);
         self.scope.set(scope);
+    }
+
+    /// Whether a wait of a task that is apart can do without a scope of its own: it is the only one,
+    /// and the task has not been cancelled.
+    #[inline]
+    pub(crate) fn may_wait_alone(&self) -> bool {
+        self.is_apart() && self.alone.get() == NONE
+    }
+
+    /// The only wait of a task that is apart.
+    #[inline]
+    pub(crate) fn lone_wait(&self) -> Option<u32> {
+        Some(self.alone.get()).filter(|wait| *wait != NONE && !self.is_marked())
+    }
+
+    #[inline]
+    pub(crate) fn set_lone_wait(&self, wait: u32) {
+        debug_assert!(self.may_wait_alone(), "a wait that is alone is the only one");
+        self.alone.set(wait);
+    }
+
+    /// The wait is not one of the task any more.
+    #[inline]
+    pub(crate) fn end_lone_wait(&self, wait: u32) {
+        if self.alone.get() == wait && !self.is_marked() {
+            self.alone.set(NONE);
+        }
+    }
+
+    /// Whether the task has been cancelled by itself while it was apart.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.state.has(MARKED)
+    }
+
+    /// The task is cancelled by itself, and has no scope of its own.
+    pub(crate) fn mark(&self, cause: Cause) {
+        debug_assert!(self.is_apart() && !self.is_marked(), "a task is marked once");
+        self.state.set(MARKED);
+        self.alone.set(cause.into_number());
+    }
+
+    /// Why the task is marked, which it is no more.
+    #[inline]
+    pub(crate) fn take_mark(&self) -> Option<Cause> {
+        self.is_marked().then(|| {
+            self.state.clear(MARKED);
+            Cause::from_number(self.alone.replace(NONE))
+        })
+    }
+
+    /// Calls `f` with why the task is marked, if it is.
+    pub(crate) fn with_mark<R>(&self, f: impl FnOnce(&Cause) -> R) -> Option<R> {
+        let marked = self.is_marked();
+        marked.then(|| f(&Cause::from_number(self.alone.get())))
     }
 
     /// Whether the node stands among siblings.
@@ -409,6 +473,15 @@ impl NodeRef {
             // SAFETY: as in `poll_task`; `DONE` excludes a later poll.
             unsafe { (self.vtable.drop_future)(self.0) }
         }
+    }
+
+    /// What the nursery knows whose body this node is.
+    #[inline]
+    pub(crate) fn nursery(&self) -> Option<&Core> {
+        let cell = self.0.cast::<NurseryCell>();
+        // SAFETY: only the node of a `NurseryCell` has `BODY` (`NurseryRef::new`); the handle keeps the
+        // cell alive, and its core is never borrowed mutably.
+        self.is_body().then(|| unsafe { &(*cell.as_ptr()).core })
     }
 
     /// Makes a node ready that has not been so yet, in `home`, where it has just been taken in.
