@@ -10,7 +10,11 @@
 //! 3. Most deadlines are so long after now, and most are taken back. So one of that kind is only noted,
 //!    for all that were set in a turn to be counted from one reading of the clock, and to come to the
 //!    heap if they are still wanted then.
-//! 4. Stamps grow, and equal deadlines come in the order of their stamps. A deadline that was noted
+//! 4. What has been counted is *young* at first, in a short list without order: under load most
+//!    deadlines are taken back a turn or two later, and then have never been in the heap, whatever else
+//!    is pending there. They come to the heap when one of them may be due, when the run is going to wait
+//!    and has to know the earliest, and when they become many.
+//! 5. Stamps grow, and equal deadlines come in the order of their stamps. A deadline that was noted
 //!    gets another stamp when it is counted, and so comes behind those that were set before.
 
 use std::time::Duration;
@@ -44,6 +48,10 @@ pub(crate) struct Timers {
     stamp: u64,
     /// What is to be counted from the next reading of the clock, and what was taken back of it.
     fresh: Vec<Fresh>,
+    /// What has been counted and is not in the heap; dead nodes too.
+    young: Vec<Node>,
+    /// None of them comes before this.
+    young_from: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +82,7 @@ const NONE: u32 = u32::MAX;
 /// The stamp of no deadline.
 const FREE: u64 = 0;
 
-/// So many dead nodes are not worth clearing up.
+/// So many dead nodes are not worth clearing up, and so many nodes are young at most.
 const FEW: usize = 64;
 
 impl Node {
@@ -92,6 +100,8 @@ impl Default for Timers {
             live: 0,
             stamp: FREE,
             fresh: Vec::new(),
+            young: Vec::new(),
+            young_from: Time::NEVER,
         }
     }
 }
@@ -99,7 +109,7 @@ impl Default for Timers {
 impl Timers {
     pub(crate) fn set(&mut self, deadline: Time, target: Target) -> TimerKey {
         let (entry, stamp) = self.insert(target);
-        self.push(Node {
+        self.admit(Node {
             deadline,
             stamp,
             entry,
@@ -128,6 +138,8 @@ impl Timers {
         // Mostly what was noted last is taken back first, and then leaves nothing.
         if self.fresh.last().is_some_and(|last| last.stamp == stamp) {
             self.fresh.pop();
+        } else if self.young.last().is_some_and(|last| last.stamp == stamp) {
+            self.young.pop();
         }
     }
 
@@ -143,7 +155,7 @@ impl Timers {
                 let deadline = now + after;
                 let stamp = self.next_stamp();
                 self.entries[entry as usize].stamp = stamp;
-                self.push(Node {
+                self.admit(Node {
                     deadline,
                     stamp,
                     entry,
@@ -161,6 +173,7 @@ impl Timers {
 
     /// The earliest deadline, of those that have been settled.
     pub(crate) fn next(&mut self) -> Option<Time> {
+        self.age();
         loop {
             let node = self.heap.first()?;
             if self.is_live(node) {
@@ -180,6 +193,9 @@ impl Timers {
 
     /// Takes the earliest deadline if it is not after `now`.
     pub(crate) fn expire(&mut self, now: Time) -> Option<Target> {
+        if self.young_from <= now {
+            self.age();
+        }
         loop {
             let node = *self.heap.first()?;
             if node.deadline > now {
@@ -238,6 +254,42 @@ impl Timers {
 
     fn is_live(&self, node: &Node) -> bool {
         self.entries[node.entry as usize].stamp == node.stamp
+    }
+
+    // The young.
+
+    #[inline]
+    fn admit(&mut self, node: Node) {
+        if self.young.len() == FEW {
+            self.make_room();
+        }
+        self.young_from = match self.young.is_empty() {
+            true => node.deadline,
+            false => self.young_from.min(node.deadline),
+        };
+        self.young.push(node);
+    }
+
+    /// Forgets what is dead; if much lives, it is young no longer. So each that is looked at here has
+    /// either gone, or looked at less than twice.
+    #[cold]
+    fn make_room(&mut self) {
+        let entries = &self.entries;
+        self.young
+            .retain(|node| entries[node.entry as usize].stamp == node.stamp);
+        if self.young.len() > FEW / 2 {
+            self.age();
+        }
+    }
+
+    /// Has what is young come to the heap.
+    fn age(&mut self) {
+        while let Some(node) = self.young.pop() {
+            if self.is_live(&node) {
+                self.push(node);
+            }
+        }
+        self.young_from = Time::NEVER;
     }
 
     // The heap.

@@ -480,8 +480,9 @@ impl<F> InScope<F> {
 }
 
 impl<F: Future> InScope<F> {
-    /// What `catch` makes of the output and of how the scope was left. A scope that nobody has seen,
-    /// because nothing in it has waited, is not left: then it is what `pass` makes of the value.
+    /// What `catch` makes of the output and of how the scope was left; or, of a value that comes out of a
+    /// scope which has no handle, and of whatever comes out of one that nobody has seen, because nothing
+    /// in it has waited, what `pass` makes of the value.
     #[inline]
     pub(super) fn poll<T, R>(
         self: Pin<&mut Self>,
@@ -515,14 +516,14 @@ impl<F: Future> InScope<F> {
                 let Where::Inside { scope, .. } = place.0 else {
                     return output.map(|output| output.map(pass));
                 };
-                return ended(run, place, scope, output, catch);
+                return ended(run, place, scope, output, pass, catch);
             }
             _ => place.enter(run)?,
         };
         let around = Around::new(run, scope);
         let output = this.future.poll(context);
         drop(around);
-        ended(run, place, scope, output, catch)
+        ended(run, place, scope, output, pass, catch)
     }
 }
 
@@ -533,12 +534,19 @@ fn ended<T, R>(
     place: &mut Place,
     scope: u32,
     output: Poll<Result<T>>,
+    pass: impl FnOnce(T) -> R,
     catch: impl FnOnce(Left, Result<T>) -> Result<R>,
 ) -> Poll<Result<R>> {
     match output {
         Poll::Pending => {
             run.watch(scope);
             Poll::Pending
+        }
+        Poll::Ready(Ok(value)) if matches!(place.0, Where::Inside { handle: None, .. }) => {
+            // Whether the scope was cancelled or not: that ends with it (S6), and nobody asks.
+            place.0 = Where::After;
+            run.leave_from_drop(scope);
+            Poll::Ready(Ok(pass(value)))
         }
         Poll::Ready(output) => {
             let mut left = run.leave(scope);

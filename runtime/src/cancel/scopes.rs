@@ -203,18 +203,11 @@ impl Scopes {
 }
 
 impl Slot {
-    /// Whether nothing is in the scope and nothing is special about it, so that it can be left as if
-    /// it had never been.
+    /// Whether nothing is in the scope, and it is not cancelled, so that, but for what is in its details,
+    /// it can be left as if it had never been.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        let Kind {
-            shield, detailed, ..
-        } = self.kind;
-        self.first_child == NONE
-            && self.first_wait == NONE
-            && self.record.is_none()
-            && !shield
-            && !detailed
+        self.first_child == NONE && self.first_wait == NONE && self.record.is_none()
     }
 }
 

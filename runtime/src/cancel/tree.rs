@@ -240,15 +240,36 @@ impl Tree {
         }
     }
 
-    /// Leaves a scope about which there is nothing to tell, and says whether it was one.
+    /// Leaves a scope of which nobody wants to know how it was left, if nothing is in it, it is not
+    /// cancelled, and nobody has a handle; says whether that was so.
     #[inline]
     pub(crate) fn leave_plain(&mut self, scope: u32) -> bool {
-        let plain = self.scopes[scope].is_plain() && self.drains.is_empty();
-        if plain {
-            self.scopes.unlink(scope);
-            self.scopes.free(scope);
+        let slot = &self.scopes[scope];
+        if !slot.is_plain() || !self.drains.is_empty() {
+            return false;
         }
-        plain
+        if slot.kind.detailed && !self.forget_details(scope) {
+            return false;
+        }
+        self.scopes.unlink(scope);
+        self.scopes.free(scope);
+        true
+    }
+
+    /// Takes back the deadline of a scope that is not cancelled; not if it has a handle.
+    #[inline]
+    fn forget_details(&mut self, scope: u32) -> bool {
+        let details = self.scopes.details_mut(scope);
+        if details.handle.is_some() {
+            return false;
+        }
+        debug_assert!(details.own.is_none(), "who is cancelled has a record");
+        (details.relative, details.place) = (None, None);
+        details.deadline = Time::NEVER;
+        if let Some(timer) = details.timer.take() {
+            self.timers.unset(timer);
+        }
+        true
     }
 
     /// Leaves a scope; what is still in it goes to the scope around it.
