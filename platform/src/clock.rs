@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(doc)]
+use std::time::Instant;
 
 /// A moment on the clock of one run, in nanoseconds since an origin that only that clock knows.
 ///
@@ -90,27 +92,25 @@ impl Sub for Time {
 /// that mixes up the times of two runs, or takes them for seconds since start, is found out early.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
-    start: Instant,
-    origin: u64,
+    /// What is added to the system's time.
+    shift: u64,
 }
 
 impl SystemClock {
     /// A clock that runs from now on.
-    #[allow(clippy::disallowed_methods)] // this is the one place that reads the clock
     pub fn new() -> Self {
         use std::hash::{BuildHasher, RandomState};
         let spread = RandomState::new().hash_one(0_u8) % 190_000_000_000_000;
+        let origin = 10_000_000_000_000 + spread;
         Self {
-            start: Instant::now(),
-            origin: 10_000_000_000_000 + spread,
+            shift: origin.wrapping_sub(monotonic()),
         }
     }
 
     /// The time on this clock.
-    #[allow(clippy::disallowed_methods)] // this is the one place that reads the clock
+    #[inline]
     pub fn now(&self) -> Time {
-        let elapsed = self.start.elapsed();
-        Time(self.origin) + elapsed
+        Time(monotonic().wrapping_add(self.shift))
     }
 }
 
@@ -118,4 +118,30 @@ impl Default for SystemClock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The system's monotonic time in nanoseconds, from whatever it counts from; it wraps after 584 years.
+///
+/// A run under load reads it once a turn. What [`Instant`] does with it, to seconds and nanoseconds and
+/// back, took a quarter of that: 54 ns where this takes 42.
+#[cfg(target_os = "linux")]
+#[inline]
+#[expect(clippy::cast_sign_loss, reason = "the time since the system began")]
+fn monotonic() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64)
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(now.tv_nsec as u64)
+}
+
+/// The same where [`Instant`] is what there is.
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::disallowed_methods)] // this is the one place that reads the clock
+fn monotonic() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = FIRST.get_or_init(Instant::now).elapsed();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
