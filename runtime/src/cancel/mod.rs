@@ -23,11 +23,11 @@ mod tree;
 mod waits;
 
 pub use cancelled::{CancelSource, Cancelled};
+pub(crate) use causes::Cause;
 pub use drain::{UntilDraining, cleanup, is_draining, until_draining, wait_draining};
 pub use idle::{Progress, fail_if_idle, move_on_if_idle};
-pub(crate) use causes::Cause;
 pub(crate) use position::{After, Here, Position};
-pub(crate) use scope::{given, without_cancellations};
 pub use scope::{CancelScope, Enter};
+pub(crate) use scope::{given, without_cancellations};
 pub use timeout::{FailAfter, MoveOn, fail_after, fail_at, move_on_after, move_on_at};
 pub(crate) use tree::{Effects, Entry, Left, Lists, ROOT, Tree};

@@ -8,7 +8,9 @@
 //! 2. A scope that is not linked has not been cancelled and has no shield: whether the code has been
 //!    cancelled can be seen at the innermost scope that is linked.
 //! 3. A task that may be cancelled by itself, through its handle, is *apart*: its position says that a
-//!    scope of its own is to be linked, the outermost of all, if anything asks for the scope.
+//!    scope of its own is to be linked, the outermost of all, if anything asks for the scope. The task's
+//!    one wait can do without, and so can a cancel (rule 5 of `cancel/tree.rs`): so whether the code of
+//!    such a task has been cancelled is to be seen at the task first.
 //! 4. The scope that was pushed last lies in a cell, and the one that it found there on the stack of
 //!    whoever has pushed it: that is all that a timeout around something ready pays. Only if one is
 //!    pushed directly inside another, neither of them linked, is the outer one put on a list, where it

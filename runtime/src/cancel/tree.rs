@@ -10,6 +10,12 @@
 //!    either it is over, or (an operation of the driver) it is asked to end and its completion
 //!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
+//! 5. A task that can be cancelled by itself is *apart*, and has a scope of its own as soon as there is
+//!    more in it than one wait: another wait, a scope, a nursery, a timeout that waits. Until then its
+//!    one wait stands in the list of the scope around, the task has the number of that wait, and to
+//!    cancel the task is to abort that wait and to leave a mark at the task, which counts as an effective
+//!    scope. When the task gets its scope, the wait or the mark goes there; when it ends, the mark does
+//!    what the exit of the scope would have done. Most tasks that are spawned never have a scope.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -221,11 +227,13 @@ impl Tree {
         scope
     }
 
-    /// Enters a scope that has a timeout, counted from when something in it waits, and nothing else.
+    /// Enters a scope that has a timeout, and nothing else. Something in it waits, or is going to, so the
+    /// timeout counts from the end of this turn; if it is taken back by then, it leaves nothing.
     pub(crate) fn enter_timed(&mut self, parent: u32, after: After) -> u32 {
         let scope = self.enter_plain(parent);
-        self.scopes[scope].kind.unwatched = true;
+        let timer = self.timers.set_after(after.timeout, Target::Scope(scope));
         let details = self.scopes.details_mut(scope);
+        details.timer = Some(timer);
         details.relative = Some(after.timeout);
         details.place = Some(after.place);
         scope
@@ -401,9 +409,7 @@ impl Tree {
         }
     }
 
-    // Tasks that are apart: each can be cancelled by itself, and has no scope of its own as long as at
-    // most one wait, directly in it, has to do with scopes at all. That wait stands in the list of the
-    // scope around, and the task has its number; a cancellation is a mark at the task.
+    // Tasks that are apart (rule 5).
 
     /// Cancels a task that is apart, in the scope `around`.
     pub(crate) fn cancel_task(

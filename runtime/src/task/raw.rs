@@ -247,7 +247,10 @@ impl Node {
 
     #[inline]
     pub(crate) fn set_lone_wait(&self, wait: u32) {
-        debug_assert!(self.may_wait_alone(), "a wait that is alone is the only one");
+        debug_assert!(
+            self.may_wait_alone(),
+            "a wait that is alone is the only one"
+        );
         self.alone.set(wait);
     }
 
@@ -267,7 +270,10 @@ impl Node {
 
     /// The task is cancelled by itself, and has no scope of its own.
     pub(crate) fn mark(&self, cause: Cause) {
-        debug_assert!(self.is_apart() && !self.is_marked(), "a task is marked once");
+        debug_assert!(
+            self.is_apart() && !self.is_marked(),
+            "a task is marked once"
+        );
         self.state.set(MARKED);
         self.alone.set(cause.into_number());
     }
