@@ -25,6 +25,7 @@ mod entry_queue;
 mod error_groups;
 mod faults;
 mod guest;
+mod handle;
 mod instrument;
 mod limits;
 mod local;
