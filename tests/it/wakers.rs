@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use trio::channel::{MemoryReceiveChannel, ThreadReceiveChannel};
 use trio::lowlevel::{ParkingLot, current_statistics, task_tree};
 use trio::net::{connect_tcp, open_tcp_listeners};
 use trio::sync::{Barrier, RwLock};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    CancelScope, CapacityLimiter, Event, Lock, Result, Semaphore, checkpoint,
+    CancelScope, CapacityLimiter, Event, Lock, Result, Semaphore, Time, checkpoint,
     current_effective_deadline, open_broadcast_channel, open_memory_channel, open_nursery,
-    open_thread_channel, open_watch_channel, select, sleep, sleep_forever,
+    open_thread_channel, open_watch_channel, select, sleep, sleep_forever, sleep_until,
 };
 
 use crate::support::{builders, connection, on_every_driver, secs};
@@ -204,49 +203,41 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     .await
 }
 
+/// Has such wakers wait in a channel for values of one kind, which is opened by `$open`: in a receive, in
+/// a send, and in a choice.
+macro_rules! meddle_with {
+    ($open:ident) => {
+        let (send, receive) = $open(1);
+        let receive = Rc::new(receive);
+        let own = &receive;
+        let look = || {
+            let end = receive.clone();
+            move || {
+                let other = (*end).clone();
+                assert!(other.statistics().open_receive_channels > 1);
+            }
+        };
+        let give = async || Ok(send.try_send(1)?);
+        check("receive", look(), || own.receive(), give).await?;
+        send.try_send(1)?;
+        let take = async || Ok(own.try_receive().map(drop)?);
+        check("send", look(), || send.send(2), take).await?;
+        own.try_receive()?;
+        let (_never, silent) = $open::<()>(1);
+        let choose = || select((own.receive(), silent.receive(), sleep_until(Time::NEVER)));
+        check("select", look(), choose, give).await?;
+    };
+}
+
 #[trio::test(clock = "autojump")]
 async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
-    fn look_at<T>(end: &Rc<MemoryReceiveChannel<T>>) -> impl Fn() + use<T> {
-        let end = end.clone();
-        move || {
-            assert!(
-                MemoryReceiveChannel::clone(&end)
-                    .statistics()
-                    .open_receive_channels
-                    > 1
-            )
-        }
-    }
+    meddle_with!(open_memory_channel);
+    meddle_with!(open_thread_channel);
+    Ok(())
+}
 
-    let (send, receive) = open_memory_channel(1);
-    let receive = Rc::new(receive);
-    let own = &receive;
-    check(
-        "receive",
-        look_at(&receive),
-        || own.receive(),
-        async || Ok(send.try_send(1)?),
-    )
-    .await?;
-    send.try_send(1)?;
-    check(
-        "send",
-        look_at(&receive),
-        || send.send(2),
-        async || {
-            own.try_receive()?;
-            Ok(())
-        },
-    )
-    .await?;
-    own.try_receive()?;
-    let (other, receive_other) = open_memory_channel(1);
-    let choose = || select((own.receive(), receive_other.receive()));
-    check("select", look_at(&receive), choose, async || {
-        Ok(other.try_send(1)?)
-    })
-    .await?;
-
+#[trio::test(clock = "autojump")]
+async fn r4_wakers_of_others_may_meddle_with_broadcasts_and_watches() -> Result<()> {
     let (level, gauge) = open_watch_channel(0);
     let level = Rc::new(level);
     let look = level.clone();
@@ -276,53 +267,6 @@ async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
     .await?;
     assert_eq!(receive.receive().await?, 1);
     Ok(())
-}
-
-#[trio::test(clock = "autojump")]
-async fn r4_wakers_of_others_may_meddle_with_channels_between_threads() -> Result<()> {
-    fn look_at<T>(end: &Rc<ThreadReceiveChannel<T>>) -> impl Fn() + use<T> {
-        let end = end.clone();
-        move || {
-            assert!(
-                ThreadReceiveChannel::clone(&end)
-                    .statistics()
-                    .open_receive_channels
-                    > 1
-            )
-        }
-    }
-
-    let (send, receive) = open_thread_channel(1);
-    let receive = Rc::new(receive);
-    let own = &receive;
-    check(
-        "receive",
-        look_at(&receive),
-        || own.receive(),
-        async || Ok(send.try_send(1)?),
-    )
-    .await?;
-    send.try_send(1)?;
-    check(
-        "send",
-        look_at(&receive),
-        || send.send(2),
-        async || {
-            own.try_receive()?;
-            Ok(())
-        },
-    )
-    .await?;
-    own.try_receive()?;
-    let choose = || select((own.receive(), sleep_and_never_wake()));
-    check("select", look_at(&receive), choose, async || {
-        Ok(send.try_send(1)?)
-    })
-    .await
-}
-
-fn sleep_and_never_wake() -> trio::Sleep {
-    trio::sleep_until(trio::Time::NEVER)
 }
 
 #[test]
@@ -406,7 +350,7 @@ struct Curious;
 impl Drop for Curious {
     fn drop(&mut self) {
         meddle();
-        assert!(trio::current_time() > trio::Time::PAST);
+        assert!(trio::current_time() > Time::PAST);
         assert!(!trio::is_draining());
     }
 }
