@@ -339,6 +339,25 @@ async fn r4_wakers_of_others_may_meddle_with_nurseries() -> Result<()> {
     checkpoint().await
 }
 
+#[trio::test]
+async fn r4_a_nursery_lets_go_of_a_waker_when_another_has_come_in_its_place() -> Result<()> {
+    let nursery = open_nursery(async |nursery| {
+        nursery.start_soon(sleep_forever());
+        sleep_forever().await
+    });
+    let mut nursery = Box::pin(nursery);
+    LIVING.set(0);
+    assert!(poll_nosily(nursery.as_mut()).is_pending());
+    assert_eq!(LIVING.get(), 1, "it is to be called");
+    // This one holds nothing that could tell it from none.
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(nursery.as_mut().poll(&mut context).is_pending());
+    // What it was called for before that is over by then.
+    checkpoint().await?;
+    assert_eq!(LIVING.get(), 0);
+    Ok(())
+}
+
 thread_local! {
     /// The scope that was made last.
     static LATEST: Rc<RefCell<Option<CancelScope>>> = Rc::default();
