@@ -7,7 +7,7 @@
 //! | wait in a future of another library                 | [`cancellable`]                            |
 //! | make a primitive that tasks wait in                 | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
 //! | make a stream out of a descriptor                   | [`receive`], [`accept`], [`submit`], with a [`Handle`] and its [`Gate`]s |
-//! | see which tasks there are and what they wait in     | [`task_tree`], [`current_statistics`]      |
+//! | see which tasks there are and what they wait in     | [`task_tree`], [`current_task`], [`current_statistics`] |
 //! | come back into the run from elsewhere               | [`TrioToken`]                              |
 //! | have something that lives as long as the run        | [`RunVar`], [`spawn_system_task`]          |
 //!
@@ -56,7 +56,7 @@ use crate::context;
 use crate::error::Result;
 pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::instrument::{add_instrument, remove_instrument};
-pub use crate::introspect::{TaskTree, current_root_task, task_tree};
+pub use crate::introspect::{TaskTree, current_root_task, current_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::run_var::{RunVar, RunVarToken};
