@@ -194,6 +194,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn stream(family: Family) -> io::Result<Descriptor> {
         context::with(|run| run.driver().socket(family))
@@ -204,6 +208,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
         context::with(|run| run.driver().bind(socket, address, share_port))
@@ -214,6 +222,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
         context::with(|run| run.driver().listen(socket, backlog))
@@ -224,6 +236,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn local_address(socket: &Descriptor) -> io::Result<SocketAddr> {
         context::with(|run| run.driver().local_address(socket))
     }
@@ -233,11 +250,21 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn peer_address(socket: &Descriptor) -> io::Result<SocketAddr> {
         context::with(|run| run.driver().peer_address(socket))
     }
 
     /// Sets what a fresh stream should have, as far as the system allows.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn prepare_stream(socket: &Descriptor) {
         context::with(|run| run.driver().prepare_stream(socket));
     }
@@ -247,6 +274,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn shutdown_send(socket: &Descriptor) -> io::Result<()> {
         context::with(|run| run.driver().shutdown_send(socket))
     }
@@ -256,6 +288,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn reset_on_close(socket: &Descriptor) -> io::Result<()> {
         context::with(|run| run.driver().reset_on_close(socket))
     }
@@ -265,11 +302,21 @@ pub mod socket {
     /// # Errors
     ///
     /// `WouldBlock` if nothing does; else what the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn try_send(to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         context::with(|run| run.driver().try_send(to, data))
     }
 
     /// An empty block, to be filled and sent.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn buffer() -> Lease {
         context::with(|run| run.driver().buffer())
     }
