@@ -56,7 +56,7 @@
 //! |----------------------------------------|---------------------------------------------------------------------|
 //! | `with trio.move_on_after(5):`          | [`move_on_after(secs(5), future)`](crate::move_on_after), `Ok(None)` if too slow; [`move_on_at`](crate::move_on_at) |
 //! | `with trio.fail_after(5):`             | [`fail_after(secs(5), future)`](crate::fail_after); [`fail_at`](crate::fail_at) |
-//! | `move_on_after(5, shield=True)`        | [`move_on_after(…).shielded()`](crate::cleanup); [`cleanup`](crate::cleanup) |
+//! | `move_on_after(5, shield=True)`        | [`move_on_after(…).shielded()`](crate::MoveOn::shielded); [`cleanup`](crate::cleanup) |
 //! | `with trio.CancelScope() as s:`        | [`CancelScope::new()`](crate::CancelScope), then [`s.enter(future)`](crate::CancelScope::enter) |
 //! | `CancelScope(deadline=…)`, `(relative_deadline=…)`, `(shield=True)` | [`with_deadline`](crate::CancelScope::with_deadline), [`with_timeout`](crate::CancelScope::with_timeout), [`shielded`](crate::CancelScope::shielded) |
 //! | `s.cancel(reason="…")`                 | [`s.cancel("…")`](crate::CancelScope::cancel)                        |
