@@ -7,8 +7,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use trio::instrument::Instrument;
-use trio::testing::{Clock, MockClock, wait_all_tasks_blocked};
-use trio::{Builder, Error, Result, Time, current_time, open_nursery, sleep, sleep_forever};
+use trio::testing::{Clock, MockClock, active_thread_count, wait_all_tasks_blocked};
+use trio::{
+    Builder, Error, Result, Time, current_time, open_nursery, sleep, sleep_forever, to_thread,
+};
 
 use crate::support::secs;
 
@@ -286,6 +288,24 @@ fn b4_with_nothing_to_jump_to_the_loop_waits_for_the_outside_world() {
             .run(async { woken.await.expect("the thread sends") })
     });
     assert!(looks < 1000, "the loop has been spinning");
+}
+
+#[trio::test(backend = "all", clock = "autojump")]
+async fn b4_a_clock_does_not_wait_for_threads() -> Result<()> {
+    let start = current_time();
+    let (go, wait) = mpsc::channel::<()>();
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            to_thread::run_sync(move || wait.recv().is_ok()).await?;
+            Ok(())
+        });
+        sleep(secs(3600)).await?;
+        assert_eq!(current_time() - start, secs(3600));
+        assert_eq!(active_thread_count(), 1, "it works all the time");
+        go.send(()).expect("the thread waits");
+        Ok(())
+    })
+    .await
 }
 
 #[trio::test(backend = "all", clock = "autojump")]
