@@ -131,6 +131,38 @@ async fn k1_a_guard_releases_the_lock_however_its_task_ends() -> Result<()> {
 }
 
 #[trio::test]
+async fn k1_statistics_tell_where_the_lock_was_asked_for() -> Result<()> {
+    let lock = Lock::new(());
+    let line_of_owner = || {
+        let owner = lock.statistics().owner;
+        owner.map(|place| (place.file(), place.line()))
+    };
+    assert_eq!(line_of_owner(), None);
+    let guard = lock.acquire().await?;
+    let first = line!() - 1;
+    assert_eq!(line_of_owner(), Some((file!(), first)));
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let _guard = lock.acquire().await?;
+            Ok(())
+        });
+        let second = line!() - 3;
+        wait_all_tasks_blocked(secs(0)).await?;
+        drop(guard);
+        // From the release on it is the other's, who has not run yet.
+        assert_eq!(line_of_owner(), Some((file!(), second)));
+        Ok(())
+    })
+    .await?;
+    assert_eq!(line_of_owner(), None);
+    let tried = lock.try_acquire()?;
+    assert_eq!(line_of_owner(), Some((file!(), line!() - 1)));
+    drop(tried);
+    assert_eq!(line_of_owner(), None);
+    Ok(())
+}
+
+#[trio::test]
 #[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
 async fn k1_a_guard_that_is_forgotten_keeps_the_lock_and_who_waits_can_be_cancelled() -> Result<()>
 {
