@@ -2,11 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 
+use trio::channel::{MemoryReceiveChannel, MemorySendChannel};
 use trio::sync::{
     Barrier, Borrower, CapacityLimiter, Condition, Event, Lock, RwLock, Semaphore, StrictFifoLock,
 };
 use trio::testing::wait_all_tasks_blocked;
-use trio::{CancelScope, Result, Usage, WouldBlock, checkpoint, open_nursery, sleep_forever};
+use trio::{
+    CancelScope, Result, Usage, WouldBlock, checkpoint, open_memory_channel, open_nursery,
+    sleep_forever,
+};
 
 use crate::support::{begin, failure, secs};
 
@@ -44,9 +48,53 @@ impl Exclusive for RwLock<()> {
     }
 }
 
+/// A lock made of a channel: who can put something in has it, and takes it out again.
+struct Slot(MemorySendChannel<()>, MemoryReceiveChannel<()>);
+
+impl Exclusive for Slot {
+    async fn acquire(&self) -> Result<impl Sized> {
+        self.0.send(()).await?;
+        Ok(Release(|| self.1.try_receive().expect("it has it")))
+    }
+
+    fn try_acquire(&self) -> Option<impl Sized> {
+        self.0.try_send(()).ok()?;
+        Some(Release(|| self.1.try_receive().expect("it has it")))
+    }
+}
+
+/// The other way round: who takes out what is in it has it, and puts it back.
+struct Token(MemorySendChannel<()>, MemoryReceiveChannel<()>);
+
+impl Exclusive for Token {
+    async fn acquire(&self) -> Result<impl Sized> {
+        self.1.receive().await?;
+        Ok(Release(|| self.0.try_send(()).expect("there is room")))
+    }
+
+    fn try_acquire(&self) -> Option<impl Sized> {
+        self.1.try_receive().ok()?;
+        Some(Release(|| self.0.try_send(()).expect("there is room")))
+    }
+}
+
+/// A guard that does what it is told when it is dropped.
+struct Release<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Release<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Runs `test` with each kind of lock.
 macro_rules! with_each {
     ($test:ident) => {
+        let (send, receive) = open_memory_channel(1);
+        $test(&Slot(send, receive)).await?;
+        let (send, receive) = open_memory_channel(1);
+        send.send(()).await?;
+        $test(&Token(send, receive)).await?;
         $test(&Lock::new(())).await?;
         $test(&StrictFifoLock::new(())).await?;
         $test(&Semaphore::new(1)).await?;
