@@ -34,23 +34,19 @@ impl Parked {
 
     #[inline]
     pub(crate) fn in_run(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Self {
-        if run.position.is_only_apart() {
-            if let Some(parked) = Self::alone(run, context, what) {
-                return parked;
-            }
-        }
-        Self::under(run, context, run.scope(), what)
-    }
-
-    /// Registers the current task, which is apart, without a scope of its own, if it may wait so.
-    fn alone(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Option<Self> {
-        let task = run.current.get().filter(|task| task.may_wait_alone())?;
+        // First: a waker of others runs code of others, which may ask for the scope of the task.
         let waker = foreign(run, context).cloned();
-        let scope = run.position.linked();
-        let mut tree = run.tree.borrow_mut();
-        let wait = tree.insert_lone_wait(task, waker, scope, what);
+        let task = run.node_or_main();
+        let wait = if run.position.is_only_apart() && task.may_wait_alone() {
+            let around = run.position.linked();
+            let mut tree = run.tree.borrow_mut();
+            tree.insert_lone_wait(task, waker, around, what)
+        } else {
+            let scope = run.scope();
+            run.tree.borrow_mut().insert_wait(task, waker, scope, what)
+        };
         let run = run.clone();
-        Some(Self { run, wait })
+        Self { run, wait }
     }
 
     /// Registers the current task as waiting under a scope that need not be around it, and is not
