@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use socket2::Socket;
 
 use crate::buf::Lease;
+#[cfg(target_os = "linux")]
+use crate::prefetch::prefetch;
 use crate::sim;
 
 /// An open descriptor, shared between its owner and the operations in flight on it.
@@ -42,6 +44,16 @@ impl WeakDescriptor {
     pub fn upgrade(&self) -> Option<Descriptor> {
         self.0.upgrade().map(Descriptor)
     }
+
+    /// Asks for the memory that a message touches, counts of the handles included.
+    #[cfg(target_os = "linux")]
+    #[inline]
+    pub(crate) fn foresee(&self) {
+        let counts = 2 * size_of::<usize>();
+        let first = self.0.as_ptr().cast::<u8>().wrapping_sub(counts);
+        let length = std::mem::offset_of!(Inner, received) + size_of::<Stash>();
+        prefetch(first, counts + length);
+    }
 }
 
 /// In the order in which a message needs it: what every one looks at stands on the first cache line,
@@ -62,7 +74,9 @@ struct Inner {
     received: RefCell<Stash>,
     registration: RefCell<Option<Box<dyn Registration>>>,
     accept_orphans: Cell<u32>,
-    accepted: RefCell<VecDeque<io::Result<Descriptor>>>,
+    /// `None` until there was one: only a listener has any, and there are few of them.
+    #[expect(clippy::box_collection, reason = "a word instead of four")]
+    accepted: RefCell<Option<Box<VecDeque<io::Result<Descriptor>>>>>,
 }
 
 /// Results of receives, oldest first. There is rarely more than one, and that is neither worth an
@@ -70,20 +84,22 @@ struct Inner {
 #[derive(Default)]
 struct Stash {
     first: Option<io::Result<Lease>>,
-    rest: VecDeque<io::Result<Lease>>,
+    /// `None` until there was a second.
+    #[expect(clippy::box_collection, reason = "a word instead of four")]
+    rest: Option<Box<VecDeque<io::Result<Lease>>>>,
 }
 
 impl Stash {
     fn push_back(&mut self, result: io::Result<Lease>) {
         match self.first {
             None => self.first = Some(result),
-            Some(_) => self.rest.push_back(result),
+            Some(_) => self.rest.get_or_insert_default().push_back(result),
         }
     }
 
     fn push_front(&mut self, result: io::Result<Lease>) {
         if let Some(second) = self.first.replace(result) {
-            self.rest.push_front(second);
+            self.rest.get_or_insert_default().push_front(second);
         }
     }
 
@@ -93,7 +109,8 @@ impl Stash {
         if count == 1 {
             return self.first.take();
         }
-        std::mem::replace(&mut self.first, self.rest.pop_front())
+        let second = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        std::mem::replace(&mut self.first, second)
     }
 }
 
@@ -300,17 +317,19 @@ impl Descriptor {
 
     /// A connection, or an error, that came while nobody accepted or that an abandoned accept won.
     pub fn stashed_accept(&self) -> Option<io::Result<Self>> {
-        self.0.accepted.borrow_mut().pop_front()
+        self.0.accepted.borrow_mut().as_mut()?.pop_front()
     }
 
     pub(crate) fn stash_accept(&self, accepted: io::Result<Self>) {
-        self.0.accepted.borrow_mut().push_back(accepted);
+        let mut queue = self.0.accepted.borrow_mut();
+        queue.get_or_insert_default().push_back(accepted);
     }
 
     /// How many results of accepts wait in the stash.
     #[cfg(target_os = "linux")]
     pub(crate) fn stashed_accepts(&self) -> usize {
-        self.0.accepted.borrow().len()
+        let queue = self.0.accepted.borrow();
+        queue.as_ref().map_or(0, |queue| queue.len())
     }
 
     /// Abandoned operations of this direction that are still in flight.

@@ -11,6 +11,7 @@ mod driver;
 mod fd;
 mod op;
 pub mod polling;
+mod prefetch;
 pub mod sim;
 mod socket;
 mod stack;
@@ -29,6 +30,7 @@ pub use op::{
     Accept, AcceptFailure, Connect, Finished, Interest, Operation, Ready, Receive, Send,
     accept_failure, cancelled, is_cancelled,
 };
+pub use prefetch::prefetch;
 pub use socket::is_family_unavailable;
 pub use stack::{stack_position, stack_remaining};
 pub use thread::{name_thread, pin_thread, processors};

@@ -35,7 +35,7 @@ impl Handle {
     /// [`ClosedResource`].
     #[inline]
     pub fn get(&self) -> Result<Ref<'_, Descriptor>> {
-        Ref::filter_map(self.0.borrow(), Option::as_ref).map_err(|_| ClosedResource::new().into())
+        Ref::filter_map(self.0.borrow(), Option::as_ref).map_err(|_| closed())
     }
 
     /// The descriptor, for an operation to hold.
@@ -67,6 +67,19 @@ impl Handle {
         }
         BrokenResource::because(error).into()
     }
+}
+
+// Out of the way: every message comes by the places that could fail like this, after a call of the kernel
+// that has taken their code out of the cache.
+
+#[cold]
+pub(crate) fn closed() -> Error {
+    ClosedResource::new().into()
+}
+
+#[cold]
+fn busy() -> Error {
+    BusyResource::new().into()
 }
 
 /// One direction of a descriptor: who uses it, and how its owner ends what waits in it.
@@ -199,10 +212,10 @@ impl Gate {
     /// As for [`claim`](Self::claim).
     #[inline]
     pub fn take(&self) -> Result<()> {
-        if self.busy.replace(true) {
-            return Err(BusyResource::new().into());
+        match self.busy.replace(true) {
+            true => Err(busy()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives the direction back, by whom it was taken.

@@ -30,7 +30,7 @@ use trio_platform::{
 use crate::checkpoint::enter_operation_in;
 use crate::context;
 use crate::error::{ClosedResource, Error, Result};
-use crate::handle::{Gate, Handle};
+use crate::handle::{Gate, Handle, closed};
 use crate::operation::{OrphansGone, Running, orphans_gone};
 use crate::run::Run;
 use crate::wait::Parked;
@@ -273,7 +273,9 @@ impl<'a, K: Kind> Taking<'a, K> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
-        let result = ready!(context::with(|run| self.poll_in(run, context, attempt)));
+        // Not inside `context::with`: what comes out through a closure is copied on the way.
+        let run = context::with(Rc::clone);
+        let result = ready!(self.poll_in(&run, context, attempt));
         self.end();
         Poll::Ready(result)
     }
@@ -284,28 +286,26 @@ impl<'a, K: Kind> Taking<'a, K> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
-        match self.phase {
-            Phase::New => {
+        // One after the other, and not by a table of places to jump to: the two that every message comes
+        // through are the first.
+        if self.phase == Phase::Watching {
+            if !self.gate.rest(run, context) {
+                ready!(self.poll_watch(context))?;
+                // Nothing to be kept for the next: it has a waker of others, or was moved.
+                self.gate.leave();
+            }
+            // By its token, or by closing: the watch is over.
+            self.phase = Phase::Begun;
+        } else {
+            if self.phase == Phase::New {
                 self.gate.take()?;
                 self.phase = Phase::Begun;
+            }
+            if self.phase == Phase::Begun {
                 ready!(enter_operation_in(run, context))?;
+            } else if let Some(won) = ready!(self.poll_rarely(context))? {
+                return Poll::Ready(Ok(Taken::Waited(won)));
             }
-            Phase::Begun => ready!(enter_operation_in(run, context))?,
-            Phase::Watching => {
-                if !self.gate.rest(run, context) {
-                    ready!(self.poll_watch(context))?;
-                    // Nothing to be kept for the next: it has a waker of others, or was moved.
-                    self.gate.leave();
-                }
-                // By its token, or by closing: the watch is over.
-                self.phase = Phase::Begun;
-            }
-            Phase::Rarely => {
-                if let Some(won) = ready!(self.poll_rarely(context))? {
-                    return Poll::Ready(Ok(Taken::Waited(won)));
-                }
-            }
-            Phase::Ended => panic!("a future is not polled after its end"),
         }
         self.look(run, context, attempt)
     }
@@ -321,7 +321,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         let handle = self.from;
         let from = handle.get()?;
         if self.gate.is_closed() {
-            return Poll::Ready(Err(ClosedResource::new().into()));
+            return Poll::Ready(Err(closed()));
         }
         if let Some(stashed) = K::stashed(&from) {
             let stashed = stashed.map_err(|error| K::error(handle, error));
@@ -376,6 +376,10 @@ impl<'a, K: Kind> Taking<'a, K> {
     /// to look again.
     #[cold]
     fn poll_rarely(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<K::Won>>> {
+        assert!(
+            self.phase == Phase::Rarely,
+            "a future is not polled after its end"
+        );
         let finished = match &mut self.rarely {
             Some(Rarely::Running(running)) => ready!(running.poll(context)),
             Some(Rarely::Settling(orphans)) => {
@@ -415,22 +419,25 @@ impl<K> Taking<'_, K> {
     #[inline]
     fn end(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
-        match phase {
-            Phase::New | Phase::Ended => return,
-            Phase::Begun => {}
-            Phase::Watching | Phase::Rarely => self.give_up(),
+        if phase != Phase::Begun && !self.give_up(phase) {
+            return;
         }
         self.gate.clear_waiting();
         self.gate.give_back();
     }
 
+    /// Takes back what it waits in, in this phase; gives whether the gate is ours.
     #[cold]
-    fn give_up(&mut self) {
+    fn give_up(&mut self, phase: Phase) -> bool {
+        if matches!(phase, Phase::New | Phase::Ended) {
+            return false;
+        }
         match self.rarely.take() {
             Some(Rarely::Running(running)) => running.abandon(),
             Some(Rarely::Settling(_)) => {}
             None => self.end_watch(),
         }
+        true
     }
 
     /// Takes a watch back; after this no token of it comes.
@@ -446,7 +453,9 @@ impl<K> Taking<'_, K> {
 impl<K> Drop for Taking<'_, K> {
     #[inline]
     fn drop(&mut self) {
-        self.end();
+        if self.phase != Phase::Ended {
+            self.end();
+        }
     }
 }
 

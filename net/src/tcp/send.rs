@@ -26,27 +26,36 @@ use super::TcpStream;
 #[must_use = "futures do nothing unless polled"]
 pub struct SendAll<'s, 'd> {
     stream: &'s TcpStream,
-    /// Whether the direction is ours.
-    taken: bool,
     state: State<'s, 'd>,
 }
 
+/// What is sent is here and nowhere else, so that the future, which is a part of that of each
+/// connection, is a cache line; what few sends wait in is on the heap.
 enum State<'s, 'd> {
-    /// Is going to try, after a checkpoint, to send what is left.
+    /// Is going to try, after a checkpoint, to send what is left behind so many bytes, or behind none if
+    /// they are [`NOT_BEGUN`]. Only then the direction is not ours yet.
     Trying(Outgoing<'d>, usize),
     /// Waits for room.
-    Lent(&'d [u8], Submit<'s>),
+    Lent(&'d [u8], Box<Submit<'s>>),
     /// Waits for an operation that owns what is left.
-    Given(Submit<'s>),
+    Given(Box<Submit<'s>>),
     Ended,
 }
+
+/// More bytes than anything that is sent can have.
+const NOT_BEGUN: usize = usize::MAX;
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<SendAll<'_, '_>>() <= 64,
+    "a send takes a cache line"
+);
 
 impl<'s, 'd> SendAll<'s, 'd> {
     pub(super) fn new(stream: &'s TcpStream, data: Outgoing<'d>) -> Self {
         Self {
             stream,
-            taken: false,
-            state: State::Trying(data, 0),
+            state: State::Trying(data, NOT_BEGUN),
         }
     }
 
@@ -57,8 +66,7 @@ impl<'s, 'd> SendAll<'s, 'd> {
                 State::Trying(data, sent) => {
                     let rest = &data.bytes()[*sent..];
                     if stream.ended.get() {
-                        ready!(poll_enter_operation(context))?;
-                        return Poll::Ready(Err(ClosedResource::new().into()));
+                        return refuse(context);
                     }
                     match ready!(poll_send_now(context, &stream.socket, rest))? {
                         Some(count) if count == rest.len() => return Poll::Ready(Ok(())),
@@ -70,13 +78,13 @@ impl<'s, 'd> SendAll<'s, 'd> {
                     }
                 }
                 State::Lent(rest, room) => {
-                    let finished = ready!(Pin::new(room).poll(context))?;
+                    let finished = ready!(Pin::new(&mut **room).poll(context))?;
                     let ready = finished.into_ready();
                     ready.map_err(|error| stream.socket.error(error))?;
                     self.state = State::Trying(Outgoing::Borrowed(rest), 0);
                 }
                 State::Given(sending) => {
-                    let finished = ready!(Pin::new(sending).poll(context))?;
+                    let finished = ready!(Pin::new(&mut **sending).poll(context))?;
                     let (mut send, result) = finished.into_sent();
                     send.start += result.map_err(|error| stream.socket.error(error))? as usize;
                     if send.start == send.data.len() {
@@ -85,7 +93,7 @@ impl<'s, 'd> SendAll<'s, 'd> {
                     if stream.socket.is_closed() {
                         return Poll::Ready(Err(ClosedResource::new().into()));
                     }
-                    self.state = State::Given(lowlevel::submit_in(send, &stream.sending));
+                    **sending = lowlevel::submit_in(send, &stream.sending);
                 }
                 State::Ended => panic!("a future is not polled after its end"),
             }
@@ -103,14 +111,22 @@ impl<'s, 'd> SendAll<'s, 'd> {
             Outgoing::Owned(data) => {
                 let mut send = Send::new(on, data);
                 send.start = sent;
-                State::Given(lowlevel::submit_in(send, gate))
+                State::Given(Box::new(lowlevel::submit_in(send, gate)))
             }
             Outgoing::Borrowed(bytes) => {
                 let ready = Ready::new(on, Interest::Writable);
-                State::Lent(&bytes[sent..], lowlevel::submit_in(ready, gate))
+                let room = lowlevel::submit_in(ready, gate);
+                State::Lent(&bytes[sent..], Box::new(room))
             }
         };
     }
+}
+
+/// The end of file has been sent: a checkpoint, and nothing else.
+#[cold]
+fn refuse(context: &mut Context<'_>) -> Poll<Result<()>> {
+    ready!(poll_enter_operation(context))?;
+    Poll::Ready(Err(ClosedResource::new().into()))
 }
 
 impl Future for SendAll<'_, '_> {
@@ -118,9 +134,10 @@ impl Future for SendAll<'_, '_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if !self.taken {
-            self.stream.sending.take()?;
-            self.taken = true;
+        let stream = self.stream;
+        if let State::Trying(_, sent @ NOT_BEGUN) = &mut self.state {
+            stream.sending.take()?;
+            *sent = 0;
         }
         let result = ready!(self.advance(context));
         self.end();
@@ -129,11 +146,12 @@ impl Future for SendAll<'_, '_> {
 }
 
 impl SendAll<'_, '_> {
+    /// Gives the direction back, if it is ours, when what was waited for has been taken back.
     #[inline]
     fn end(&mut self) {
+        let taken = !matches!(self.state, State::Trying(_, NOT_BEGUN) | State::Ended);
         self.state = State::Ended;
-        if self.taken {
-            self.taken = false;
+        if taken {
             self.stream.sending.give_back();
         }
     }
@@ -142,7 +160,7 @@ impl SendAll<'_, '_> {
 impl Drop for SendAll<'_, '_> {
     #[inline]
     fn drop(&mut self) {
-        if self.taken {
+        if !matches!(self.state, State::Ended) {
             self.end();
         }
     }

@@ -1,6 +1,7 @@
 //! Collecting completions, and what each kind of operation makes of its own.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::cqueue;
@@ -10,24 +11,52 @@ use super::{CANCEL, Uring, WAKE};
 use crate::driver::{Completed, Key};
 use crate::op::{Operation, cancelled};
 
+/// Completions that are taken from the queue at once, so that what the later ones need can be asked for
+/// while the earlier ones are dealt with.
+const AT_ONCE: usize = 32;
+
 impl Uring {
     /// Collects what the kernel has posted.
     pub(super) fn reap(&mut self, completed: &mut Vec<Completed>) {
-        while let Some(entry) = self.ring.next_completion() {
-            match entry.user_data() {
-                // That there was a wake is all there is to know. Without MORE the poll has ended,
-                // by a full queue or by a cancel of everything.
-                WAKE => {
-                    if !cqueue::more(entry.flags()) {
-                        self.arm_wakeup();
-                    }
-                }
-                // The cancel came too late (`ENOENT`) or could not stop it (`EALREADY`): the
-                // operation ends in its own way. A cancel that works says nothing.
-                CANCEL => {}
-                feed if is_feed(feed) => self.feed_completed(&entry, completed),
-                key => completed.extend(self.complete(Key(key), &entry)),
+        let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
+        loop {
+            let entries = self.ring.completions().fill(&mut room);
+            if entries.is_empty() {
+                return;
             }
+            self.foresee_feeds(entries);
+            for entry in entries {
+                self.react(entry, completed);
+            }
+        }
+    }
+
+    /// Asks for the memory that the completions of feeds are going to need. A wake looks like one here,
+    /// and names none that there is.
+    fn foresee_feeds(&self, entries: &[cqueue::Entry]) {
+        let feeds = || {
+            let all = entries.iter().map(cqueue::Entry::user_data);
+            all.filter(|user_data| is_feed(*user_data))
+        };
+        feeds().for_each(|feed| self.feeds.foresee(feed));
+        feeds().for_each(|feed| self.feeds.foresee_stream(feed));
+    }
+
+    /// One completion.
+    fn react(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
+        match entry.user_data() {
+            // That there was a wake is all there is to know. Without MORE the poll has ended,
+            // by a full queue or by a cancel of everything.
+            WAKE => {
+                if !cqueue::more(entry.flags()) {
+                    self.arm_wakeup();
+                }
+            }
+            // The cancel came too late (`ENOENT`) or could not stop it (`EALREADY`): the
+            // operation ends in its own way. A cancel that works says nothing.
+            CANCEL => {}
+            feed if is_feed(feed) => self.feed_completed(entry, completed),
+            key => completed.extend(self.complete(Key(key), entry)),
         }
     }
 

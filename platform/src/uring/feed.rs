@@ -42,6 +42,7 @@ use crate::buf::Lease;
 use crate::driver::{Completed, Key, Token};
 use crate::fd::{Descriptor, Direction, DriverId, Registration, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
+use crate::prefetch::prefetch;
 
 /// Set in the lower half of the user data of a feed, whose other bits are its index. The index of an
 /// operation is smaller (`op/table.rs`).
@@ -166,6 +167,22 @@ impl Feeds {
     pub(super) fn is_armed(&self, stream: &Descriptor) -> bool {
         let feed = stream.index_in(self.id);
         feed.is_some_and(|index| self.slots[index].armed.is_some())
+    }
+
+    /// Asks for the memory of a feed, of which something is about to come.
+    #[inline]
+    pub(super) fn foresee(&self, user_data: u64) {
+        if let Some(feed) = self.slots.get(index_of(user_data)) {
+            prefetch(feed, size_of::<Feed>());
+        }
+    }
+
+    /// Asks for that of its stream, when the feed itself is there.
+    #[inline]
+    pub(super) fn foresee_stream(&self, user_data: u64) {
+        if let Some(feed) = self.slots.get(index_of(user_data)) {
+            feed.stream.foresee();
+        }
     }
 
     /// The feed of `stream`, if it has one or is to have one.

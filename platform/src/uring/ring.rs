@@ -6,9 +6,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{
-    CompletionQueue, EnterFlags, IoUring, Parameters, SubmissionQueue, Submitter, cqueue,
-};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, Parameters, SubmissionQueue, Submitter};
 
 use crate::driver::Wait;
 
@@ -71,11 +69,6 @@ impl Ring {
     pub(super) fn submissions(&mut self) -> SubmissionQueue<'_> {
         // SAFETY: `&mut self` is held as long as the queue, so there is no other.
         unsafe { self.ring().submission_shared() }
-    }
-
-    /// Takes the next completion that the kernel has posted.
-    pub(super) fn next_completion(&mut self) -> Option<cqueue::Entry> {
-        self.completions().next()
     }
 
     /// The queue from the kernel.
@@ -171,6 +164,6 @@ mod tests {
         // SAFETY: it points to nothing.
         unsafe { ring.submissions().push(&nop) }.unwrap();
         ring.enter(1, Wait::For(Duration::MAX)).unwrap();
-        assert!(ring.next_completion().is_some());
+        assert!(ring.completions().next().is_some());
     }
 }

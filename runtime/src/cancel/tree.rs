@@ -958,6 +958,18 @@ impl Tree {
         }
     }
 
+    /// Asks for the memory of a wait that is about to end.
+    #[inline]
+    pub(crate) fn foresee_wait(&self, wait: u32) {
+        self.waits.foresee(wait);
+    }
+
+    /// The task of a wait, if that exists.
+    #[inline]
+    pub(crate) fn waiting_task(&self, wait: u32) -> Option<&NodeRef> {
+        self.waits.task(wait)
+    }
+
     /// Wakes whoever waits, without ending the wait.
     pub(crate) fn nudge_wait(&mut self, wait: u32, effects: &mut Effects) {
         self.wake(wait, effects);

@@ -13,7 +13,7 @@ use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::task::Waker;
 
-use trio_platform::Key;
+use trio_platform::{Key, prefetch};
 
 use super::causes::Cause;
 use super::tree::{NONE, id};
@@ -193,6 +193,19 @@ impl Waits {
         if let Some(next) = self.places.get_mut(next as usize) {
             next.previous = previous;
         }
+    }
+
+    /// Asks for the memory of a wait that is about to end.
+    #[inline]
+    pub(super) fn foresee(&self, wait: u32) {
+        let place = self.places.as_ptr().wrapping_add(wait as usize);
+        prefetch(place, size_of::<Wait>());
+    }
+
+    /// The task that waits in a place, if one does.
+    #[inline]
+    pub(super) fn task(&self, wait: u32) -> Option<&NodeRef> {
+        self.places.get(wait as usize)?.task.as_ref()
     }
 
     /// The waits of `task`, with their numbers.

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
+use trio_platform::prefetch;
+
 use super::{Locals, blocks};
 use crate::cancel::Cause;
 use crate::context::{self, Shared};
@@ -49,6 +51,10 @@ const LISTED: u8 = 8;
 const FAILED: u8 = 16;
 /// The task has ended with nothing but a cancellation of its own.
 const CANCELLED: u8 = 32;
+
+/// Of a future that is going to be polled so many bytes are asked for: one that is larger is mostly of
+/// states that it is not in.
+const FORESEEN: usize = 1024;
 
 /// No wait, and no cancellation.
 const NONE: u32 = u32::MAX;
@@ -98,6 +104,8 @@ struct VTable {
     type_name: fn() -> &'static str,
     /// Where in the cell the stage is.
     stage: usize,
+    /// The bytes of the cell.
+    size: usize,
     /// Polls the future, which is at the pointer, once.
     poll: Poller,
     /// Drops the future, if it is there.
@@ -377,6 +385,20 @@ impl Node {
         let before = unsafe { self.around.get().replace(around) };
         // The old one may go with its last handle: only now, when the cell is whole again.
         drop(before);
+    }
+
+    /// Asks for the memory of the node, which is going to be woken.
+    #[inline]
+    pub(crate) fn foresee(&self) {
+        prefetch(self, std::mem::offset_of!(Self, locals));
+    }
+
+    /// Asks for the memory of its future, which is going to be polled, when the node itself is there.
+    #[inline]
+    pub(crate) fn foresee_poll(&self) {
+        let cell = std::ptr::from_ref(self).cast::<u8>();
+        let (begin, end) = (size_of::<Self>(), self.vtable.size.min(FORESEEN));
+        prefetch(cell.wrapping_add(begin), end.saturating_sub(begin));
     }
 
     /// Makes the node ready, and whoever has to poll its nursery (rules 1 to 3).
@@ -666,6 +688,7 @@ impl Deref for NurseryRef {
 static NURSERY: VTable = VTable {
     type_name: || "nursery",
     stage: 0,
+    size: size_of::<NurseryCell>(),
     poll: |_, _| unreachable!("a nursery polls its body itself"),
     drop_future: |_| {},
     take_output: |_, _| unreachable!("a body has no output in its node"),
@@ -778,6 +801,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     const KEEPING: VTable = VTable {
         type_name: std::any::type_name::<F>,
         stage: std::mem::offset_of!(TaskCell<F, T>, stage),
+        size: size_of::<TaskCell<F, T>>(),
         poll: Self::poll_and_keep,
         drop_future: Self::drop_future,
         take_output: Self::take_output,
