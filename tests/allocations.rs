@@ -60,6 +60,43 @@ fn li5_what_has_been_done_before_allocates_nothing() {
         });
         assert!(run.is_ok(), "{backend}: {run:?}");
     }
+    what_tasks_have_left_goes_with_their_run();
+}
+
+/// Threads that run something and end leave nothing of it behind.
+fn what_tasks_have_left_goes_with_their_run() {
+    let in_use = || {
+        let stats = ALLOCATOR.stats();
+        stats.bytes_allocated - stats.bytes_deallocated
+    };
+    open_tasks_in_a_thread_of_their_own();
+    let before = in_use();
+    (0..THREADS).for_each(|_| open_tasks_in_a_thread_of_their_own());
+    let more = in_use().saturating_sub(before);
+    // A task takes more than a hundred bytes; the thread of the test harness, which is counted too,
+    // does not take so many.
+    let least = THREADS * TASKS * 100;
+    assert!(
+        more < least / 10,
+        "{more} bytes more after {THREADS} threads"
+    );
+}
+
+const THREADS: usize = 10;
+const TASKS: usize = 1000;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of which nothing is kept"
+)]
+fn open_tasks_in_a_thread_of_their_own() {
+    let thread = std::thread::spawn(|| {
+        trio::run(open_nursery(async |nursery| {
+            (0..TASKS).for_each(|_| nursery.start_soon(checkpoint()));
+            Ok(())
+        }))
+    });
+    thread.join().unwrap().unwrap();
 }
 
 /// Checkpoints, deadlines, and operations that need not wait.

@@ -20,7 +20,10 @@ pub(crate) const BUDGET: u32 = 128;
 /// What every operation does first: reports a cancellation, or yields if the budget is used up.
 #[inline]
 pub(crate) fn enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
-    context::with(|run| enter_operation_in(run, context))
+    match context::with(|run| run.passes()) {
+        true => Poll::Ready(Ok(())),
+        false => stop(context).map_err(Error::cancelled),
+    }
 }
 
 #[inline]
@@ -34,10 +37,16 @@ pub(crate) fn enter_operation_in(run: &Run, context: &Context<'_>) -> Poll<Resul
 /// The same as [`enter_operation`], with nothing around the cancellation. Not inlined, so that
 /// operations of other crates' types find the run without asking for its place.
 pub(crate) fn pass(context: &Context<'_>) -> Poll<Result<(), Cancelled>> {
-    context::with(|run| match run.passes() {
+    // The rest is not called inside: what is mostly given is a truth value, and in a register.
+    match context::with(|run| run.passes()) {
         true => Poll::Ready(Ok(())),
-        false => stop_at_operation(run, context),
-    })
+        false => stop(context),
+    }
+}
+
+#[cold]
+fn stop(context: &Context<'_>) -> Poll<Result<(), Cancelled>> {
+    context::with(|run| stop_at_operation(run, context))
 }
 
 #[cold]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::run::Run;
+use crate::task::clear_blocks;
 pub(crate) use crate::thread::Shared;
 
 thread_local! {
@@ -73,5 +74,6 @@ impl Drop for Entered {
     fn drop(&mut self) {
         SHARED.set(std::ptr::null());
         drop(ManuallyDrop::into_inner(CURRENT.take()));
+        clear_blocks();
     }
 }

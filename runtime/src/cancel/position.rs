@@ -24,11 +24,18 @@ use std::panic::Location;
 use std::time::Duration;
 
 /// The position of the code that is being polled.
+///
+/// The scope that was pushed last, of all polls under way, is kept in the pieces in which its timeout
+/// was written a moment ago, none beside the one that it stood beside there: copied as a whole it
+/// would be read in wider pieces, which have to wait until the narrow ones have left the CPU.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Position {
+    seconds: Cell<u64>,
     here: Cell<Here>,
-    /// The scope that was pushed last, of all polls under way.
-    last: Cell<Option<After>>,
+    nanoseconds: Cell<u32>,
+    /// Means nothing, as the rest, if nothing has been pushed ever.
+    place: Cell<Option<&'static Location<'static>>>,
     /// Those directly around others that are pushed, the innermost last.
     outer: RefCell<Vec<After>>,
 }
@@ -51,14 +58,24 @@ pub(crate) struct After {
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     here: Here,
-    last: Option<After>,
+    last: Last,
+}
+
+/// The scope that was pushed last, in pieces.
+#[derive(Clone, Copy)]
+struct Last {
+    seconds: u64,
+    nanoseconds: u32,
+    place: Option<&'static Location<'static>>,
 }
 
 impl Position {
     pub(crate) fn new(scope: u32) -> Self {
         Self {
+            seconds: Cell::new(0),
             here: Cell::new(Here::at(scope)),
-            last: Cell::new(None),
+            nanoseconds: Cell::new(0),
+            place: Cell::new(None),
             outer: RefCell::default(),
         }
     }
@@ -106,31 +123,57 @@ impl Position {
     }
 
     /// Enters a scope with a timeout.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, after: After) -> Before {
         let here = self.here.get();
-        let last = self.last.replace(Some(after));
         if here.pushed() > 0 {
-            self.keep_outer(last);
+            self.keep_outer();
         }
+        let last = self.last();
+        self.set_last(Last {
+            seconds: after.timeout.as_secs(),
+            nanoseconds: after.timeout.subsec_nanos(),
+            place: Some(after.place),
+        });
         self.here.set(here.one_more());
         Before { here, last }
     }
 
+    #[inline(always)]
+    fn last(&self) -> Last {
+        Last {
+            seconds: self.seconds.get(),
+            nanoseconds: self.nanoseconds.get(),
+            place: self.place.get(),
+        }
+    }
+
+    #[inline(always)]
+    fn set_last(&self, last: Last) {
+        self.seconds.set(last.seconds);
+        self.nanoseconds.set(last.nanoseconds);
+        self.place.set(last.place);
+    }
+
     #[cold]
-    fn keep_outer(&self, last: Option<After>) {
-        let outer = last.expect("what was pushed last is here until it is popped");
+    fn keep_outer(&self) {
+        let outer = self.last().after();
         self.outer.borrow_mut().push(outer);
+    }
+
+    #[cold]
+    fn forget_outer(&self) {
+        self.outer.borrow_mut().pop();
     }
 
     /// Leaves the scope that was pushed last; gives its number if it has been linked. `around` tells
     /// which scope is around one that is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&self, before: Before, around: impl FnOnce(u32) -> u32) -> Option<u32> {
         let Before { here, last } = before;
-        self.last.set(last);
+        self.set_last(last);
         if here.pushed() > 0 {
-            self.outer.borrow_mut().pop();
+            self.forget_outer();
         }
         // What was entered inside has been left, so this scope is the innermost, linked or not.
         let left = self.here.replace(here);
@@ -161,10 +204,21 @@ impl Position {
             }
         }
         if here.pushed() > 0 {
-            scope = enter(scope, self.last.get());
+            scope = enter(scope, Some(self.last().after()));
         }
         self.here.set(Here::at(scope));
         scope
+    }
+}
+
+impl Last {
+    fn after(self) -> After {
+        After {
+            timeout: Duration::new(self.seconds, self.nanoseconds),
+            place: self
+                .place
+                .expect("what was pushed last is here until it is popped"),
+        }
     }
 }
 

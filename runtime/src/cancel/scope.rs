@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -504,6 +505,20 @@ impl<F: Future> InScope<F> {
         let this = self.project();
         let place = this.place;
         let run = &*context::with(Rc::clone);
+        if let Where::Before(Source::Timeout(after)) = place.0 {
+            if run.may_link_later(after.timeout) {
+                run.check_depth()?;
+                let pushed = Pushed::new(run, after, place);
+                let output = this.future.poll(context);
+                if output.is_pending() {
+                    run.scope();
+                }
+                return match pushed.pop() {
+                    None => output.map(|output| output.map(pass)),
+                    Some(scope) => ended(run, place, scope, output, pass, catch),
+                };
+            }
+        }
         let scope = match &place.0 {
             Where::Inside { run: id, scope, .. } => {
                 assert!(
@@ -511,20 +526,6 @@ impl<F: Future> InScope<F> {
                     "a scope goes on in the run in which it was entered, and this is another run"
                 );
                 *scope
-            }
-            Where::Before(Source::Timeout(after)) if run.may_link_later(after.timeout) => {
-                let after = *after;
-                run.check_depth()?;
-                let pushed = Pushed::new(run, after, place);
-                let output = this.future.poll(context);
-                if output.is_pending() {
-                    run.scope();
-                }
-                drop(pushed);
-                let Where::Inside { scope, .. } = place.0 else {
-                    return output.map(|output| output.map(pass));
-                };
-                return ended(run, place, scope, output, pass, catch);
             }
             _ => place.enter(run)?,
         };
@@ -566,8 +567,8 @@ fn ended<T, R>(
     }
 }
 
-/// Takes a scope off the position when its future has been polled, or has panicked; if it has been
-/// linked meanwhile, notes its number.
+/// Takes a scope off the position when its future has been polled, which [`pop`](Self::pop) does, or
+/// has panicked; if it has been linked meanwhile, notes its number.
 struct Pushed<'a> {
     run: &'a Run,
     before: Before,
@@ -580,17 +581,27 @@ impl<'a> Pushed<'a> {
         let before = run.position.push(after);
         Self { run, before, place }
     }
+
+    /// Gives the number of a scope that has been linked. Not by dropping, which is not inlined where
+    /// it may happen in two ways.
+    #[inline(always)]
+    fn pop(self) -> Option<u32> {
+        ManuallyDrop::new(self).leave()
+    }
+
+    #[inline(always)]
+    fn leave(&mut self) -> Option<u32> {
+        let around = |scope| self.run.tree.borrow().parent(scope);
+        let scope = self.run.position.pop(self.before, around)?;
+        let (run, handle) = (self.run.id, None);
+        self.place.0 = Where::Inside { run, scope, handle };
+        Some(scope)
+    }
 }
 
 impl Drop for Pushed<'_> {
-    #[inline(always)]
     fn drop(&mut self) {
-        let run = self.run;
-        let around = |scope| run.tree.borrow().parent(scope);
-        if let Some(scope) = run.position.pop(self.before, around) {
-            let (run, handle) = (run.id, None);
-            self.place.0 = Where::Inside { run, scope, handle };
-        }
+        self.leave();
     }
 }
 
@@ -625,11 +636,10 @@ impl Place {
         self.0 = Where::Inside { run, scope, handle };
         Ok(scope)
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        // The future was dropped before its end, by a combinator or by its nursery.
+    /// The future was dropped before its end, by a combinator or by its nursery.
+    #[inline(never)]
+    fn leave(&mut self) {
         let Where::Inside { run, scope, handle } = &mut self.0 else {
             return;
         };
@@ -640,6 +650,15 @@ impl Drop for Place {
                 left.close(false);
             }
         });
+    }
+}
+
+impl Drop for Place {
+    #[inline]
+    fn drop(&mut self) {
+        if let Where::Inside { .. } = self.0 {
+            self.leave();
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! senders, a line of receivers, and the rules by which values go from the ones to the others.
 //!
 //! What every value goes through is inlined whatever its size: a result that is handed back through
-//! memory, written word by word and read as a whole, costs more than the rest of a send.
+//! memory, written word by word and read as a whole, costs more than the rest of a send. What has to
+//! look at those who wait is called, so that the rest is small enough for that.
 //!
 //! The state is behind a [`Home`]: a cell, or a lock. Nothing that belongs to a user runs while it is
 //! open: values are dropped, and wakers called, when it is closed again.
@@ -81,6 +82,17 @@ impl<T, C: Claim> State<T, C> {
     /// Otherwise the value is still there.
     #[inline(always)]
     fn send(&mut self, closed: bool, slot: &mut Option<T>) -> Sent<C> {
+        let open = !closed && self.receivers > 0;
+        if !open || !self.receiving.is_deserted() || self.buffer.len() >= self.capacity {
+            return self.send_over(closed, slot);
+        }
+        self.put(slot.take().expect(SENT_ONCE));
+        Sent::Buffered
+    }
+
+    /// The same for a value that cannot simply be put into the buffer.
+    #[inline(never)]
+    fn send_over(&mut self, closed: bool, slot: &mut Option<T>) -> Sent<C> {
         if closed {
             return Sent::Not(Refusal::Closed);
         }
@@ -94,20 +106,29 @@ impl<T, C: Claim> State<T, C> {
         if self.buffer.len() >= self.capacity {
             return Sent::Not(Refusal::Full);
         }
-        let value = slot.take();
-        self.put(value.expect("what is sent is there, and a future is not polled after its end"));
+        self.put(slot.take().expect(SENT_ONCE));
         Sent::Buffered
     }
 
     #[inline(always)]
     fn put(&mut self, value: T) {
         self.buffer.push_back(value);
-        self.peak = self.peak.max(self.buffer.len());
+        if self.buffer.len() > self.peak {
+            self.peak = self.buffer.len();
+        }
+    }
+
+    /// The oldest value, if it is in the buffer and no sender waits for its room.
+    #[inline(always)]
+    fn take_buffered(&mut self) -> Option<T> {
+        match self.sending.is_deserted() {
+            true => self.buffer.pop_front(),
+            false => None,
+        }
     }
 
     /// The oldest value. The room that it leaves belongs to the sender that has waited longest, who
     /// is to be woken.
-    #[inline(always)]
     fn take(&mut self) -> Option<(T, Option<C::Wake>)> {
         let Some(value) = self.buffer.pop_front() else {
             let (value, wake) = self.take_from_sender()?;
@@ -123,11 +144,23 @@ impl<T, C: Claim> State<T, C> {
         Some((value, woken))
     }
 
-    #[inline]
     fn take_from_sender(&mut self) -> Option<(T, C::Wake)> {
         let (sender, wake) = self.sending.claim_first()?;
         let value = self.sending.payload(sender).take();
         Some((value.expect("a sender that waits has a value"), wake))
+    }
+
+    /// What is received, where it is not simply [in the buffer](Self::take_buffered).
+    #[inline(never)]
+    fn take_over(&mut self, closed: bool) -> Taken<T, C::Wake> {
+        if closed {
+            return Err(TryReceiveError::Closed);
+        }
+        match self.take() {
+            Some(taken) => Ok(taken),
+            None if self.senders == 0 => Err(TryReceiveError::EndOfChannel),
+            None => Err(TryReceiveError::WouldBlock),
+        }
     }
 
     /// Takes back a value that was handed to a receiver which has gone: it is the oldest. Gives it
@@ -148,6 +181,11 @@ impl<T, C: Claim> State<T, C> {
         }
     }
 }
+
+const SENT_ONCE: &str = "what is sent is there, and a future is not polled after its end";
+
+/// What is taken of a channel, with who is to be woken for it.
+type Taken<T, W> = Result<(T, Option<W>), TryReceiveError>;
 
 /// What became of a value that was to be sent.
 enum Sent<C: Claim> {
@@ -348,14 +386,13 @@ impl<H: Home> Endpoint<H> {
     #[inline(always)]
     pub(super) fn try_receive(&self) -> Result<H::Item, TryReceiveError> {
         let taken = self.home.with(|state| {
-            if self.is_closed() {
-                return Err(TryReceiveError::Closed);
+            let closed = self.is_closed();
+            if !closed {
+                if let Some(value) = state.take_buffered() {
+                    return Ok((value, None));
+                }
             }
-            match state.take() {
-                Some(taken) => Ok(taken),
-                None if state.senders == 0 => Err(TryReceiveError::EndOfChannel),
-                None => Err(TryReceiveError::WouldBlock),
-            }
+            state.take_over(closed)
         });
         let (value, wake) = taken?;
         if let Some(wake) = wake {

@@ -146,6 +146,12 @@ impl<C: Claim, P> Waiters<C, P> {
         self.slots[key as usize].claim.wake_by(waker)
     }
 
+    /// Whether nobody stands in line, not even somebody who has been cancelled.
+    #[inline]
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.first == NONE
+    }
+
     /// Claims the first that can be.
     #[inline]
     pub(crate) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {

@@ -11,7 +11,7 @@ use crate::cancel::{CancelSource, Cancelled, Cause, Entry, Here, without_cancell
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::{Around, Run};
-use crate::task::{Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
+use crate::task::{Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -438,21 +438,35 @@ impl NurseryRef {
         drop(before);
     }
 
-    /// Takes a task in; it becomes ready.
-    pub(crate) fn adopt(&self, child: &NodeRef) {
-        assert!(
-            self.body.get() != Body::Closed,
-            "a nursery that has ended takes no task in"
-        );
+    /// Takes in a task that has been in another nursery.
+    pub(super) fn adopt(&self, child: &NodeRef) {
+        self.assert_open();
         self.children.push(child);
         child.set_home(Some(self.clone()));
     }
 
-    /// Takes a new task in, as [`adopt`](Self::adopt) does, under the nursery's own scope.
+    #[inline]
+    fn assert_open(&self) {
+        assert!(
+            self.body.get() != Body::Closed,
+            "a nursery that has ended takes no task in"
+        );
+    }
+
+    /// What a task that is spawned here has from the beginning.
+    #[inline]
+    pub(super) fn birth(&self) -> Birth {
+        self.assert_open();
+        Birth {
+            home: Some(self.clone()),
+            scope: self.children_scope.get(),
+            locals: Locals::of_child(&self.run, self),
+        }
+    }
+
+    /// Takes in a task that has been [born](Self::birth) here; it becomes ready.
     pub(super) fn begin(&self, child: &NodeRef) {
-        child.scope.set(self.children_scope.get());
-        Locals::inherit(child, &self.run, self);
-        self.adopt(child);
+        self.children.push(child);
         if self.run.observed.get() {
             self.run.observe_spawned(child);
         }
@@ -693,20 +707,28 @@ impl NurseryRef {
     }
 
     /// A child has returned, and stands where it stood.
+    #[inline(never)]
     fn child_returned(&self, child: &NodeRef, result: Result<()>, around: Around) {
+        // At once, so that what follows has no error to keep.
+        if let Err(error) = result {
+            return self.child_failed(child, error, around);
+        }
         if let Err(panic) = child.end(&self.run.current) {
             return self.child_panicked(child, panic, around);
         }
         self.run.put_back(around);
         let own = self.child_ended(child);
-        match result {
-            Err(error) => self.child_failed(child, error, own),
-            Ok(()) => self.leave_own(own),
-        }
+        self.leave_own(own);
     }
 
-    #[cold]
-    fn child_failed(&self, child: &NodeRef, error: Error, own: Own) {
+    /// A child has returned with an error.
+    #[inline(never)]
+    fn child_failed(&self, child: &NodeRef, error: Error, around: Around) {
+        if let Err(panic) = child.end(&self.run.current) {
+            return self.child_panicked(child, panic, around);
+        }
+        self.run.put_back(around);
+        let own = self.child_ended(child);
         match self.uncaught(error, own) {
             Some(error) => {
                 child.set_failed();
@@ -730,6 +752,7 @@ impl NurseryRef {
     }
 
     /// Gives what it could be cancelled by alone, which is still to be given back.
+    #[inline(always)]
     fn child_ended(&self, child: &NodeRef) -> Own {
         self.release(child);
         self.settle_left_behind(child);

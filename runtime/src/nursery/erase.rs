@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::run::Run;
-use crate::task::{NodeRef, NurseryRef, Output, new_silent_task, new_task};
+use crate::task::{NodeRef, NurseryRef, Output, TaskInfo, new_silent_task, new_task};
 
 /// Spawns `task` into `nursery`, whose `'scope` the caller vouches for with the bound on `task`.
 #[inline]
@@ -38,10 +38,11 @@ where
     F: Future<Output = Result<T>> + 'scope,
     T: 'scope,
 {
+    let (birth, info) = (nursery.birth(), TaskInfo { name, place });
     // SAFETY: the head of this file: the future is dropped, or never touched again, before `'scope`
     // ends, because only `nursery` polls and drops it; and each caller puts the output into a type
     // that is bounded by `'scope`.
-    let output = unsafe { new_task(&nursery.run.shared, task, name, place) };
+    let output = unsafe { new_task(&nursery.run.shared, birth, info, task) };
     nursery.begin(output.node());
     output
 }
@@ -57,9 +58,10 @@ pub(super) fn spawn_silent<'scope, F>(
 where
     F: Future<Output = Result<()>> + 'scope,
 {
+    let (birth, info) = (nursery.birth(), TaskInfo { name, place });
     // SAFETY: the head of this file: the future is dropped, or never touched again, before `'scope`
     // ends, because only `nursery` polls and drops it.
-    let task = unsafe { new_silent_task(&nursery.run.shared, task, name, place) };
+    let task = unsafe { new_silent_task(&nursery.run.shared, birth, info, task) };
     nursery.begin(&task);
     task
 }

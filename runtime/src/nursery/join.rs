@@ -164,27 +164,42 @@ pub struct Ended<'a> {
 impl Future for Ended<'_> {
     type Output = Result<ChildState>;
 
-    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<ChildState>> {
-        let this = &mut *self;
-        if this.parked.is_some() {
-            if !this.node.is_done() {
-                if let Some(cancelled) = ready!(Parked::poll_ended(&mut this.parked, context)) {
-                    this.node.set_joiner(None);
-                    return Poll::Ready(Err(Error::cancelled(cancelled)));
-                }
-            }
-        } else {
+        ready!(self.poll_done(context))?;
+        Poll::Ready(Ok(state(self.node)))
+    }
+}
+
+impl Ended<'_> {
+    /// Ready when the child has ended. Of many that are joined one after the other most have ended
+    /// before they are asked for: that is inlined, and the rest called.
+    #[inline]
+    fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.parked.is_none() {
             ready!(enter_operation(context))?;
-            if !this.node.is_done() {
-                let parked = Parked::new(context, "join");
-                this.node.set_joiner(Some(parked.wait()));
-                this.parked = Some(parked);
-                return Poll::Pending;
+            if self.node.is_done() {
+                return Poll::Ready(Ok(()));
             }
         }
-        this.parked = None;
-        Poll::Ready(Ok(state(this.node)))
+        self.poll_waiting(context)
+    }
+
+    #[inline(never)]
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.parked.is_none() {
+            let parked = Parked::new(context, "join");
+            self.node.set_joiner(Some(parked.wait()));
+            self.parked = Some(parked);
+            return Poll::Pending;
+        }
+        if !self.node.is_done() {
+            if let Some(cancelled) = ready!(Parked::poll_ended(&mut self.parked, context)) {
+                self.node.set_joiner(None);
+                return Poll::Ready(Err(Error::cancelled(cancelled)));
+            }
+        }
+        self.parked = None;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -214,13 +229,17 @@ impl<T> Future for Join<'_, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let state = ready!(Pin::new(&mut self.ended).poll(context))?;
-        Poll::Ready(self.output.take().ok_or_else(|| missing(state)))
+        ready!(self.ended.poll_done(context))?;
+        Poll::Ready(match self.output.take() {
+            Some(value) => Ok(value),
+            None => Err(missing(state(self.ended.node))),
+        })
     }
 }
 
 /// Why there is no value. A child that failed has cancelled its nursery, and with it most who wait
 /// for the child: they hear of that, so that one failure is not told as two.
+#[cold]
 fn missing(state: ChildState) -> Error {
     let why = match state {
         ChildState::Cancelled => return NoValue::Cancelled.into(),

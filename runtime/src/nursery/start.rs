@@ -217,7 +217,7 @@ where
         let future = task(TaskStatus(Some(status.clone())));
         let child = erase::spawn_silent(&nursery, future, None, place);
         // Values that go with the nursery are those of the nursery where it is going to live.
-        Locals::inherit(&child, &nursery.run, &target);
+        drop(child.replace_locals(Locals::of_child(&nursery.run, &target)));
         child.scope.set(nursery.run.enter_plain());
         nursery
             .run

@@ -146,13 +146,14 @@ struct Binding {
 }
 
 impl Locals {
-    /// Gives a new task what it inherits: from the node that is being polled, and from its nursery.
+    /// What a new task inherits: from the node that is being polled, and from its nursery.
     #[inline]
-    pub(crate) fn inherit(child: &NodeRef, run: &Run, nursery: &NurseryRef) {
+    pub(crate) fn of_child(run: &Run, nursery: &NurseryRef) -> Option<Rc<Self>> {
         let spawner = run.current.locals();
-        if spawner.is_some() || nursery.locals.is_some() {
-            drop(child.replace_locals(Self::merge(spawner, nursery.locals.as_ref())));
+        if spawner.is_none() && nursery.locals.is_none() {
+            return None;
         }
+        Self::merge(spawner, nursery.locals.as_ref())
     }
 
     #[cold]

@@ -22,7 +22,6 @@
 //!    queue of rule 1, and one list of siblings, which is that of the children of its home for a
 //!    task, and that of the nurseries of the run for a body.
 
-mod blocks;
 mod local;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
 mod raw;
@@ -30,6 +29,6 @@ mod raw;
 pub(crate) use local::{Id, Locals};
 pub use local::{InLocal, TaskLocal, TreeVar};
 pub(crate) use raw::{
-    Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
+    Birth, Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
 };
-pub(crate) use raw::{new_silent_task, new_task, tidy_type_name};
+pub(crate) use raw::{clear_blocks, new_silent_task, new_task, tidy_type_name};

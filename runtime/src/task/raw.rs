@@ -1,5 +1,5 @@
 //! The memory of a node: a counted cell of a head, known to everyone, and a future known to nobody;
-//! and the lists that nodes are linked into.
+//! the lists that nodes are linked into; and the blocks that tasks leave to the tasks to come.
 //!
 //! Everything unsafe about tasks is here. The rules at the head of `task/mod.rs` are what the proofs
 //! below refer to.
@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
 use trio_platform::prefetch;
 
-use super::{Locals, blocks};
+use super::Locals;
 use crate::cancel::Cause;
 use crate::context::{self, Shared};
 use crate::error::Result;
@@ -100,6 +100,16 @@ pub(crate) struct TaskInfo {
     pub(crate) place: &'static Location<'static>,
 }
 
+/// Where a node is from the beginning: what is written once is not written again when a task is
+/// taken in by its nursery.
+#[derive(Default)]
+pub(crate) struct Birth {
+    /// Of a task the nursery that polls it.
+    pub(crate) home: Option<NurseryRef>,
+    pub(crate) scope: u32,
+    pub(crate) locals: Option<Rc<Locals>>,
+}
+
 struct VTable {
     type_name: fn() -> &'static str,
     /// Where in the cell the stage is.
@@ -110,9 +120,11 @@ struct VTable {
     poll: Poller,
     /// Drops the future, if it is there.
     drop_future: unsafe fn(NonNull<Node>),
-    /// Moves the output, if it is there, into the `Option<T>` behind the pointer.
+    /// Moves the output, which is there, into the `Option<T>` behind the pointer.
     take_output: unsafe fn(NonNull<Node>, *mut ()),
-    /// Frees the cell; drops neither future nor output.
+    /// Of how many lines the block of the cell is, if it is one of those that are kept.
+    lines: Option<usize>,
+    /// Frees a cell of any other kind; drops neither future nor output.
     free: unsafe fn(NonNull<Node>),
 }
 
@@ -171,6 +183,7 @@ impl Node {
         shared: &Arc<Shared>,
         state: u8,
         marks: u8,
+        birth: Birth,
         info: TaskInfo,
     ) -> Self {
         Self {
@@ -178,15 +191,15 @@ impl Node {
             shared: Arc::as_ptr(shared),
             references: Cell::new(1),
             stamp: Cell::new(0),
-            scope: Cell::new(0),
+            scope: Cell::new(birth.scope),
             waits: Cell::new(0),
             joiner: Cell::new(NONE),
-            locals: Cell::new(None),
+            locals: Cell::new(birth.locals),
             state: Flags(Cell::new(state)),
             marks: Flags(Cell::new(marks)),
             alone: Cell::new(NONE),
             next_ready: Cell::new(None),
-            around: UnsafeCell::new(None),
+            around: UnsafeCell::new(birth.home.map(|home| home.0)),
             previous_sibling: Cell::new(None),
             next_sibling: Cell::new(None),
             remote: AtomicPtr::new(std::ptr::null_mut()),
@@ -597,7 +610,8 @@ impl Drop for NodeRef {
 }
 
 impl NodeRef {
-    /// The last handle goes.
+    /// The last handle goes. Not inlined into who lets go of a handle, which mostly is not the last.
+    #[inline(never)]
     fn free(&self) {
         // Handles live on the thread of the run, and no borrowed waker outlives the last of them.
         let remote = self.remote.load(Ordering::Acquire);
@@ -607,8 +621,15 @@ impl NodeRef {
             let remote = unsafe { Arc::from_raw(remote) };
             remote.node.store(std::ptr::null_mut(), Ordering::Relaxed);
         }
-        // SAFETY: this was the last handle, and the cell was made with this table.
-        unsafe { (self.vtable.free)(self.0) }
+        let Some(lines) = self.vtable.lines else {
+            // SAFETY: this was the last handle, and the cell was made with this table.
+            return unsafe { (self.vtable.free)(self.0) };
+        };
+        // SAFETY: this was the last handle, so nobody looks at the node again. What may be left in the
+        // stage behind it is not dropped, as nothing in a union is.
+        unsafe { self.0.as_ptr().drop_in_place() };
+        // SAFETY: the cell was written into a block of so many lines (`Typed::place`), and has gone.
+        unsafe { give_block(self.0.cast(), lines) };
     }
 }
 
@@ -625,7 +646,7 @@ pub(crate) struct NurseryRef(NodeRef);
 impl NurseryRef {
     /// A nursery in a cell of its own.
     pub(crate) fn new(shared: &Arc<Shared>, core: Core, info: TaskInfo) -> Self {
-        let node = Node::new(&NURSERY, shared, BODY, 0, info);
+        let node = Node::new(&NURSERY, shared, BODY, 0, Birth::default(), info);
         let cell = Box::leak(Box::new(NurseryCell { node, core }));
         Self(NodeRef(NonNull::from(cell).cast()))
     }
@@ -692,6 +713,7 @@ static NURSERY: VTable = VTable {
     poll: |_, _| unreachable!("a nursery polls its body itself"),
     drop_future: |_| {},
     take_output: |_, _| unreachable!("a body has no output in its node"),
+    lines: None,
     // SAFETY: called once, with the node of a `NurseryCell` that came from a box (`NurseryRef::new`).
     free: |node| drop(unsafe { Box::from_raw(node.cast::<NurseryCell>().as_ptr()) }),
 };
@@ -708,14 +730,17 @@ impl<T> Output<T> {
     }
 
     /// The output, once, when the task has ended well.
+    #[inline]
     pub(crate) fn take(&self) -> Option<T> {
+        if !self.node.marks.has(FINISHED) {
+            return None;
+        }
         let mut slot: Option<T> = None;
         let pointer = (&raw mut slot).cast::<()>();
-        if self.node.is_done() {
-            // SAFETY: the node is that of a `TaskCell<F, T>` with the same `T` (`new_task`), the slot
-            // is an `Option<T>`, and nobody is inside the stage: a task that has ended is not polled.
-            unsafe { (self.node.vtable.take_output)(self.node.0, pointer) }
-        }
+        // SAFETY: the node is that of a `TaskCell<F, T>` with the same `T` (`new_task`), which has an
+        // output, the slot is an `Option<T>`, and nobody is inside the stage: a task that has ended
+        // is not polled.
+        unsafe { (self.node.vtable.take_output)(self.node.0, pointer) };
         slot
     }
 }
@@ -736,16 +761,15 @@ impl<T> Drop for Output<T> {
 /// [`NodeRef::drop_future`] or has ended; and the [`Output`] does not outlive what `T` borrows.
 pub(crate) unsafe fn new_task<F, T>(
     shared: &Arc<Shared>,
+    birth: Birth,
+    info: TaskInfo,
     future: F,
-    name: Option<Cow<'static, str>>,
-    place: &'static Location<'static>,
 ) -> Output<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let info = TaskInfo { name, place };
     let marks = WANTED | Typed::<F, T>::RUNNING;
-    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, marks, info, future);
+    let node = Typed::place(&Typed::<F, T>::KEEPING, shared, marks, birth, info, future);
     Output {
         node: NodeRef(node),
         output: std::marker::PhantomData,
@@ -759,19 +783,19 @@ where
 /// As for [`new_task`].
 pub(crate) unsafe fn new_silent_task<F>(
     shared: &Arc<Shared>,
+    birth: Birth,
+    info: TaskInfo,
     future: F,
-    name: Option<Cow<'static, str>>,
-    place: &'static Location<'static>,
 ) -> NodeRef
 where
     F: Future<Output = Result<()>>,
 {
-    let info = TaskInfo { name, place };
     let marks = Typed::<F, ()>::RUNNING;
     NodeRef(Typed::place(
         &Typed::<F, ()>::SILENT,
         shared,
         marks,
+        birth,
         info,
         future,
     ))
@@ -805,6 +829,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         poll: Self::poll_and_keep,
         drop_future: Self::drop_future,
         take_output: Self::take_output,
+        lines: Self::LINES,
         free: Self::free,
     };
 
@@ -817,8 +842,8 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
 
     /// Of what size the block of a cell is, if it is one of those that are kept.
     const LINES: Option<usize> = {
-        let lines = size_of::<TaskCell<F, T>>().div_ceil(blocks::LINE);
-        let fits = align_of::<TaskCell<F, T>>() <= align_of::<blocks::Line>();
+        let lines = size_of::<TaskCell<F, T>>().div_ceil(size_of::<Line>());
+        let fits = align_of::<TaskCell<F, T>>() <= align_of::<Line>();
         if fits { Some(lines) } else { None }
     };
 
@@ -830,6 +855,7 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
         table: &'static VTable,
         shared: &Arc<Shared>,
         marks: u8,
+        birth: Birth,
         info: TaskInfo,
         future: F,
     ) -> NonNull<Node> {
@@ -837,17 +863,17 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
             future: ManuallyDrop::new(future),
         });
         let Some(lines) = Self::LINES else {
-            let node = Node::new(table, shared, 0, marks, info);
+            let node = Node::new(table, shared, 0, marks, birth, info);
             return NonNull::from(Box::leak(Box::new(TaskCell { node, stage }))).cast();
         };
-        let block = NonNull::from(Box::leak(blocks::take(lines)));
+        let block = take_block(lines);
         let place = block.cast::<TaskCell<F, T>>().as_ptr();
         // SAFETY: the block is as large and as aligned as a cell (`LINES`), and nobody else's.
         let head = unsafe { &raw mut (*place).node };
         // SAFETY: the same.
         let tail = unsafe { &raw mut (*place).stage };
         // SAFETY: a place inside the block.
-        unsafe { head.write(Node::new(table, shared, 0, marks, info)) };
+        unsafe { head.write(Node::new(table, shared, 0, marks, birth, info)) };
         // SAFETY: the same.
         unsafe { tail.write(stage) };
         block.cast()
@@ -911,30 +937,135 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
     unsafe fn take_output(node: NonNull<Node>, slot: *mut ()) {
         // SAFETY: the caller vouches for the node.
         let head = unsafe { node.as_ref() };
-        if head.marks.has(FINISHED) {
-            head.marks.clear(FINISHED);
-            // SAFETY: passed on.
-            let stage = unsafe { Self::stage(node) };
-            // SAFETY: the output was there, and from now on it is the caller's.
-            let value = unsafe { stage.cast::<T>().read() };
-            // SAFETY: the caller vouches that an `Option<T>` is behind the pointer.
-            unsafe { *slot.cast::<Option<T>>() = Some(value) };
-        }
+        head.marks.clear(FINISHED);
+        // SAFETY: passed on.
+        let stage = unsafe { Self::stage(node) };
+        // SAFETY: the caller vouches for the output, and from now on it is the caller's.
+        let value = unsafe { stage.cast::<T>().read() };
+        // SAFETY: the caller vouches that an `Option<T>` is behind the pointer.
+        unsafe { *slot.cast::<Option<T>>() = Some(value) };
     }
 
     unsafe fn free(node: NonNull<Node>) {
         let cell = node.cast::<TaskCell<F, T>>();
-        let Some(lines) = Self::LINES else {
-            // SAFETY: the last handle has gone, and the cell came from a box in `place`. What may
-            // be left in the stage is not dropped, as nothing in a union is.
-            drop(unsafe { Box::from_raw(cell.as_ptr()) });
+        // SAFETY: the last handle has gone, and a cell that is not in a block of lines came from a box
+        // in `place`. What may be left in the stage is not dropped, as nothing in a union is.
+        drop(unsafe { Box::from_raw(cell.as_ptr()) });
+    }
+}
+
+// Blocks of memory.
+//
+// A server begins a task a connection and ends one a connection, of the same few types. A general
+// allocator takes longer over the two than the rest of spawning and ending does, and longer still when
+// a thousand end at once. So what is freed is kept on its thread, by size, up to a bound, as long as
+// the thread is in a run. It goes with the run (`clear_blocks`) and not with the thread, for a
+// thread-local value that is dropped has to be asked each time whether it has been. What a handle
+// leaves that outlives the run goes back to the general allocator at once.
+//
+// Under AddressSanitizer nothing is kept, so that a touch of what was freed is found.
+
+/// A piece of a block; aligned as what the general allocator gives.
+#[repr(align(16))]
+struct Line(#[expect(dead_code, reason = "it is a size")] [u8; 32]);
+
+/// Blocks of more lines are not kept.
+const LINES_MAX: usize = 32;
+
+/// Of blocks of one size so many lines are kept.
+const LINES_KEPT: usize = 256 * 1024 / size_of::<Line>();
+
+/// The blocks of one size that are kept, each with the next at its head.
+struct Kept {
+    first: Cell<Option<NonNull<Spare>>>,
+    count: Cell<usize>,
+}
+
+struct Spare {
+    next: Option<NonNull<Self>>,
+}
+
+thread_local! {
+    /// By the number of lines, from one. Nothing is in it while the thread is in no run.
+    static KEPT: [Kept; LINES_MAX] = const {
+        [const { Kept { first: Cell::new(None), count: Cell::new(0) } }; LINES_MAX]
+    };
+}
+
+/// A block of so many lines, at least one; it is the caller's.
+#[inline(always)]
+fn take_block(lines: usize) -> NonNull<()> {
+    let kept = KEPT.with(|kept| kept.get(lines - 1)?.pop());
+    kept.unwrap_or_else(|| NonNull::from(Box::leak(Box::<[Line]>::new_uninit_slice(lines))).cast())
+}
+
+/// Keeps a block for the next, or frees it.
+///
+/// # Safety
+///
+/// It came from [`take_block`] with as many lines, and nobody looks at it any more.
+#[inline]
+unsafe fn give_block(block: NonNull<()>, lines: usize) {
+    if !cfg!(asan) && context::is_running() {
+        let kept = KEPT.with(|kept| {
+            let kept = kept.get(lines - 1);
+            let kept = kept.filter(|kept| kept.count.get() * lines < LINES_KEPT);
+            // SAFETY: passed on; it is the list of this size.
+            kept.map(|kept| unsafe { kept.push(block) })
+        });
+        if kept.is_some() {
             return;
-        };
-        // SAFETY: the last handle has gone; of the stage as above.
-        unsafe { cell.drop_in_place() };
-        let block = std::ptr::slice_from_raw_parts_mut(cell.as_ptr().cast(), lines);
-        // SAFETY: the cell was written into a block of so many lines in `place`, and has gone.
-        blocks::give(unsafe { Box::from_raw(block) });
+        }
+    }
+    // SAFETY: passed on.
+    unsafe { free_block(block, lines) }
+}
+
+/// # Safety
+///
+/// As for [`give_block`].
+#[inline(never)]
+unsafe fn free_block(block: NonNull<()>, lines: usize) {
+    let lines =
+        std::ptr::slice_from_raw_parts_mut(block.cast::<MaybeUninit<Line>>().as_ptr(), lines);
+    // SAFETY: the block was a box of so many lines (`take_block`), and nobody looks at it any more.
+    drop(unsafe { Box::from_raw(lines) });
+}
+
+/// Frees what is kept: the thread leaves its run.
+pub(crate) fn clear_blocks() {
+    KEPT.with(|kept| {
+        for (index, kept) in kept.iter().enumerate() {
+            while let Some(block) = kept.pop() {
+                // SAFETY: what is in the list of this size is a block that was given, and now it is
+                // not in the list any more.
+                unsafe { free_block(block, index + 1) }
+            }
+        }
+    });
+}
+
+impl Kept {
+    #[inline(always)]
+    fn pop(&self) -> Option<NonNull<()>> {
+        let first = self.first.get()?;
+        // SAFETY: a block that is in the list is nobody else's, and `push` has put this at its head.
+        self.first.set(unsafe { first.as_ref() }.next);
+        self.count.set(self.count.get() - 1);
+        Some(first.cast())
+    }
+
+    /// # Safety
+    ///
+    /// The block came from [`take_block`], for the size of this list, and nobody looks at it any more.
+    #[inline(always)]
+    unsafe fn push(&self, block: NonNull<()>) {
+        let spare = block.cast::<Spare>();
+        let next = self.first.replace(Some(spare));
+        // SAFETY: a block has at least one line, which is larger and more aligned than this; and it is
+        // nobody else's.
+        unsafe { spare.write(Spare { next }) };
+        self.count.set(self.count.get() + 1);
     }
 }
 
