@@ -1,9 +1,11 @@
 //! What a TCP stream promises: the contract of every stream, over the network of every driver.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use trio::io::{
@@ -562,6 +564,45 @@ async fn a_send_waits_for_a_peer_that_does_not_read() -> Result<()> {
         waiting.await?.expect("everything was read")?;
     }
     Ok(())
+}
+
+/// A caller that gives up after a turn or two, while others keep the loop from ever waiting.
+#[trio::test(backend = "all")]
+async fn a_receive_that_is_dropped_again_and_again_has_its_turn() -> Result<()> {
+    let (client, server) = pair().await?;
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            loop {
+                checkpoint().await?;
+            }
+        });
+        for patience in [0, 1, 2] {
+            client.send_all("late").await?;
+            let received = try_for(&server, patience, 1_000).await?;
+            assert!(received, "{patience} turns of patience, a thousand times");
+        }
+        nursery.cancel_scope().cancel("all of it has come");
+        Ok(())
+    })
+    .await
+}
+
+/// Whether one of `times` receives gave anything, each of them dropped after `patience` turns.
+async fn try_for(stream: &TcpStream, patience: u32, times: u32) -> Result<bool> {
+    for _ in 0..times {
+        let mut receive = pin!(stream.receive());
+        for turn in 0..=patience {
+            if turn > 0 {
+                checkpoint().await?;
+            }
+            let polled = poll_fn(|context| Poll::Ready(receive.as_mut().poll(context))).await;
+            if let Poll::Ready(data) = polled {
+                return Ok(data?.is_some_and(|data| &*data == b"late"));
+            }
+        }
+        checkpoint().await?;
+    }
+    Ok(false)
 }
 
 #[trio::test(backend = "all")]
