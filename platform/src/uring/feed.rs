@@ -1,4 +1,4 @@
-//! Receives and accepts that go on: one submission a descriptor instead of one for each result.
+//! One submission a descriptor for all that comes to it, instead of one for each result.
 //!
 //! A connection that has received before is likely to receive again, and a listener to accept. For
 //! such a one the kernel is told once to go on for ever (`IORING_RECV_MULTISHOT`, Linux 6.0;

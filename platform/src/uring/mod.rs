@@ -5,7 +5,7 @@
 //! - `submission.rs`: an operation becomes an entry in the queue to the kernel, or waits for room;
 //! - `ring.rs`: the call that tells the kernel and waits;
 //! - `completion.rs`: the kernel's answers, and what they mean for each kind of operation;
-//! - `feed.rs`: receives that go on, for connections that do;
+//! - `feed.rs`: one submission for all that comes, for connections and listeners that go on;
 //! - `buffers.rs`: the blocks that the kernel receives into;
 //! - `wakeup.rs`: how another thread ends the wait;
 //! - `bell.rs`: how another thread waits in place of this one;
