@@ -463,47 +463,6 @@ async fn d4_receives_dropped_in_the_middle_lose_no_byte_and_keep_the_order() -> 
 }
 
 #[trio::test(backend = "all")]
-async fn d4_receives_of_much_and_little_dropped_in_the_middle_lose_no_byte() -> Result<()> {
-    let (client, server) = pair().await?;
-    let sizes = [[30_000; 8], [7; 8], [7; 8]].concat().repeat(3);
-    let data = numbered(sizes.iter().sum());
-    let sent = &data;
-    open_nursery(async |nursery| {
-        nursery.start_soon(async {
-            let mut start = 0;
-            for size in sizes {
-                client.send_all(&sent[start..start + size]).await?;
-                start += size;
-                wait_all_tasks_blocked(Duration::ZERO).await?;
-            }
-            client.send_eof().await
-        });
-        let mut received = Vec::new();
-        let mut piece = [0; 5000];
-        for round in 0.. {
-            let turns = round * 7 % 9;
-            let more = match round % 2 {
-                0 => match dropped_after(turns, server.receive()).await {
-                    Some(lease) => lease?.map(|lease| lease.to_vec()),
-                    None => Some(Vec::new()),
-                },
-                _ => match dropped_after(turns, server.receive_some(&mut piece)).await {
-                    Some(Ok(0)) => None,
-                    Some(count) => Some(piece[..count?].to_vec()),
-                    None => Some(Vec::new()),
-                },
-            };
-            let Some(more) = more else { break };
-            received.extend(more);
-            checkpoint().await?;
-        }
-        assert!(received == data, "in order and whole");
-        Ok(())
-    })
-    .await
-}
-
-#[trio::test(backend = "all")]
 async fn d4_the_losers_of_a_select_lose_no_byte() -> Result<()> {
     let (client, server) = pair().await?;
     let (other, quiet) = pair().await?;
