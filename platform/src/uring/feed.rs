@@ -1,4 +1,4 @@
-//! Receives and accepts that go on: one submission a descriptor instead of one for each result.
+//! One submission a descriptor for all that comes to it, instead of one for each result.
 //!
 //! A connection that has received before is likely to receive again, and a listener to accept. For
 //! such a one the kernel is told once to go on for ever (`IORING_RECV_MULTISHOT`, Linux 6.0;
@@ -6,7 +6,7 @@
 //! each time a connection comes. That is a *feed*. It belongs to the descriptor, not to an operation,
 //! and costs an idle connection no block.
 //!
-//! 1. A receive that is submitted while its descriptor has a feed never reaches the kernel: it waits
+//! 1. A receive that is submitted while its descriptor has a feed that takes never reaches the kernel: it waits
 //!    in the feed, and what comes next ends it. To cancel it is to take it out: nothing is taken from
 //!    the socket, and what comes later is kept.
 //! 2. What comes while no receive waits goes to the stash of the descriptor, in order, from where the
@@ -19,10 +19,19 @@
 //!    lets go of it. Until then the feed counts as in flight, and connections that come are closed.
 //! 4. A feed that ends for another reason (the end of the stream, no block left, no descriptor left, a
 //!    queue that was full) is begun again by the next who waits.
-//! 5. While a feed is armed nothing else receives from the socket, or bytes would overtake those that
-//!    the kernel has taken but not yet reported.
+//! 5. While a feed that takes is armed nothing else receives from the socket, or bytes would overtake
+//!    those that the kernel has taken but not yet reported.
+//! 6. Where much comes at a time the feed does not take, it *tells*: of each arrival
+//!    (`IORING_POLL_ADD_MULTI`, 5.13), and whoever watches receives by a call, into the block that was
+//!    used last or into the caller's slice. A feed that takes fills as many blocks as there is data,
+//!    before anybody looks at the first; for small messages that saves a call each, for large ones it
+//!    is memory that has left the cache (decision 13 has the figures). [`Weight`] decides which it is,
+//!    and the feed is stopped and begun again when that changes.
+//! 7. What is told of is an *edge*: it is not told of again. So the feed remembers it until a receive
+//!    has found nothing. One that has found less than it had room for says nothing, for it stops
+//!    short also where urgent data begins.
 //!
-//! 6. Whoever does not want to lend an operation to each receive or accept watches instead: what comes
+//! 8. Whoever does not want to lend an operation to each receive or accept watches instead: what comes
 //!    goes to the stash, and the token of the watch is reported.
 //!
 //! A kernel that refuses is asked no more: every receive, or accept, is then a submission of its own.
@@ -51,6 +60,15 @@ const FEED: u64 = 1 << 31;
 /// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on.
 const ONE_BY_ONE: u8 = 2;
 
+/// From here on it costs less to receive into one block again and again than to save the call.
+pub(super) const LARGE: usize = buffers::BLOCK_SIZE as usize / 2;
+
+/// As many of the other kind show that it is not an exception; to change costs two submissions.
+const IN_A_ROW: u8 = 4;
+
+/// What one that tells is told of; errors always are. Urgent data makes the bytes before it readable.
+const ARRIVALS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+
 /// Results that are kept for a connection before its feed is stopped.
 const STASH_MAX: usize = 8;
 
@@ -62,7 +80,7 @@ pub(super) struct Feeds {
     id: DriverId,
     slots: Slab<Feed>,
     /// Of the next feed, for the upper half of its user data.
-    generation: u32,
+    pub(super) generation: u32,
     /// Feeds that the kernel has not ended.
     armed: usize,
     /// Whether the kernel knows what a feed is, of bytes and of connections.
@@ -83,6 +101,11 @@ struct Feed {
     stopping: bool,
     /// Whether the descriptor has gone.
     orphan: bool,
+    /// Whether the one that was armed last takes, or only tells (rule 6).
+    takes: bool,
+    /// Whether one that tells has told since a receive found nothing (rule 7).
+    readable: bool,
+    weight: Weight,
     /// Receives that wait for what comes next, oldest first. `None` until there was one: most streams
     /// are watched.
     #[expect(clippy::box_collection, reason = "a word instead of four")]
@@ -99,10 +122,44 @@ impl Feed {
             .is_some_and(|waiting| !waiting.is_empty())
     }
 
+    /// Whether it only tells (rule 6).
+    #[inline]
+    fn tells(&self) -> bool {
+        !self.takes && self.direction == Direction::Receive
+    }
+
     /// The receive that has waited for longest.
     #[inline]
     fn pop_waiting(&mut self) -> Option<Key> {
         self.waiting.as_mut()?.pop_front()
+    }
+}
+
+/// Whether much comes at a time: which of the two the next feed is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    heavy: bool,
+    /// In a row, of the other kind.
+    contrary: u8,
+}
+
+impl Weight {
+    /// Counts a receive of `count` bytes; whether that has changed which it is.
+    #[inline]
+    fn add(&mut self, count: usize) -> bool {
+        if (count >= LARGE) == self.heavy {
+            self.contrary = 0;
+            return false;
+        }
+        self.contrary += 1;
+        if self.contrary < IN_A_ROW {
+            return false;
+        }
+        *self = Self {
+            heavy: !self.heavy,
+            contrary: 0,
+        };
+        true
     }
 }
 
@@ -163,10 +220,25 @@ impl Feeds {
         self.armed
     }
 
+    /// The feed of `stream`, if the kernel has been told of it.
+    #[inline]
+    fn armed_at(&self, stream: &Descriptor) -> Option<usize> {
+        let index = stream.index_in(self.id)?;
+        self.slots[index].armed.is_some().then_some(index)
+    }
+
     /// Whether the kernel may have taken bytes of `stream` that it has not reported (rule 5).
-    pub(super) fn is_armed(&self, stream: &Descriptor) -> bool {
-        let feed = stream.index_in(self.id);
-        feed.is_some_and(|index| self.slots[index].armed.is_some())
+    pub(super) fn is_taking(&self, stream: &Descriptor) -> bool {
+        self.armed_at(stream)
+            .is_some_and(|index| self.slots[index].takes)
+    }
+
+    /// Whether a receive from `stream` is likely to find something that it may take.
+    pub(super) fn likely_readable(&self, stream: &Descriptor) -> bool {
+        match self.armed_at(stream).map(|index| &self.slots[index]) {
+            Some(feed) => !feed.takes && feed.readable,
+            None => stream.likely_readable(),
+        }
     }
 
     /// Asks for the memory of a feed, of which something is about to come.
@@ -207,6 +279,9 @@ impl Feeds {
             armed: None,
             stopping: false,
             orphan: false,
+            takes: direction == Direction::Receive,
+            readable: false,
+            weight: Weight::default(),
             waiting: None,
             watcher: None,
         });
@@ -244,6 +319,9 @@ impl Uring {
                 return true;
             }
         }
+        if feed.weight.heavy && !(feed.takes && feed.armed.is_some()) {
+            return false;
+        }
         feed.waiting.get_or_insert_default().push_back(key);
         if feed.armed.is_none() {
             self.arm(index, &stream);
@@ -258,14 +336,16 @@ impl Uring {
         direction: Direction,
         token: Token,
     ) -> bool {
-        // Without a block the feed would end at once: an operation brings one of its own.
-        if direction == Direction::Receive && self.blocks.is_exhausted() {
-            return false;
-        }
         let Some(index) = self.feeds.of(stream, direction) else {
             return false;
         };
         let feed = &mut self.feeds.slots[index];
+        // Without a block one that takes would end at once, and what has been told of is not told of
+        // again: an operation brings a block of its own, and looks.
+        let starved = !feed.weight.heavy && self.blocks.is_exhausted();
+        if direction == Direction::Receive && (starved || feed.readable) {
+            return false;
+        }
         let before = feed.watcher.replace(token);
         debug_assert!(before.is_none(), "a stream is watched by one at a time");
         self.table.statistics.submitted += 1;
@@ -302,11 +382,15 @@ impl Uring {
         let feed = &mut self.feeds.slots[index];
         feed.armed = NonZeroU64::new(user_data);
         feed.stopping = false;
+        feed.takes = !feed.weight.heavy;
+        debug_assert!(!feed.readable, "what is there when it is armed is told of");
         self.feeds.armed += 1;
+        let number = op::number(stream);
         let entry = match feed.direction {
-            Direction::Receive => {
-                opcode::RecvMulti::new(op::number(stream), buffers::GROUP).build()
+            Direction::Receive if feed.takes => {
+                opcode::RecvMulti::new(number, buffers::GROUP).build()
             }
+            Direction::Receive => opcode::PollAdd::new(number, ARRIVALS).multi(true).build(),
             Direction::Accept => op::accept::multishot_entry(stream),
         };
         self.push(entry.user_data(user_data));
@@ -376,7 +460,14 @@ impl Uring {
         match (block, entry.result()) {
             // What every message is. A feed that goes on is there.
             (Some(block), count @ 1..) if more => {
-                self.feed_won(index, Ok((block, count.unsigned_abs())), completed);
+                let count = count.unsigned_abs();
+                self.feed_won(index, Ok((block, count)), completed);
+                self.weigh(index, count as usize);
+            }
+            // What every large message is.
+            (None, 0..) if more && self.feeds.slots[index].tells() => {
+                self.feeds.slots[index].readable = true;
+                self.tell_watcher(index, completed);
             }
             (block, result) => self.feed_changed(index, more, block, result, completed),
         }
@@ -393,11 +484,13 @@ impl Uring {
         completed: &mut Vec<Completed>,
     ) {
         let result = super::completion::outcome(result);
-        let direction = self.feeds.slots[index].direction;
+        let feed = &self.feeds.slots[index];
+        let (direction, told) = (feed.direction, feed.tells());
         if !more {
             self.feed_ended(index);
         }
         match direction {
+            Direction::Receive if told => self.telling_ended(index, result, completed),
             Direction::Receive => self.receive_completed(index, block, result, completed),
             Direction::Accept => self.accept_completed(index, result, completed),
         }
@@ -431,6 +524,29 @@ impl Uring {
             }
             Err(error) => self.feed_won(index, Err(error), completed),
         }
+    }
+
+    /// A feed that tells has ended.
+    fn telling_ended(
+        &mut self,
+        index: usize,
+        result: io::Result<u32>,
+        completed: &mut Vec<Completed>,
+    ) {
+        let Some(feed) = self.feeds.slots.get(index) else {
+            return;
+        };
+        match result {
+            Err(error) if is_cancelled(&error) => return self.feed_again(index),
+            // It has told, and its queue was full.
+            Ok(_) => {
+                if let Some(stream) = feed.stream.upgrade() {
+                    stream.set_likely_readable(true);
+                }
+            }
+            Err(_) => self.feeds.receives = false,
+        }
+        self.tell_watcher(index, completed);
     }
 
     fn accept_completed(
@@ -471,6 +587,7 @@ impl Uring {
     fn feed_ended(&mut self, index: usize) {
         let feed = &mut self.feeds.slots[index];
         assert!(feed.armed.take().is_some(), "a feed ends once");
+        feed.readable = false;
         self.feeds.armed -= 1;
         if feed.orphan {
             self.feeds.slots.remove(index);
@@ -512,6 +629,29 @@ impl Uring {
         }
     }
 
+    /// Counts a receive of `count` bytes, and has the feed ended if it is to be of the other kind.
+    #[inline]
+    fn weigh(&mut self, index: usize, count: usize) {
+        if self.feeds.slots[index].weight.add(count) {
+            self.stop(index);
+        }
+    }
+
+    /// Notes that a call has received `count` bytes from `stream`, into room for `room`; `None` if there
+    /// was nothing.
+    #[inline]
+    pub(super) fn note_received(&mut self, stream: &Descriptor, count: Option<usize>, room: usize) {
+        let Some(index) = self.feeds.armed_at(stream) else {
+            return;
+        };
+        match count {
+            // How much there was a small buffer that is full does not tell.
+            Some(count) if count < room || count >= LARGE => self.weigh(index, count),
+            Some(_) => {}
+            None => self.feeds.slots[index].readable = false,
+        }
+    }
+
     fn tell_watcher(&mut self, index: usize, completed: &mut Vec<Completed>) {
         if let Some(token) = self.feeds.slots[index].watcher.take() {
             let orphan = false;
@@ -520,8 +660,12 @@ impl Uring {
         }
     }
 
-    /// The feed was stopped for want of readers, and one has come since.
+    /// The feed was stopped, for want of readers or to be of the other kind, and is wanted.
     fn feed_again(&mut self, index: usize) {
+        if self.feeds.slots[index].weight.heavy {
+            // In one that tells nothing waits.
+            self.feed_one_by_one(index);
+        }
         let feed = &self.feeds.slots[index];
         let wanted = feed.watcher.is_some() || feed.is_waited_for();
         if !wanted || feed.armed.is_some() {
@@ -542,7 +686,7 @@ impl Uring {
         self.feed_again(index);
     }
 
-    /// The kernel knows no feeds: what waits becomes submissions of its own.
+    /// There is no feed to wait in: what waits becomes submissions of its own.
     fn feed_one_by_one(&mut self, index: usize) {
         let waiting = self.feeds.slots[index].waiting.take();
         for key in waiting.into_iter().flat_map(|waiting| *waiting) {

@@ -5,7 +5,7 @@
 //! - `submission.rs`: an operation becomes an entry in the queue to the kernel, or waits for room;
 //! - `ring.rs`: the call that tells the kernel and waits;
 //! - `completion.rs`: the kernel's answers, and what they mean for each kind of operation;
-//! - `feed.rs`: receives that go on, for connections that do;
+//! - `feed.rs`: one submission for all that comes, for connections and listeners that go on;
 //! - `buffers.rs`: the blocks that the kernel receives into;
 //! - `wakeup.rs`: how another thread ends the wait;
 //! - `bell.rs`: how another thread waits in place of this one;
@@ -318,7 +318,7 @@ impl Driver for Uring {
     }
 
     fn likely_readable(&self, on: &Descriptor) -> bool {
-        on.likely_readable() && !self.feeds.is_armed(on)
+        self.feeds.likely_readable(on)
     }
 
     fn watch(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
@@ -338,19 +338,23 @@ impl Driver for Uring {
     }
 
     fn try_receive(&mut self, from: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
-        if self.feeds.is_armed(from) {
+        if self.feeds.is_taking(from) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let result = socket::try_receive(from, into);
-        match &result {
-            // What did not fit is still there.
-            Ok(count) => from.set_likely_readable(*count == into.len()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                from.set_likely_readable(false);
+        let received = socket::receive(from, into);
+        match &received {
+            Some(Ok(count)) => {
+                // What did not fit is still there.
+                from.set_likely_readable(*count == into.len());
+                self.note_received(from, Some(*count), into.len());
             }
-            Err(_) => {}
+            Some(Err(_)) => {}
+            None => {
+                from.set_likely_readable(false);
+                self.note_received(from, None, into.len());
+            }
         }
-        result
+        received.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 }
 

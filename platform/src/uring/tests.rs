@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use socket2::{Domain, Socket, Type};
 
+use super::feed::LARGE;
 use super::*;
 use crate::driver::Family;
 use crate::op::{Accept, Connect, Interest, Ready, Receive, Send, is_cancelled};
@@ -598,7 +599,7 @@ fn fed(driver: &mut Uring) -> (Descriptor, Descriptor, Key) {
     }
     let receive = submit(driver, Receive::new(server.clone()));
     settle_in(driver);
-    assert!(driver.feeds.is_armed(&server));
+    assert!(driver.feeds.is_taking(&server));
     (client, server, receive)
 }
 
@@ -768,6 +769,222 @@ fn a_descriptor_outlives_the_driver_of_its_feed() {
     let receive = submit(&mut next, Receive::new(server.clone()));
     let bytes = finish(&mut next, receive).into_received().unwrap();
     assert_eq!(&*bytes, b"later");
+}
+
+/// A connection whose server end has a feed that tells, and is watched: large messages have come.
+fn told_of(driver: &mut Uring) -> (Descriptor, Descriptor) {
+    let (client, server, receive) = fed(driver);
+    driver.cancel(receive);
+    drop(finish(driver, receive));
+    let large = [7; LARGE];
+    while driver.feeds.is_taking(&server) {
+        send_now(driver, &client, &large);
+        let mut received = 0;
+        while received < LARGE {
+            let receive = submit(driver, Receive::new(server.clone()));
+            received += finish(driver, receive).into_received().unwrap().len();
+        }
+        // If the feed has been stopped, until it has ended.
+        driver.turn(Wait::Poll, &mut Vec::new()).unwrap();
+        driver.turn(Wait::Poll, &mut Vec::new()).unwrap();
+    }
+    watch(driver, &server);
+    settle_in(driver);
+    assert_eq!(driver.feeds.armed(), 1);
+    (client, server)
+}
+
+/// Watches `stream`, which has been found empty.
+fn watch(driver: &mut Uring, stream: &Descriptor) {
+    assert_eq!(receive_now(driver, stream), None);
+    assert!(driver.watch(stream, Direction::Receive, WATCH));
+}
+
+/// Turns until the watch is told.
+fn wait_told(driver: &mut Uring) {
+    assert_eq!(turn_until(driver, 1)[0].token, WATCH);
+}
+
+/// What is there to receive at once, if anything is.
+fn receive_now(driver: &mut Uring, stream: &Descriptor) -> Option<Vec<u8>> {
+    let received = driver.receive_block_now(stream)?;
+    Some(received.unwrap().to_vec())
+}
+
+const WATCH: Token = Token(77);
+
+#[test]
+fn a_feed_that_tells_is_one_submission_and_takes_nothing() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    let begun = driver.feeds.generation;
+    for n in 0..100_u8 {
+        send_now(&mut driver, &client, &[n; LARGE]);
+        wait_told(&mut driver);
+        assert!(server.stashed_receive().is_none());
+        assert!(driver.likely_readable(&server));
+        let mut bytes = [0; LARGE];
+        assert_eq!(driver.try_receive(&server, &mut bytes).unwrap(), LARGE);
+        assert_eq!(bytes, [n; LARGE], "into the slice, without a block");
+        watch(&mut driver, &server);
+    }
+    assert_eq!(driver.feeds.generation, begun);
+    assert!(!driver.likely_readable(&server));
+}
+
+#[test]
+fn a_connection_of_small_messages_is_taken_from_again() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    let mut taken = 0;
+    for n in 0..20_u8 {
+        send_now(&mut driver, &client, &[n]);
+        wait_told(&mut driver);
+        let bytes = match server.stashed_receive() {
+            Some(stashed) => stashed.unwrap().to_vec(),
+            None => receive_now(&mut driver, &server).unwrap(),
+        };
+        assert_eq!(bytes, [n]);
+        taken += u32::from(driver.feeds.is_taking(&server));
+        watch(&mut driver, &server);
+    }
+    assert!((10..20).contains(&taken), "{taken}");
+}
+
+#[test]
+fn receiving_in_small_pieces_does_not_make_messages_small() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    let begun = driver.feeds.generation;
+    for _ in 0..10 {
+        send_now(&mut driver, &client, &[1; LARGE]);
+        wait_told(&mut driver);
+        let mut piece = [0; 64];
+        for _ in 0..LARGE / piece.len() {
+            assert_eq!(driver.try_receive(&server, &mut piece).unwrap(), 64);
+        }
+        watch(&mut driver, &server);
+    }
+    settle_in(&mut driver);
+    assert_eq!(driver.feeds.generation, begun);
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_needs_no_telling() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    send_now(&mut driver, &client, b"last");
+    driver.shutdown_send(&client).unwrap();
+    wait_told(&mut driver);
+    assert_eq!(receive_now(&mut driver, &server), Some(b"last".to_vec()));
+    for _ in 0..2 {
+        assert_eq!(receive_now(&mut driver, &server), Some(Vec::new()));
+    }
+}
+
+#[test]
+fn what_stands_behind_urgent_data_is_found() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    send_now(&mut driver, &client, b"before");
+    assert_eq!(client.socket().unwrap().send_out_of_band(b"!").unwrap(), 1);
+    send_now(&mut driver, &client, b"behind");
+    let mut bytes = Vec::new();
+    wait_told(&mut driver);
+    while bytes.len() < 12 {
+        if let Some(more) = receive_now(&mut driver, &server) {
+            bytes.extend(more);
+        } else {
+            assert!(driver.watch(&server, Direction::Receive, WATCH));
+            wait_told(&mut driver);
+        }
+    }
+    assert_eq!(bytes, b"beforebehind");
+}
+
+#[test]
+fn what_has_been_told_of_is_not_waited_for() {
+    let mut driver = driver(8, 64);
+    let (client, server) = told_of(&mut driver);
+    driver.unwatch(&server);
+    send_now(&mut driver, &client, b"kept");
+    let mut completed = Vec::new();
+    while !driver.likely_readable(&server) {
+        driver.turn(Wait::For(PATIENCE), &mut completed).unwrap();
+    }
+    assert_eq!(completed, [], "a watch that was taken back tells nothing");
+    // Whoever does not look gets an operation, and not a watch.
+    assert!(!driver.watch(&server, Direction::Receive, WATCH));
+    let receive = submit(&mut driver, Receive::new(server.clone()));
+    let bytes = finish(&mut driver, receive).into_received().unwrap();
+    assert_eq!(&*bytes, b"kept");
+    watch(&mut driver, &server);
+}
+
+#[test]
+fn receives_that_wait_when_a_feed_changes_go_on() {
+    let mut driver = driver(16, 64);
+    let (client, server, first) = fed(&mut driver);
+    let mut waiting = vec![first];
+    for _ in 1..12 {
+        waiting.push(submit(&mut driver, Receive::new(server.clone())));
+    }
+    // The fourth that is large ends the feed in which the others wait.
+    while !waiting.is_empty() {
+        send_now(&mut driver, &client, &[9; LARGE]);
+        let mut received = 0;
+        while received < LARGE {
+            driver.turn(Wait::For(PATIENCE), &mut Vec::new()).unwrap();
+            waiting.retain(|key| match driver.take(*key) {
+                Some(finished) => {
+                    received += finished.into_received().unwrap().len();
+                    false
+                }
+                None => true,
+            });
+        }
+    }
+    assert!(!driver.feeds.is_taking(&server));
+}
+
+/// Receives until all that was sent is there, in order.
+fn receive_until(driver: &mut Uring, stream: &Descriptor, received: &mut u64, sent: u64) {
+    let mut watching = false;
+    while *received < sent {
+        if watching {
+            wait_told(driver);
+            watching = false;
+        }
+        let stashed = stream.stashed_receive();
+        if let Some(taken) = stashed.or_else(|| driver.receive_block_now(stream)) {
+            for &byte in &*taken.unwrap() {
+                assert_eq!(u64::from(byte), *received % 251);
+                *received += 1;
+            }
+        } else {
+            watching = driver.watch(stream, Direction::Receive, WATCH);
+            assert!(watching, "there is nothing, and blocks are left");
+        }
+    }
+}
+
+#[test]
+fn what_comes_stays_in_order_whichever_feed_it_comes_through() {
+    let mut driver = driver(8, 64);
+    let (client, server, receive) = fed(&mut driver);
+    driver.cancel(receive);
+    drop(finish(&mut driver, receive));
+    let (mut sent, mut received) = (0, 0);
+    let begun = driver.feeds.generation;
+    for _ in 0..10 {
+        for length in [[100_000; 10], [10; 10]].concat() {
+            let chunk: Vec<u8> = (0..length).map(|n| ((sent + n) % 251) as u8).collect();
+            sent += driver.try_send(&client, &chunk).unwrap() as u64;
+            receive_until(&mut driver, &server, &mut received, sent);
+            driver.turn(Wait::Poll, &mut Vec::new()).unwrap();
+        }
+    }
+    assert!(driver.feeds.generation > begun + 10, "it has changed");
 }
 
 /// A listener with a feed, and its address.

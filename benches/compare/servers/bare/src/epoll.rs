@@ -64,15 +64,12 @@ fn accept(
         if peers.len() <= number {
             peers.resize_with(number + 1, || None);
         }
-        peers[number] = Some(Peer {
-            stream,
-            connection: service.accept(),
-            unsent: Vec::new(),
-        });
+        peers[number] = Some(Peer::new(stream, service.accept()));
     }
 }
 
-struct Peer {
+/// A connection, whichever way its edges are told.
+pub(crate) struct Peer {
     stream: TcpStream,
     connection: Connection,
     /// What the socket had no room for. Until it has, nothing more is received.
@@ -80,8 +77,16 @@ struct Peer {
 }
 
 impl Peer {
+    pub(crate) fn new(stream: TcpStream, connection: Connection) -> Self {
+        Self {
+            stream,
+            connection,
+            unsent: Vec::new(),
+        }
+    }
+
     /// Does what can be done now; whether the connection goes on.
-    fn advance(&mut self, buffer: &mut [u8]) -> bool {
+    pub(crate) fn advance(&mut self, buffer: &mut [u8]) -> bool {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);
             if !self.send(&unsent) {
