@@ -14,9 +14,9 @@ use trio::channel::UNBOUNDED;
 use trio::net::{connect_tcp, open_tcp_listeners};
 use trio::sync::{Barrier, RwLock};
 use trio::{
-    Backend, Builder, CapacityLimiter, Condition, Event, Lock, Result, Semaphore, checkpoint,
-    move_on_after, open_broadcast_channel, open_memory_channel, open_nursery, open_thread_channel,
-    open_watch_channel, select, sleep,
+    Backend, Builder, CancelScope, CapacityLimiter, Condition, Event, Lock, Result, Semaphore,
+    checkpoint, move_on_after, open_broadcast_channel, open_memory_channel, open_nursery,
+    open_thread_channel, open_watch_channel, select, sleep,
 };
 
 #[global_allocator]
@@ -73,6 +73,12 @@ async fn of_one_task() -> Result<()> {
         Ok(())
     })
     .await?;
+    let scope = CancelScope::new();
+    let moved = scope.enter(check("a deadline that is moved", async || {
+        scope.set_timeout(Duration::from_secs(100));
+        sleep(Duration::from_nanos(1)).await
+    }));
+    assert!(moved.await?.is_some(), "in time");
     for capacity in [1, 64, UNBOUNDED] {
         let (send, receive) = open_memory_channel(capacity);
         check("a channel with a buffer", async || {

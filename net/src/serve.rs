@@ -86,6 +86,10 @@ where
 /// Serves the connections of `listeners`, each by a task of `handler`'s, until cancelled; see
 /// [`serve_tcp`].
 ///
+/// # Cancellation
+///
+/// As for [`serve_tcp`].
+///
 /// # Errors
 ///
 /// As for [`serve_tcp`].
@@ -179,6 +183,10 @@ impl<'env, H> Server<'env, H> {
 
     /// Like [`serve`](Self::serve), and reports to whoever [started](Nursery::start) this once it
     /// accepts.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`serve`](Self::serve).
     ///
     /// # Errors
     ///

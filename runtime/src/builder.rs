@@ -113,7 +113,7 @@ impl Builder {
     }
 
     /// Calls `function` when nothing can wake the run any more, in place of writing the
-    /// [`Deadlock`] to standard error.
+    /// [`Deadlock`] to standard error (and, with the feature `tracing`, of a warning there).
     ///
     /// Called once, on the thread of the run and in no task; it may do what a task may do that is not
     /// asynchronous, such as to cancel a scope, and then the run goes on. If it panics, the run fails:
@@ -173,6 +173,10 @@ impl Builder {
     ///
     /// What kept the backend from working, with the cause and the remedy; or that this thread is in
     /// a run already.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a task.
     #[track_caller]
     pub fn try_run<F: Future>(self, main: F) -> io::Result<F::Output> {
         let place = Location::caller();

@@ -81,7 +81,7 @@ pub trait Instrument {
     }
 }
 
-/// A task as an observer sees it.
+/// A task as an observer sees it, or [whoever asks](crate::lowlevel::current_task).
 #[derive(Clone)]
 pub struct Task {
     id: TaskId,
@@ -100,7 +100,7 @@ impl Task {
             }
         }
         Self {
-            id: TaskId(named.address()),
+            id: TaskId::of(&named),
             name: named.name(),
             place: node.place(),
             body: node.is_body(),
@@ -137,6 +137,12 @@ impl fmt::Debug for Task {
 /// Tells the tasks that live from each other. A task that has ended leaves its number to another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(usize);
+
+impl TaskId {
+    pub(crate) fn of(task: &NodeRef) -> Self {
+        Self(task.address())
+    }
+}
 
 impl fmt::Debug for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::panic::Location;
 use trio_platform::Time;
 
 use crate::context;
+use crate::instrument::{Task, TaskId};
 use crate::run::Run;
 use crate::task::{NodeRef, NurseryRef};
 
@@ -13,6 +14,9 @@ use crate::task::{NodeRef, NurseryRef};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskTree {
+    /// Which task it is, for instruments and for [`current_task`] too; `None` for the root of
+    /// [`current_root_task`], which is no task.
+    pub id: Option<TaskId>,
     /// The name that it was given, or the path of its future's type.
     pub name: String,
     /// Where it was spawned.
@@ -28,6 +32,47 @@ pub struct TaskTree {
     pub children: Vec<Self>,
     /// When the look was taken.
     taken: Time,
+}
+
+/// The task that runs: its name, where it was spawned, and the number that tells it from all others
+/// that live.
+///
+/// By that number instruments and the [tree](TaskTree::walk) know it. In the body of a nursery it is the
+/// task that opened it.
+///
+/// # Panics
+///
+/// Outside of a run, and in code of a run that is in no task, such as a function given to
+/// [`run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon); [`in_task`](super::lowlevel::in_task)
+/// tells.
+///
+/// # Examples
+///
+/// ```
+/// # trio_runtime::run(async {
+/// use trio_runtime::lowlevel::{current_task, task_tree};
+///
+/// trio_runtime::open_nursery(async |nursery| {
+///     nursery.start_soon_named("child", async {
+///         let own = current_task();
+///         assert_eq!(own.name(), "child");
+///         let tree = task_tree();
+///         assert!(tree.walk().any(|task| task.id == Some(own.id())));
+///         Ok(())
+///     });
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
+#[track_caller]
+pub fn current_task() -> Task {
+    match context::with(|run| run.current_task()) {
+        Some(task) => Task::of(&task),
+        None => {
+            panic!("this works only in a task: the code that asks is the run's own or a host's")
+        }
+    }
 }
 
 /// The tree of all tasks of this run, from the main task down.
@@ -82,6 +127,28 @@ pub fn current_root_task() -> TaskTree {
 }
 
 impl TaskTree {
+    /// This task and all below it, each before its children.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # trio_runtime::run(async {
+    /// use trio_runtime::lowlevel::current_root_task;
+    ///
+    /// let root = current_root_task();
+    /// let names: Vec<&str> = root.walk().map(|task| task.name.as_str()).collect();
+    /// assert_eq!(names, ["run", "main"]);
+    /// # });
+    /// ```
+    pub fn walk(&self) -> impl Iterator<Item = &Self> {
+        let mut ahead = vec![self];
+        std::iter::from_fn(move || {
+            let next = ahead.pop()?;
+            ahead.extend(next.children.iter().rev());
+            Some(next)
+        })
+    }
+
     /// The run and everything in it.
     pub(crate) fn of_run(run: &Run) -> Self {
         let tasks = match run.root() {
@@ -91,6 +158,7 @@ impl TaskTree {
         let main = run.main_task().expect("a run has a main task");
         let look = Look::at(run);
         Self {
+            id: None,
             name: "run".to_owned(),
             place: main.place(),
             waiting_in: Vec::new(),
@@ -160,6 +228,7 @@ impl<'a> Look<'a> {
         let deadline = deadlines.min().unwrap_or(Time::NEVER);
         let children = own().flat_map(|nursery| nursery.children());
         TaskTree {
+            id: Some(TaskId::of(task)),
             name: task.name().into_owned(),
             place: task.place(),
             waiting_in: waits.into_iter().map(|(what, _)| what).collect(),

@@ -7,7 +7,7 @@
 //! | wait in a future of another library                 | [`cancellable`]                            |
 //! | make a primitive that tasks wait in                 | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
 //! | make a stream out of a descriptor                   | [`receive`], [`accept`], [`submit`], with a [`Handle`] and its [`Gate`]s |
-//! | see which tasks there are and what they wait in     | [`task_tree`], [`current_statistics`]      |
+//! | see which tasks there are and what they wait in     | [`task_tree`], [`current_task`], [`current_statistics`] |
 //! | come back into the run from elsewhere               | [`TrioToken`]                              |
 //! | have something that lives as long as the run        | [`RunVar`], [`spawn_system_task`]          |
 //!
@@ -56,7 +56,7 @@ use crate::context;
 use crate::error::Result;
 pub use crate::handle::{Claim, Gate, Handle};
 pub use crate::instrument::{add_instrument, remove_instrument};
-pub use crate::introspect::{TaskTree, current_root_task, task_tree};
+pub use crate::introspect::{TaskTree, current_root_task, current_task, task_tree};
 pub use crate::nursery::in_task;
 pub use crate::operation::{OrphansGone, Submit, orphans_gone, submit, submit_in};
 pub use crate::run_var::{RunVar, RunVarToken};
@@ -194,6 +194,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn stream(family: Family) -> io::Result<Descriptor> {
         context::with(|run| run.driver().socket(family))
@@ -204,6 +208,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn bind(socket: &Descriptor, address: &SocketAddr, share_port: bool) -> io::Result<()> {
         context::with(|run| run.driver().bind(socket, address, share_port))
@@ -214,6 +222,10 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
     #[track_caller]
     pub fn listen(socket: &Descriptor, backlog: u32) -> io::Result<()> {
         context::with(|run| run.driver().listen(socket, backlog))
@@ -224,6 +236,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn local_address(socket: &Descriptor) -> io::Result<SocketAddr> {
         context::with(|run| run.driver().local_address(socket))
     }
@@ -233,11 +250,21 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn peer_address(socket: &Descriptor) -> io::Result<SocketAddr> {
         context::with(|run| run.driver().peer_address(socket))
     }
 
     /// Sets what a fresh stream should have, as far as the system allows.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn prepare_stream(socket: &Descriptor) {
         context::with(|run| run.driver().prepare_stream(socket));
     }
@@ -247,6 +274,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn shutdown_send(socket: &Descriptor) -> io::Result<()> {
         context::with(|run| run.driver().shutdown_send(socket))
     }
@@ -256,6 +288,11 @@ pub mod socket {
     /// # Errors
     ///
     /// What the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn reset_on_close(socket: &Descriptor) -> io::Result<()> {
         context::with(|run| run.driver().reset_on_close(socket))
     }
@@ -265,11 +302,21 @@ pub mod socket {
     /// # Errors
     ///
     /// `WouldBlock` if nothing does; else what the system said.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn try_send(to: &Descriptor, data: &[u8]) -> io::Result<usize> {
         context::with(|run| run.driver().try_send(to, data))
     }
 
     /// An empty block, to be filled and sent.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a run.
+    #[track_caller]
     pub fn buffer() -> Lease {
         context::with(|run| run.driver().buffer())
     }

@@ -45,6 +45,14 @@ pub fn submit(operation: impl Into<Operation>) -> Submit<'static> {
 
 /// Like [`submit`], for a descriptor whose owner may close it meanwhile: closing `gate` ends the
 /// operation, as one for which [`is_cancelled`] says yes, and not as `Cancelled`.
+///
+/// # Cancellation
+///
+/// As for [`submit`].
+///
+/// # Errors
+///
+/// As for [`submit`].
 pub fn submit_in(operation: impl Into<Operation>, gate: &Gate) -> Submit<'_> {
     Submit {
         state: State::New(operation.into()),

@@ -24,6 +24,10 @@ use crate::instrument::{Instrument, Task, TaskId};
 /// | `trio::task` | trace | an event: it has become ready                                            |
 /// | `trio::io`   | trace | events: the loop asks the driver, and is answered; the field `timeout`    |
 ///
+/// With or without this instrument, a run that [nothing can wake](crate::Deadlock) and a loop that a
+/// [watchdog](crate::Watchdog) sees standing still are told of there as warnings of the target
+/// `trio::run`, if nobody has taken over what is to be done about them.
+///
 /// Needs the feature `tracing`.
 ///
 /// # Examples

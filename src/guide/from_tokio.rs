@@ -16,15 +16,22 @@
 //! | `join!`, `try_join!`, `FuturesUnordered` | [`join`](crate::join()), [`try_join`](crate::try_join), [`join_all`](crate::join_all), [`as_completed`](crate::as_completed) |
 //! | `LocalSet`, `Send + 'static`            | not needed: tasks stay on their thread, and borrow                 |
 //! | `handle.abort()`, `CancellationToken`   | [`CancelScope`](crate::CancelScope)                               |
-//! | `timeout(duration, future)`             | [`move_on_after`](crate::move_on_after), [`fail_after`](crate::fail_after) |
+//! | `timeout(duration, future)`, `timeout_at` | [`move_on_after`](crate::move_on_after), [`fail_after`](crate::fail_after), [`move_on_at`](crate::move_on_at), [`fail_at`](crate::fail_at) |
 //! | `time::sleep`, `sleep_until`            | [`sleep`](crate::sleep()), [`sleep_until`](crate::sleep_until)     |
 //! | `select!` over whole futures            | [`race`](crate::race), [`race_ok`](crate::race_ok): losers are cancelled and waited for |
 //! | `select!` over receives and sends       | [`select`](crate::channel::select): exactly one of them happens    |
 //! | `oneshot`                               | [`nursery.spawn`](crate::Nursery::spawn) and its handle; [`open_memory_channel(1)`](crate::open_memory_channel) |
 //! | `mpsc`, `broadcast`, `watch`            | [`open_memory_channel`](crate::open_memory_channel), [`open_broadcast_channel`](crate::open_broadcast_channel), [`open_watch_channel`](crate::open_watch_channel) |
-//! | `Mutex`, `Semaphore`, `Notify`          | [`Lock`](crate::Lock), [`Semaphore`](crate::Semaphore), [`Event`](crate::Event) and [`Condition`](crate::Condition) |
+//! | a channel to another thread             | [`open_thread_channel`](crate::open_thread_channel)                |
+//! | `unbounded_channel`                     | [`open_memory_channel(UNBOUNDED)`](crate::channel::UNBOUNDED)      |
+//! | a channel as a `Stream`; `async-stream` | [`into_stream`](crate::channel), with the feature `futures`; [`safe_channel`](crate::safe_channel) |
+//! | `Mutex`, `RwLock`, `Semaphore`, `Barrier` | [`Lock`](crate::Lock), [`RwLock`](crate::sync::RwLock), [`Semaphore`](crate::Semaphore), [`Barrier`](crate::sync::Barrier) |
+//! | `Notify`                                | [`Event`](crate::Event), [`Condition`](crate::Condition); below them [`ParkingLot`](crate::lowlevel::ParkingLot) |
 //! | `task::spawn_blocking`                  | [`to_thread::run_sync`](crate::to_thread::run_sync)                |
-//! | `Handle::block_on` from a thread        | [`from_thread::run`](crate::from_thread::run)                      |
+//! | `Handle::block_on` from a thread        | [`from_thread::run`](crate::from_thread::run); from one of your own [`TrioToken::run`](crate::lowlevel::TrioToken::run) |
+//! | `Handle::spawn` from a thread           | [`TrioToken::run_sync_soon`](crate::lowlevel::TrioToken::run_sync_soon) |
+//! | a task for the life of the runtime      | [`spawn_system_task`](crate::lowlevel::spawn_system_task)          |
+//! | `task::id`, `RuntimeMetrics`, task dumps | [`current_task`](crate::lowlevel::current_task), [`current_statistics`](crate::lowlevel::current_statistics), [`task_tree`](crate::lowlevel::task_tree) |
 //! | `task_local!`                           | [`TaskLocal`](crate::TaskLocal), [`TreeVar`](crate::TreeVar)       |
 //! | a runtime of many threads               | [`run_workers`](crate::run_workers): one run a core                |
 //! | `task::yield_now`                       | [`checkpoint`](crate::checkpoint())                               |

@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use trio::instrument::{Instrument, Task};
-use trio::lowlevel::{checkpoint_if_cancelled, driver_statistics};
+use trio::lowlevel::{checkpoint_if_cancelled, current_statistics, driver_statistics};
+use trio::net::open_tcp_listeners;
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{
-    Builder, CancelScope, CancelSource, Cancelled, Error, Result, checkpoint, current_time,
-    move_on_after, open_nursery, sleep, sleep_forever,
+    Backend, Builder, CancelScope, CancelSource, Cancelled, Error, Result, checkpoint,
+    current_time, move_on_after, open_nursery, sleep, sleep_forever,
 };
 
 use crate::support::{connection, failure, oops, secs};
@@ -101,6 +103,30 @@ fn l2_whoever_waits_has_been_woken_when_cancel_returns() {
         .await
     });
     assert!(run.is_ok(), "{run:?}");
+}
+
+#[test]
+fn l2_the_kernel_has_been_asked_when_cancel_returns() {
+    // The simulation asks its world in the next turn.
+    for backend in [Backend::IoUring, Backend::Polling] {
+        let program = async {
+            let listeners = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
+            open_nursery(async |nursery| {
+                nursery.start_soon(async { listeners[0].accept().await.map(drop) });
+                wait_all_tasks_blocked(secs(0)).await?;
+                let before = driver_statistics().cancels;
+                assert_eq!(current_statistics().tasks_runnable, 0);
+                nursery.cancel_scope().cancel("");
+                let asked = driver_statistics().cancels - before;
+                // What is only watched for needs nobody's leave.
+                let woken = current_statistics().tasks_runnable;
+                assert!(asked == 1 || woken == 1, "{backend}: {asked}, {woken}");
+                Ok(())
+            })
+            .await
+        };
+        Builder::new().backend(backend).run(program).unwrap();
+    }
 }
 
 #[test]

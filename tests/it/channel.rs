@@ -613,7 +613,9 @@ async fn m7_nobody_passes_those_who_wait() -> Result<()> {
         nursery.start_soon(async { Ok(send.send(3).await?) });
         settle().await?;
         assert_eq!(receive.try_receive(), Ok(2));
-        assert!(matches!(send.try_send(4), Err(TrySendError::WouldBlock(4))));
+        let refused = send.try_send(4).unwrap_err();
+        assert!(refused.is_would_block(), "there is no room");
+        assert_eq!(refused.into_inner(), 4);
         Ok(())
     })
     .await?;

@@ -347,10 +347,14 @@ async fn wv3_after_the_last_sender_the_last_value_is_seen_and_then_the_end() -> 
             Ok(())
         });
         settle().await?;
+        let now = receive.statistics();
+        assert_eq!((now.open_senders, now.open_receivers), (1, 2));
+        assert_eq!((now.tasks_waiting, now.changes), (1, 1));
         drop(other);
         Ok(())
     })
     .await?;
+    assert_eq!(receive.statistics().open_senders, 0);
     assert_eq!(*receive.changed().await?, 1);
     assert!(matches!(
         receive.changed().await,

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::rc::Rc;
 
 use trio::lowlevel::{
-    cancel_shielded_checkpoint, cancellable, checkpoint_if_cancelled, enter_operation,
+    cancel_shielded_checkpoint, cancellable, checkpoint_if_cancelled, driver_statistics,
+    enter_operation,
 };
 use trio::testing::{MockClock, wait_all_tasks_blocked};
 use trio::{
-    Builder, CancelScope, Result, Time, checkpoint, current_time, move_on_after, open_nursery,
-    sleep, sleep_forever, sleep_until,
+    Builder, CancelScope, Result, Time, checkpoint, current_time, move_on_after,
+    open_memory_channel, open_nursery, sleep, sleep_forever, sleep_until,
 };
 
 use crate::support::{connection, failure, foreign_thread, secs};
@@ -99,6 +100,21 @@ async fn operations_in_one_turn() -> Result<u32> {
 #[trio::test]
 async fn c1_a_task_yields_when_it_has_used_up_its_budget() -> Result<()> {
     assert_eq!(operations_in_one_turn().await?, 128);
+    Ok(())
+}
+
+#[trio::test(backend = "all")]
+async fn c1_operations_that_need_not_wait_share_a_look_at_the_system() -> Result<()> {
+    const ROUNDS: u64 = 1280;
+    let (send, receive) = open_memory_channel(1);
+    let before = driver_statistics().enters;
+    for round in 0..ROUNDS {
+        send.send(round).await?;
+        assert_eq!(receive.receive().await?, round);
+    }
+    let looks = driver_statistics().enters - before;
+    // Two operations a round, and at most one call of the system in each turn.
+    assert!(looks <= 2 * ROUNDS / 128 + 1, "{looks}");
     Ok(())
 }
 

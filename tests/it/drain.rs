@@ -332,6 +332,36 @@ async fn id1_progress_lets_the_time_count_anew() -> Result<()> {
 }
 
 #[trio::test(clock = "autojump")]
+async fn l7_idleness_tells_where_progress_was_made_last() -> Result<()> {
+    #[track_caller]
+    fn check(ended: Result<()>, line: u32) {
+        let slow = ended.expect_err("nothing moves").downcast::<TooSlow>();
+        let place = slow.expect("that is the error").place();
+        let told = place.map(|place| (place.file(), place.line()));
+        assert_eq!(told, Some((file!(), line)));
+    }
+    let never = fail_if_idle(secs(1), async |_| sleep_forever().await);
+    check(never.await, line!() - 1);
+    let line = line!() + 4;
+    let stuck = fail_if_idle(secs(1), async |mut progress| {
+        progress.made();
+        sleep(secs(1) / 2).await?;
+        progress.made_and_allow(secs(2));
+        sleep_forever().await
+    });
+    check(stuck.await, line);
+    let line = line!() + 1;
+    let over = move_on_if_idle(secs(1), async |_| {
+        let error = sleep_forever().await.expect_err("nothing moves");
+        let place = error.as_cancelled().and_then(|cancelled| cancelled.place());
+        assert_eq!(place.map(|place| place.line()), Some(line));
+        Err::<(), _>(error)
+    });
+    assert!(over.await?.is_none());
+    Ok(())
+}
+
+#[trio::test(clock = "autojump")]
 async fn id2_a_cancel_from_around_is_no_idleness() -> Result<()> {
     let scope = CancelScope::with_timeout(secs(1));
     let ended = scope

@@ -357,6 +357,12 @@ async fn g8_leaves_come_out_by_value_in_their_order() -> Result<()> {
     let texts: Vec<String> = tree.into_leaves().iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["a", "b", "c", "d"]);
     assert_eq!(Error::msg("alone").into_leaves().len(), 1);
+    // One level only, and not of what is none.
+    let inner = Error::group("inner", vec![Error::msg("b")]);
+    let members = Error::group("outer", vec![Error::msg("a"), inner]).into_group()?;
+    let shapes: Vec<String> = members.iter().map(shape).collect();
+    assert_eq!(shapes, ["a", "[b]"]);
+    assert_eq!(failure(Error::msg("alone").into_group()), "alone");
     Ok(())
 }
 

@@ -268,33 +268,42 @@ fn u3_a_guest_plays_ping_pong_with_tasks_of_tokio() {
     }
 }
 
+/// A host that counts the calls that come from another thread.
+struct Counting {
+    send: mpsc::Sender<HostCall>,
+    elsewhere: Arc<AtomicUsize>,
+    home: thread::ThreadId,
+}
+
+impl Counting {
+    fn new(host: &Loop) -> Self {
+        Self {
+            send: host.send.clone(),
+            elsewhere: Arc::new(AtomicUsize::new(0)),
+            home: thread::current().id(),
+        }
+    }
+}
+
+impl Host for Counting {
+    fn run_sync_soon_threadsafe(&self, call: HostCall) {
+        assert_ne!(thread::current().id(), self.home);
+        self.elsewhere.fetch_add(1, Ordering::SeqCst);
+        self.send.send(call).ok();
+    }
+
+    fn run_sync_soon_not_threadsafe(&self, call: HostCall) {
+        assert_eq!(thread::current().id(), self.home);
+        self.send.send(call).ok();
+    }
+}
+
 #[test]
 fn u1_only_a_wait_goes_to_another_thread() {
-    struct Counting {
-        send: mpsc::Sender<HostCall>,
-        elsewhere: Arc<AtomicUsize>,
-        home: thread::ThreadId,
-    }
-    impl Host for Counting {
-        fn run_sync_soon_threadsafe(&self, call: HostCall) {
-            assert_ne!(thread::current().id(), self.home);
-            self.elsewhere.fetch_add(1, Ordering::SeqCst);
-            self.send.send(call).ok();
-        }
-
-        fn run_sync_soon_not_threadsafe(&self, call: HostCall) {
-            assert_eq!(thread::current().id(), self.home);
-            self.send.send(call).ok();
-        }
-    }
     for builder in real_builders() {
         let host = Loop::new();
-        let waits = Arc::new(AtomicUsize::new(0));
-        let counting = Counting {
-            send: host.send.clone(),
-            elsewhere: waits.clone(),
-            home: thread::current().id(),
-        };
+        let counting = Counting::new(&host);
+        let waits = counting.elsewhere.clone();
         let seen = waits.clone();
         let main = async move {
             for _ in 0..50 {
@@ -317,6 +326,53 @@ fn u1_only_a_wait_goes_to_another_thread() {
             host.calls.recv_timeout(PATIENCE).unwrap()();
         }
         assert_ne!(waits.load(Ordering::SeqCst), 0, "it has slept");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn u1_no_thread_waits_for_what_is_there_or_due() {
+    use rustix::event::{EventfdFlags, eventfd};
+    use trio::lowlevel::{Descriptor, Interest, Ready, submit};
+    for builder in real_builders() {
+        let host = Loop::new();
+        let counting = Counting::new(&host);
+        let waits = counting.elsewhere.clone();
+        let clock = MockClock::new();
+        let builder = builder.clock(clock.clone());
+        let main = async move {
+            // A look finds it.
+            let there = Descriptor::from_file(eventfd(1, EventfdFlags::CLOEXEC).unwrap());
+            for _ in 0..20 {
+                let ready = Ready::new(there.clone(), Interest::Readable);
+                submit(ready).await?.into_ready()?;
+            }
+            // All tasks wait, and a deadline has come.
+            for _ in 0..20 {
+                let event = Event::new();
+                open_nursery(async |nursery| {
+                    nursery.start_soon(async {
+                        sleep(secs(10)).await?;
+                        event.set();
+                        Ok(())
+                    });
+                    checkpoint().await?;
+                    checkpoint().await?;
+                    clock.jump(secs(10));
+                    event.wait().await
+                })
+                .await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let (told, outcome) = mpsc::channel();
+        let done = move |outcome| told.send(outcome).unwrap();
+        let guest = builder.start_guest_run(main, counting, done).unwrap();
+        while !guest.is_finished() {
+            host.calls.recv_timeout(PATIENCE).unwrap()();
+        }
+        outcome.recv().unwrap().unwrap().unwrap();
+        assert_eq!(waits.load(Ordering::SeqCst), 0);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use trio::instrument::{Instrument, InstrumentKey, Task, add_instrument, remove_instrument};
-use trio::lowlevel::{in_run, in_task, task_tree};
+use trio::lowlevel::{current_task, in_run, in_task, task_tree};
 use trio::{
     Builder, CancelScope, Result, Usage, checkpoint, current_effective_deadline, current_time,
     open_nursery, sleep, sleep_forever,
@@ -228,15 +228,18 @@ fn in2_hooks_are_called_as_if_from_the_task_that_they_tell_of() {
         fn after_run(&mut self) {
             self.look("after_run");
         }
-        fn before_task_step(&mut self, _: &Task) {
+        fn before_task_step(&mut self, task: &Task) {
             self.look("before_task_step");
+            assert_eq!(current_task().id(), task.id());
             assert_eq!(current_effective_deadline(), trio::Time::NEVER, "its own");
         }
-        fn after_task_step(&mut self, _: &Task) {
+        fn after_task_step(&mut self, task: &Task) {
             self.look("after_task_step");
+            assert_eq!(current_task().id(), task.id());
         }
-        fn task_exited(&mut self, _: &Task) {
+        fn task_exited(&mut self, task: &Task) {
             self.look("task_exited");
+            assert_eq!(current_task().id(), task.id());
         }
         fn before_io_wait(&mut self, _: Duration) {
             self.look("before_io_wait");

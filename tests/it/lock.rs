@@ -131,6 +131,31 @@ async fn k1_a_guard_releases_the_lock_however_its_task_ends() -> Result<()> {
 }
 
 #[trio::test]
+async fn k1_statistics_tell_where_the_lock_was_asked_for() -> Result<()> {
+    let lock = Lock::new(());
+    let owner = || {
+        let owner = lock.statistics().owner;
+        owner.map(|place| (place.file(), place.line()))
+    };
+    assert_eq!(owner(), None);
+    let line = line!() + 1;
+    let guard = lock.acquire().await?;
+    assert_eq!(owner(), Some((file!(), line)));
+    let line = line!() + 1;
+    let mut next = lock.acquire();
+    begin(&mut next).await;
+    drop(guard);
+    assert_eq!(owner(), Some((file!(), line)), "it has been handed over");
+    drop(next);
+    assert_eq!(owner(), None);
+    let line = line!() + 1;
+    let guard = lock.try_acquire()?;
+    assert_eq!(owner(), Some((file!(), line)));
+    drop(guard);
+    Ok(())
+}
+
+#[trio::test]
 #[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
 async fn k1_a_guard_that_is_forgotten_keeps_the_lock_and_who_waits_can_be_cancelled() -> Result<()>
 {

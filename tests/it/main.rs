@@ -31,8 +31,6 @@ mod local;
 mod lock;
 mod mock_clock;
 mod model;
-mod model_scopes;
-mod model_timers;
 mod network;
 mod nursery;
 mod panic;

@@ -7,8 +7,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use trio::instrument::Instrument;
-use trio::testing::{Clock, MockClock, wait_all_tasks_blocked};
-use trio::{Builder, Error, Result, Time, current_time, open_nursery, sleep, sleep_forever};
+use trio::testing::{Clock, MockClock, active_thread_count, wait_all_tasks_blocked};
+use trio::{
+    Backend, Builder, Error, Result, Time, current_time, open_nursery, sleep, sleep_forever,
+    to_thread,
+};
 
 use crate::support::secs;
 
@@ -286,6 +289,41 @@ fn b4_with_nothing_to_jump_to_the_loop_waits_for_the_outside_world() {
             .run(async { woken.await.expect("the thread sends") })
     });
     assert!(looks < 1000, "the loop has been spinning");
+}
+
+#[test]
+fn b4_a_thread_is_waited_for_by_a_threshold_and_not_by_the_clock() {
+    for backend in [Backend::IoUring, Backend::Polling] {
+        let clock = MockClock::autojump();
+        let builder = Builder::new().backend(backend).clock(clock.clone());
+        let result = builder.run(async {
+            let start = current_time();
+            let (go, wait) = mpsc::channel::<()>();
+            open_nursery(async |nursery| {
+                nursery.start_soon(async {
+                    to_thread::run_sync(move || wait.recv().is_ok()).await?;
+                    Ok(())
+                });
+                sleep(secs(3600)).await?;
+                assert_eq!(active_thread_count(), 1, "the clock has not waited for it");
+                assert!(go.send(()).is_ok());
+                Ok(())
+            })
+            .await?;
+            assert_eq!(current_time() - start, secs(3600));
+            // Longer than any function takes here.
+            clock.set_autojump_threshold(Some(secs(3600)));
+            open_nursery(async |nursery| {
+                nursery.start_soon(sleep(secs(60)));
+                to_thread::run_sync(|| ()).await?;
+                assert_eq!(current_time() - start, secs(3600), "its end came first");
+                nursery.cancel_scope().cancel("seen");
+                Ok(())
+            })
+            .await
+        });
+        assert!(result.is_ok(), "{backend}: {result:?}");
+    }
 }
 
 #[trio::test(backend = "all", clock = "autojump")]

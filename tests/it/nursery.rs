@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::future::LocalBoxFuture;
 
 use trio::instrument::{Instrument, add_instrument, remove_instrument};
-use trio::lowlevel::{cancel_shielded_checkpoint, task_tree};
+use trio::lowlevel::{TaskTree, cancel_shielded_checkpoint, task_tree};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
     Builder, CancelScope, Event, NoValue, Result, TreeVar, checkpoint, current_time, move_on_after,
@@ -860,4 +860,75 @@ async fn the_task_tree_shows_who_lives_where() -> Result<()> {
     .await?;
     assert!(task_tree().children.is_empty());
     Ok(())
+}
+
+/// Who lives in whose nurseries: `main(one two(three))`.
+fn outline(tree: &TaskTree) -> String {
+    let mut children: Vec<String> = tree.children.iter().map(outline).collect();
+    children.sort();
+    match children.is_empty() {
+        true => tree.name.clone(),
+        false => format!("{}({})", tree.name, children.join(" ")),
+    }
+}
+
+#[trio::test]
+async fn the_task_tree_follows_what_is_opened_and_what_fails() -> Result<()> {
+    let look = async || {
+        wait_all_tasks_blocked(secs(0)).await?;
+        Ok::<_, trio::Error>(outline(&task_tree()))
+    };
+    open_nursery(async |first| {
+        first.start_soon_named("one", sleep_forever());
+        let failed = open_nursery(async |second| {
+            second.start_soon_named("two", sleep_forever());
+            open_nursery(async |third| {
+                third.start_soon_named("three", sleep_forever());
+                assert_eq!(look().await?, "main(one three two)");
+                third.cancel_scope().cancel("");
+                Ok(())
+            })
+            .await?;
+            assert_eq!(look().await?, "main(one two)");
+            oops::<()>("in the second")
+        });
+        assert_eq!(failure(failed.await), "[in the second]");
+        assert_eq!(look().await?, "main(one)");
+        first.cancel_scope().cancel("");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(look().await?, "main");
+    Ok(())
+}
+
+#[trio::test]
+async fn the_task_tree_shows_a_child_with_its_starter_until_it_reports() -> Result<()> {
+    let ready = Event::new();
+    let children = |name: &str| {
+        let tree = task_tree();
+        let found = std::iter::once(&tree)
+            .chain(&tree.children)
+            .find(|task| task.name == name);
+        found.expect("it lives").children.len()
+    };
+    open_nursery(async |nursery| {
+        nursery.start_soon_named("starter", async {
+            let child = async |status: trio::TaskStatus<()>| {
+                ready.wait().await?;
+                status.started(())?;
+                sleep_forever().await
+            };
+            nursery.start(child).await?;
+            sleep_forever().await
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert_eq!((children("main"), children("starter")), (1, 1));
+        ready.set();
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert_eq!((children("main"), children("starter")), (2, 0));
+        nursery.cancel_scope().cancel("");
+        Ok(())
+    })
+    .await
 }

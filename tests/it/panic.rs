@@ -219,3 +219,30 @@ async fn p7_a_panic_while_a_child_is_dropped_does_not_keep_the_others_from_it() 
     );
     Ok(())
 }
+
+#[trio::test]
+async fn p1_a_future_that_needs_the_loop_of_another_library_panics_and_says_so() -> Result<()> {
+    let sibling = Cell::new(false);
+    let panic = caught(open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let result = sleep_forever().await;
+            sibling.set(true);
+            result
+        });
+        nursery.start_soon(async {
+            checkpoint().await?;
+            tokio::spawn(async {})
+                .await
+                .expect("it does not come to that");
+            Ok(())
+        });
+        sleep_forever().await
+    }))
+    .await
+    .expect_err("there is no loop of tokio");
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    let text = owned.unwrap_or_else(|| text(&*panic));
+    assert!(text.contains("Tokio"), "{text}");
+    assert!(sibling.get(), "the others have ended in their own way");
+    Ok(())
+}

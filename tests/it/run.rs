@@ -5,9 +5,12 @@ use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use trio::lowlevel::{driver_statistics, in_run, in_task, task_tree};
+use trio::lowlevel::{
+    current_root_task, current_task, current_trio_token, driver_statistics, in_run, in_task,
+    task_tree,
+};
 use trio::net::open_tcp_listeners;
-use trio::testing::{Errno, MockClock, Simulation};
+use trio::testing::{Errno, MockClock, Simulation, wait_all_tasks_blocked};
 use trio::{
     Backend, Builder, CancelScope, Error, Result, Time, backend, checkpoint, current_time,
     move_on_after, open_nursery, sleep, sleep_forever,
@@ -72,6 +75,7 @@ fn rn3_outside_of_a_run_the_library_says_so() {
     }
     check(|| assert!(current_time() > Time::PAST));
     check(|| drop(task_tree()));
+    check(|| drop(current_task()));
     check(|| drop(backend()));
     check(|| drop(futures::executor::block_on(checkpoint())));
     check(|| drop(futures::executor::block_on(sleep(secs(1)))));
@@ -135,6 +139,55 @@ fn rn4_code_can_ask_where_it_is() {
         world.run(async { backend().backend() }),
         Backend::Simulation
     );
+}
+
+#[trio::test]
+async fn rn4_a_task_knows_itself_and_is_found_in_the_tree() -> Result<()> {
+    let main = current_task();
+    assert_eq!((main.name(), main.is_body()), ("main", false));
+    let known = RefCell::new(vec![main.id()]);
+    open_nursery(async |nursery| {
+        let body = current_task();
+        assert_eq!(body.id(), main.id(), "a body is a part of its task");
+        assert!(!body.is_body() && body.place() == main.place());
+        for name in ["one", "two"] {
+            let known = &known;
+            nursery.start_soon_named(name, async move {
+                let own = current_task();
+                assert_eq!(own.name(), name);
+                known.borrow_mut().push(own.id());
+                sleep_forever().await
+            });
+        }
+        wait_all_tasks_blocked(secs(0)).await?;
+        let root = current_root_task();
+        let names: Vec<&str> = root.walk().map(|task| task.name.as_str()).collect();
+        assert_eq!(names, ["run", "main", "one", "two"]);
+        assert_eq!(root.id, None, "it is no task");
+        let found: Vec<_> = task_tree().walk().filter_map(|task| task.id).collect();
+        assert_eq!(found, *known.borrow());
+        assert!(found[0] != found[1] && found[0] != found[2] && found[1] != found[2]);
+        nursery.cancel_scope().cancel("seen");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn rn4_code_that_is_in_no_task_cannot_be_told_in_which() {
+    trio::run(async {
+        let (tell, told) = std::sync::mpsc::channel();
+        let call = move || {
+            let asked = catch_unwind(current_task);
+            let panic = asked.expect_err("it is the run that calls this");
+            let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+            tell.send(text.to_owned()).unwrap();
+        };
+        current_trio_token().run_sync_soon(call).unwrap();
+        checkpoint().await.unwrap();
+        let text = told.try_recv().expect("it has been called");
+        assert!(text.starts_with("this works only in a task"), "{text}");
+    });
 }
 
 #[test]

@@ -136,8 +136,12 @@ async fn cs4_clones_are_handles_to_the_same_scope() -> Result<()> {
 
 #[test]
 fn cs5_a_scope_shows_its_state() {
-    let kept = trio::run(async {
+    let fixed = CancelScope::with_deadline(Time::from_nanos(u64::MAX / 2));
+    assert_eq!(format!("{fixed:?}"), "CancelScope(unbound)", "no clock");
+    let kept = Builder::new().clock(MockClock::new()).run(async {
         let scope = CancelScope::new();
+        let fixed = CancelScope::with_deadline(current_time() + secs(10));
+        assert_eq!(format!("{fixed:?}"), "CancelScope(unbound, 10.0s left)");
         assert_eq!(format!("{scope:?}"), "CancelScope(unbound)");
         let timed = CancelScope::with_timeout(secs(10));
         assert_eq!(
@@ -150,6 +154,9 @@ fn cs5_a_scope_shows_its_state() {
         let entered = scope
             .enter(async {
                 assert_eq!(format!("{scope:?}"), "CancelScope(active)");
+                scope.set_timeout(secs(100));
+                assert_eq!(format!("{scope:?}"), "CancelScope(active, 100.0s left)");
+                scope.set_deadline(Time::NEVER);
                 scope.cancel("");
                 assert_eq!(format!("{scope:?}"), "CancelScope(cancelled)");
                 Ok(())
@@ -206,7 +213,7 @@ async fn cs7_a_scope_whose_future_is_dropped_has_been_left() -> Result<()> {
                     Poll::Ready(())
                 })
                 .await;
-                assert_eq!(format!("{scope:?}"), "CancelScope(active)");
+                assert_eq!(format!("{scope:?}"), "CancelScope(active, 1.0s left)");
             }
             assert_eq!(format!("{scope:?}"), "CancelScope(exited)");
             scope.cancel("nobody is inside");

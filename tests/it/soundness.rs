@@ -329,9 +329,9 @@ fn x6_a_simulated_connection_is_refused_by_the_system_s_drivers_and_the_reverse(
     });
 }
 
-#[test]
-fn x4_a_nursery_that_goes_on_in_another_run_says_so() {
-    let mut left = trio::run(async {
+/// A nursery that has begun in a run which has ended.
+fn left_nursery() -> Boxed<'static, ()> {
+    trio::run(async {
         let mut left: Boxed<'static, ()> = Box::pin(open_nursery(async |nursery| {
             nursery.start_soon(sleep_forever());
             sleep_forever().await
@@ -339,16 +339,36 @@ fn x4_a_nursery_that_goes_on_in_another_run_says_so() {
         begin(&mut left).await;
         Some(left)
     })
-    .unwrap();
+    .unwrap()
+}
+
+/// Polls such a nursery, which has to refuse it in words.
+fn refuses(nursery: &mut Boxed<'static, ()>, context: &mut Context<'_>) {
+    let polled = AssertUnwindSafe(|| nursery.as_mut().poll(context));
+    let panic = catch_unwind(polled).unwrap_err();
+    let text = panic.downcast_ref::<&str>().unwrap();
+    assert!(text.contains("that run has ended"), "{text}");
+}
+
+#[test]
+fn x4_a_nursery_that_goes_on_in_another_run_says_so() {
+    let mut left = left_nursery();
     trio::run(async {
-        let polled = poll_fn(|context| {
-            Poll::Ready(catch_unwind(AssertUnwindSafe(|| {
-                left.as_mut().poll(context)
-            })))
-        });
-        let panic = polled.await.unwrap_err();
-        let text = panic.downcast_ref::<&str>().unwrap();
-        assert!(text.contains("that run has ended"), "{text}");
+        poll_fn(|context| {
+            refuses(&mut left, context);
+            Poll::Ready(())
+        })
+        .await;
+        drop(left);
+        checkpoint().await.unwrap();
+    });
+}
+
+#[test]
+fn x4_a_nursery_whose_run_has_ended_says_so_to_a_waker_that_holds_nothing() {
+    let mut left = left_nursery();
+    trio::run(async {
+        refuses(&mut left, &mut Context::from_waker(Waker::noop()));
         drop(left);
         checkpoint().await.unwrap();
     });

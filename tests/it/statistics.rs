@@ -48,7 +48,15 @@ async fn rn7_statistics_count_tasks_once_however_deep_they_are() -> Result<()> {
     })
     .await?;
     assert_eq!(tasks(), (1, 0));
-    Ok(())
+    open_nursery(async |nursery| {
+        nursery.start_soon(sleep_forever());
+        settle().await?;
+        assert_eq!(tasks(), (2, 0));
+        nursery.cancel_scope().cancel("");
+        assert_eq!(tasks(), (2, 1), "whoever is cancelled can run");
+        Ok(())
+    })
+    .await
 }
 
 #[trio::test]
@@ -135,8 +143,9 @@ async fn rn7_statistics_tell_what_other_threads_have_asked_for() -> Result<()> {
     assert_eq!(queued(), 0);
     for _ in 0..3 {
         token.run_sync_soon(|| ())?;
+        token.run_sync_soon_idempotent(0, || ())?;
     }
-    assert_eq!(queued(), 3);
+    assert_eq!(queued(), 4, "what is called once counts once");
     checkpoint().await?;
     assert_eq!(queued(), 0);
     Ok(())

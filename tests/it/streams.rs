@@ -458,6 +458,8 @@ async fn stapled_streams_use_each_half_for_its_part() -> Result<()> {
     stream.send_eof().await?;
     stream.send_eof().await?;
     assert!(sent.is_closed() && !inlet.is_closed());
+    assert!(stream.send_half().outlet().is_closed());
+    assert!(!stream.receive_half().inlet().is_closed());
     fails_with::<ClosedResource>(stream.send_all(b"x").await);
     stream.aclose().await?;
     assert!(inlet.is_closed());

@@ -2,11 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 
+use trio::channel::{MemoryReceiveChannel, MemorySendChannel};
 use trio::sync::{
     Barrier, Borrower, CapacityLimiter, Condition, Event, Lock, RwLock, Semaphore, StrictFifoLock,
 };
 use trio::testing::wait_all_tasks_blocked;
-use trio::{CancelScope, Result, Usage, WouldBlock, checkpoint, open_nursery, sleep_forever};
+use trio::{
+    CancelScope, Result, Usage, WouldBlock, checkpoint, open_memory_channel, open_nursery,
+    sleep_forever,
+};
 
 use crate::support::{begin, failure, secs};
 
@@ -44,9 +48,53 @@ impl Exclusive for RwLock<()> {
     }
 }
 
+/// A lock made of a channel: who can put something in has it, and takes it out again.
+struct Slot(MemorySendChannel<()>, MemoryReceiveChannel<()>);
+
+impl Exclusive for Slot {
+    async fn acquire(&self) -> Result<impl Sized> {
+        self.0.send(()).await?;
+        Ok(Release(|| self.1.try_receive().expect("it has it")))
+    }
+
+    fn try_acquire(&self) -> Option<impl Sized> {
+        self.0.try_send(()).ok()?;
+        Some(Release(|| self.1.try_receive().expect("it has it")))
+    }
+}
+
+/// The other way round: who takes out what is in it has it, and puts it back.
+struct Token(MemorySendChannel<()>, MemoryReceiveChannel<()>);
+
+impl Exclusive for Token {
+    async fn acquire(&self) -> Result<impl Sized> {
+        self.1.receive().await?;
+        Ok(Release(|| self.0.try_send(()).expect("there is room")))
+    }
+
+    fn try_acquire(&self) -> Option<impl Sized> {
+        self.1.try_receive().ok()?;
+        Some(Release(|| self.0.try_send(()).expect("there is room")))
+    }
+}
+
+/// A guard that does what it is told when it is dropped.
+struct Release<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Release<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Runs `test` with each kind of lock.
 macro_rules! with_each {
     ($test:ident) => {
+        let (send, receive) = open_memory_channel(1);
+        $test(&Slot(send, receive)).await?;
+        let (send, receive) = open_memory_channel(1);
+        send.send(()).await?;
+        $test(&Token(send, receive)).await?;
         $test(&Lock::new(())).await?;
         $test(&StrictFifoLock::new(())).await?;
         $test(&Semaphore::new(1)).await?;
@@ -137,6 +185,92 @@ async fn hands_over(lock: &impl Exclusive) -> Result<()> {
 #[trio::test]
 async fn f1_what_was_handed_over_cannot_be_tried() -> Result<()> {
     with_each!(hands_over);
+    Ok(())
+}
+
+async fn passes_over(lock: &impl Exclusive) -> Result<()> {
+    let record = RefCell::new(Vec::new());
+    let scopes = [(); 4].map(|()| CancelScope::new());
+    open_nursery(async |nursery| {
+        let first = lock.acquire().await?;
+        for (name, scope) in scopes.iter().enumerate() {
+            let record = &record;
+            nursery.start_soon(async move {
+                let work = async {
+                    let _guard = lock.acquire().await?;
+                    record.borrow_mut().push(name);
+                    Ok(())
+                };
+                scope.enter(work).await.map(drop)
+            });
+            wait_all_tasks_blocked(secs(0)).await?;
+        }
+        // The one in front and one in the middle, in the step in which it is released.
+        scopes[0].cancel("");
+        scopes[2].cancel("");
+        drop(first);
+        Ok(())
+    })
+    .await?;
+    assert_eq!(record.into_inner(), [1, 3]);
+    assert!(scopes[0].cancelled_caught() && scopes[2].cancelled_caught());
+    assert!(lock.try_acquire().is_some());
+    Ok(())
+}
+
+#[trio::test]
+async fn f2_who_is_cancelled_is_passed_over_by_each_kind() -> Result<()> {
+    with_each!(passes_over);
+    Ok(())
+}
+
+async fn keeps_what_came_first(lock: &impl Exclusive) -> Result<()> {
+    let scope = CancelScope::new();
+    let had = Cell::new(false);
+    open_nursery(async |nursery| {
+        let first = lock.acquire().await?;
+        nursery.start_soon(async {
+            let inside = async {
+                let _guard = lock.acquire().await?;
+                had.set(true);
+                checkpoint().await
+            };
+            scope.enter(inside).await.map(drop)
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        drop(first);
+        scope.cancel("too late for the lock");
+        Ok(())
+    })
+    .await?;
+    assert!(had.get() && scope.cancelled_caught());
+    assert!(lock.try_acquire().is_some());
+    Ok(())
+}
+
+#[trio::test]
+async fn r1_what_was_handed_over_before_the_cancel_is_returned_by_each_kind() -> Result<()> {
+    with_each!(keeps_what_came_first);
+    Ok(())
+}
+
+async fn passes_on(lock: &impl Exclusive) -> Result<()> {
+    let held = lock.acquire().await?;
+    let mut dropped = Box::pin(lock.acquire());
+    let mut next = Box::pin(lock.acquire());
+    begin(&mut dropped).await;
+    begin(&mut next).await;
+    drop(held);
+    drop(dropped);
+    assert!(lock.try_acquire().is_none(), "it is the next one's");
+    drop(next.await?);
+    assert!(lock.try_acquire().is_some());
+    Ok(())
+}
+
+#[trio::test]
+async fn k9_what_a_dropped_future_was_handed_goes_to_the_next_in_each_kind() -> Result<()> {
+    with_each!(passes_on);
     Ok(())
 }
 
@@ -646,7 +780,8 @@ async fn k8_who_is_cancelled_at_a_barrier_has_not_come() -> Result<()> {
             Ok(())
         });
         wait_all_tasks_blocked(secs(0)).await?;
-        assert_eq!(barrier.statistics().tasks_waiting, 1);
+        let statistics = barrier.statistics();
+        assert_eq!((statistics.parties, statistics.tasks_waiting), (2, 1));
         scope.cancel("");
         let mut second = Box::pin(barrier.wait());
         begin(&mut second).await;

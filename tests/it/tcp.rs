@@ -12,7 +12,7 @@ use trio::io::{
     AsyncResource, HalfCloseableStream, Outgoing, ReceiveStream, SendStream, Stream,
     aclose_forcefully,
 };
-use trio::lowlevel::{Connect, Family, Interest, Ready, Send, socket, submit};
+use trio::lowlevel::{Connect, Family, Interest, Ready, Send, current_statistics, socket, submit};
 use trio::net::{TcpListener, TcpStream, connect_tcp, open_tcp_listeners};
 use trio::testing::{Errno, Fault, Kind, Rule, Simulation, wait_all_tasks_blocked};
 use trio::{
@@ -218,6 +218,57 @@ async fn closing_wakes_a_receive_with_closed_resource() -> Result<()> {
         assert_closed(server.receive().await);
         assert_eq!(in_flight(), 0);
     }
+    Ok(())
+}
+
+/// Turns until somebody else is about to run.
+async fn until_somebody_is_woken() -> Result<()> {
+    while current_statistics().tasks_runnable == 0 {
+        checkpoint().await?;
+    }
+    Ok(())
+}
+
+#[trio::test(backend = "all")]
+async fn closing_between_the_wake_of_a_receive_and_its_step_ends_it_one_way_or_the_other()
+-> Result<()> {
+    let (client, server) = pair().await?;
+    let mut next = None;
+    let waiting = while_waiting(server.receive(), async {
+        client.send_all(b"in time").await?;
+        until_somebody_is_woken().await?;
+        server.close();
+        // Takes the number, if it is free: nothing of it may be received.
+        next = Some(socket::stream(Family::V4)?);
+        Ok(())
+    });
+    // What the kernel had delivered by then is not lost; where it had only said that there is
+    // something, nothing has been taken.
+    match waiting.await?.expect("it was woken") {
+        Ok(lease) => assert_eq!(lease.as_deref(), Some(&b"in time"[..])),
+        closed => assert_closed(closed),
+    }
+    assert!(next.is_some());
+    assert_closed(server.receive().await);
+    assert_eq!(in_flight(), 0);
+    Ok(())
+}
+
+#[trio::test(backend = "all")]
+async fn closing_between_the_wake_of_a_send_and_its_step_ends_it() -> Result<()> {
+    let (client, server, clogged) = clogged_pair().await?;
+    let data = vec![0; 1 << 20];
+    let waiting = while_waiting(client.send_all(&data), async {
+        receive_exactly(&server, clogged).await?;
+        until_somebody_is_woken().await?;
+        client.close();
+        Ok(())
+    });
+    assert_closed(waiting.await?.expect("it was woken"));
+    assert_closed(client.send_all(b"x").await);
+    assert_eq!(in_flight(), 0);
+    // What had gone before is a part from the front, and then there is the end.
+    assert!(receive_to_end(&server).await?.len() < data.len());
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use trio::instrument::Instrument;
 use trio::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled, enter_operation};
 use trio::testing::{
-    MockClock, Sequencer, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked,
+    Clock, MockClock, Sequencer, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked,
 };
 use trio::{
     Builder, CancelScope, Error, Result, Usage, checkpoint, current_time, fail_after,
@@ -302,16 +304,29 @@ async fn z8_all_are_blocked_when_nobody_can_run() -> Result<()> {
     .await
 }
 
+/// Counts the turns of the loop.
+struct Turns(Rc<Cell<u32>>);
+
+impl Instrument for Turns {
+    fn before_io_wait(&mut self, _: Duration) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
 #[test]
 fn z8_the_smallest_cushion_first_equal_ones_together_and_larger_ones_begin_anew() {
-    let order = RefCell::new(Vec::new());
-    let result = Builder::new().clock(MockClock::new()).run(async {
+    let record = RefCell::new(Vec::new());
+    let turns = Rc::new(Cell::new(0));
+    let real = MockClock::new();
+    real.set_rate(1.0);
+    let builder = Builder::new().clock(MockClock::new());
+    let result = builder.instrument(Turns(turns.clone())).run(async {
         open_nursery(async |nursery| {
             for cushion in [8, 1, 4, 1] {
-                let order = &order;
+                let (record, turns, real) = (&record, &turns, &real);
                 nursery.start_soon(async move {
                     wait_all_tasks_blocked(millis(cushion)).await?;
-                    order.borrow_mut().push(cushion);
+                    record.borrow_mut().push((cushion, turns.get(), real.now()));
                     Ok(())
                 });
             }
@@ -320,7 +335,16 @@ fn z8_the_smallest_cushion_first_equal_ones_together_and_larger_ones_begin_anew(
         .await
     });
     assert!(result.is_ok());
-    assert_eq!(order.take(), [1, 1, 4, 8]);
+    let record = record.take();
+    let cushions: Vec<u64> = record.iter().map(|(cushion, ..)| *cushion).collect();
+    assert_eq!(cushions, [1, 1, 4, 8]);
+    assert_eq!(record[0].1, record[1].1, "equal ones in the same turn");
+    for pair in record[1..].windows(2) {
+        let [(_, _, before), (cushion, _, now)] = pair else {
+            unreachable!("a pair is two");
+        };
+        assert!(*now - *before >= millis(*cushion), "{record:?}");
+    }
 }
 
 #[trio::test]

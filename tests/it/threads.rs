@@ -18,7 +18,7 @@ use trio::sync::{Borrower, CapacityLimiter};
 use trio::testing::{active_thread_count, wait_all_tasks_blocked, wait_all_threads_completed};
 use trio::to_thread::ThreadLimiter;
 use trio::{
-    CancelScope, Error, Result, RunFinished, TaskLocal, Usage, checkpoint, from_thread,
+    CancelScope, Error, Result, RunFinished, TaskLocal, Usage, checkpoint, fail_after, from_thread,
     move_on_after, open_nursery, sleep, sleep_forever, to_thread,
 };
 
@@ -911,19 +911,16 @@ async fn w10_a_thread_is_named_after_its_function_and_task_or_as_it_is_told() ->
     assert_eq!(to_thread::run_sync(name).await?, "name from main");
     let told = to_thread::run_sync(name).name("a name of more than fifteen bytes");
     assert_eq!(told.await?, "a name of more");
-    // In the pool a thread has its own name again.
-    let (done, wait) = mpsc::channel();
-    start_thread_soon(
-        || (),
-        move |_| {
-            start_thread_soon(|| (), move |_| done.send(()).unwrap(), None).unwrap();
-        },
-        Some("passing"),
-    )?;
-    to_thread::run_sync(move || wait.recv())
-        .await?
-        .expect("it is called");
-    Ok(())
+    // In the pool a thread has its own name again; when it has delivered, which is a little later.
+    let thread = to_thread::run_sync(rustix::thread::gettid).name("passing");
+    let path = format!("/proc/self/task/{}/comm", thread.await?.as_raw_nonzero());
+    let idle = async {
+        while !std::fs::read_to_string(&path)?.starts_with("trio ") {
+            checkpoint().await?;
+        }
+        Ok(())
+    };
+    fail_after(secs(60), idle).await
 }
 
 #[test]

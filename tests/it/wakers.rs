@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use trio::channel::{MemoryReceiveChannel, ThreadReceiveChannel};
 use trio::lowlevel::{ParkingLot, current_statistics, task_tree};
 use trio::net::{connect_tcp, open_tcp_listeners};
 use trio::sync::{Barrier, RwLock};
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    CancelScope, CapacityLimiter, Event, Lock, Result, Semaphore, checkpoint,
+    CancelScope, CapacityLimiter, Event, Lock, Result, Semaphore, Time, checkpoint,
     current_effective_deadline, open_broadcast_channel, open_memory_channel, open_nursery,
-    open_thread_channel, open_watch_channel, select, sleep, sleep_forever,
+    open_thread_channel, open_watch_channel, select, sleep, sleep_forever, sleep_until,
 };
 
 use crate::support::{builders, connection, on_every_driver, secs};
@@ -204,49 +203,41 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     .await
 }
 
+/// Has such wakers wait in a channel for values of one kind, which is opened by `$open`: in a receive, in
+/// a send, and in a choice.
+macro_rules! meddle_with {
+    ($open:ident) => {
+        let (send, receive) = $open(1);
+        let receive = Rc::new(receive);
+        let own = &receive;
+        let look = || {
+            let end = receive.clone();
+            move || {
+                let other = (*end).clone();
+                assert!(other.statistics().open_receive_channels > 1);
+            }
+        };
+        let give = async || Ok(send.try_send(1)?);
+        check("receive", look(), || own.receive(), give).await?;
+        send.try_send(1)?;
+        let take = async || Ok(own.try_receive().map(drop)?);
+        check("send", look(), || send.send(2), take).await?;
+        own.try_receive()?;
+        let (_never, silent) = $open::<()>(1);
+        let choose = || select((own.receive(), silent.receive(), sleep_until(Time::NEVER)));
+        check("select", look(), choose, give).await?;
+    };
+}
+
 #[trio::test(clock = "autojump")]
 async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
-    fn look_at<T>(end: &Rc<MemoryReceiveChannel<T>>) -> impl Fn() + use<T> {
-        let end = end.clone();
-        move || {
-            assert!(
-                MemoryReceiveChannel::clone(&end)
-                    .statistics()
-                    .open_receive_channels
-                    > 1
-            )
-        }
-    }
+    meddle_with!(open_memory_channel);
+    meddle_with!(open_thread_channel);
+    Ok(())
+}
 
-    let (send, receive) = open_memory_channel(1);
-    let receive = Rc::new(receive);
-    let own = &receive;
-    check(
-        "receive",
-        look_at(&receive),
-        || own.receive(),
-        async || Ok(send.try_send(1)?),
-    )
-    .await?;
-    send.try_send(1)?;
-    check(
-        "send",
-        look_at(&receive),
-        || send.send(2),
-        async || {
-            own.try_receive()?;
-            Ok(())
-        },
-    )
-    .await?;
-    own.try_receive()?;
-    let (other, receive_other) = open_memory_channel(1);
-    let choose = || select((own.receive(), receive_other.receive()));
-    check("select", look_at(&receive), choose, async || {
-        Ok(other.try_send(1)?)
-    })
-    .await?;
-
+#[trio::test(clock = "autojump")]
+async fn r4_wakers_of_others_may_meddle_with_broadcasts_and_watches() -> Result<()> {
     let (level, gauge) = open_watch_channel(0);
     let level = Rc::new(level);
     let look = level.clone();
@@ -276,53 +267,6 @@ async fn r4_wakers_of_others_may_meddle_with_channels() -> Result<()> {
     .await?;
     assert_eq!(receive.receive().await?, 1);
     Ok(())
-}
-
-#[trio::test(clock = "autojump")]
-async fn r4_wakers_of_others_may_meddle_with_channels_between_threads() -> Result<()> {
-    fn look_at<T>(end: &Rc<ThreadReceiveChannel<T>>) -> impl Fn() + use<T> {
-        let end = end.clone();
-        move || {
-            assert!(
-                ThreadReceiveChannel::clone(&end)
-                    .statistics()
-                    .open_receive_channels
-                    > 1
-            )
-        }
-    }
-
-    let (send, receive) = open_thread_channel(1);
-    let receive = Rc::new(receive);
-    let own = &receive;
-    check(
-        "receive",
-        look_at(&receive),
-        || own.receive(),
-        async || Ok(send.try_send(1)?),
-    )
-    .await?;
-    send.try_send(1)?;
-    check(
-        "send",
-        look_at(&receive),
-        || send.send(2),
-        async || {
-            own.try_receive()?;
-            Ok(())
-        },
-    )
-    .await?;
-    own.try_receive()?;
-    let choose = || select((own.receive(), sleep_and_never_wake()));
-    check("select", look_at(&receive), choose, async || {
-        Ok(send.try_send(1)?)
-    })
-    .await
-}
-
-fn sleep_and_never_wake() -> trio::Sleep {
-    trio::sleep_until(trio::Time::NEVER)
 }
 
 #[test]
@@ -395,6 +339,25 @@ async fn r4_wakers_of_others_may_meddle_with_nurseries() -> Result<()> {
     checkpoint().await
 }
 
+#[trio::test]
+async fn r4_a_nursery_lets_go_of_a_waker_when_another_has_come_in_its_place() -> Result<()> {
+    let nursery = open_nursery(async |nursery| {
+        nursery.start_soon(sleep_forever());
+        sleep_forever().await
+    });
+    let mut nursery = Box::pin(nursery);
+    LIVING.set(0);
+    assert!(poll_nosily(nursery.as_mut()).is_pending());
+    assert_eq!(LIVING.get(), 1, "it is to be called");
+    // This one holds nothing that could tell it from none.
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(nursery.as_mut().poll(&mut context).is_pending());
+    // What it was called for before that is over by then.
+    checkpoint().await?;
+    assert_eq!(LIVING.get(), 0);
+    Ok(())
+}
+
 thread_local! {
     /// The scope that was made last.
     static LATEST: Rc<RefCell<Option<CancelScope>>> = Rc::default();
@@ -406,7 +369,7 @@ struct Curious;
 impl Drop for Curious {
     fn drop(&mut self) {
         meddle();
-        assert!(trio::current_time() > trio::Time::PAST);
+        assert!(trio::current_time() > Time::PAST);
         assert!(!trio::is_draining());
     }
 }

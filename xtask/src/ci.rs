@@ -244,11 +244,19 @@ fn loom() -> Result<Outcome, String> {
 /// Small numbers for everyone, and one more that changes with every commit.
 const SEEDS: &str = "0,1,2,3,5,8,13,21,34,55,89,144,233,377,610,987";
 
-/// Runs what has `seed` in its name, under more seeds than it brings along.
+/// Schedules that each model is put through with a commit, beside those that every test run has.
+const SCHEDULES: &str = "10000";
+
+/// Runs what has `seed` in its name, under more seeds than it brings along: the models, too, under
+/// seeds that follow from the commit. What a model finds is printed with the command that finds it
+/// again.
 fn simulation() -> Result<Outcome, String> {
-    let commit = git(&["rev-parse", "HEAD"])?;
-    let seeds = format!("{SEEDS},{}", seed_of(&commit)?);
+    let commit = seed_of(&git(&["rev-parse", "HEAD"])?)?.to_string();
+    let seeds = format!("{SEEDS},{commit}");
     let test = Cargo::new("test --workspace --all-features --tests --no-fail-fast -- seed");
+    let test = test
+        .env("TRIO_MODEL_SEED", &commit)
+        .env("TRIO_MODEL_SCHEDULES", SCHEDULES);
     let output = captured(test.env("TRIO_SIM_SEEDS", &seeds))
         .map_err(|output| format!("{output}\nthe seeds were TRIO_SIM_SEEDS={seeds}"))?;
     let none = output

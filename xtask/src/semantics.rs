@@ -19,6 +19,14 @@
 //! | `test_child_crash_basic` | `n7_a_single_error_is_a_group_of_one`, `n3_…` |
 //! | `test_Nursery_init`      | not in Rust: there is no constructor          |
 //! ```
+//!
+//! `docs/traps.md` has a paragraph for each mistake that others have made. It opens with its number, and
+//! names the tests that would find it here, or says that it belongs to a later part:
+//!
+//! ```text
+//! **9. Not to begin a child in a cancelled nursery.** It runs, up to its first cancel point (L4).
+//! Shown by `l4_a_child_of_a_cancelled_nursery_runs_to_its_first_checkpoint`.
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -29,6 +37,10 @@ const DOCUMENT: &str = "docs/semantics.md";
 
 /// What became of each test of Trio's.
 const PORTED: &str = "docs/trio-tests.md";
+
+/// What others got wrong, and how many of these there are.
+const TRAPS: &str = "docs/traps.md";
+const TRAPS_COUNT: usize = 35;
 
 /// A guarantee as the document states it.
 #[derive(Debug)]
@@ -85,7 +97,60 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Offence>, String> {
         }
     }
     offences.extend(ported(tree, &tests));
+    offences.extend(traps(tree.text(TRAPS), &tests));
     Ok(offences)
+}
+
+/// The traps that have neither a test nor a reason, name one that is not there, or are not in their place.
+fn traps(page: Option<&str>, tests: &[(String, String)]) -> Vec<Offence> {
+    let Some(page) = page else {
+        return Vec::new();
+    };
+    let (mut offences, mut count, mut line) = (Vec::new(), 0, 1);
+    for paragraph in page.split("\n\n") {
+        let place = format!("{TRAPS}:{line}");
+        line += paragraph.matches('\n').count() + 2;
+        let text = paragraph.trim_start();
+        let number = text
+            .strip_prefix("**")
+            .and_then(|rest| rest.split_once(". "));
+        let Some(Ok(number)) = number.map(|(number, _)| number.parse::<usize>()) else {
+            continue;
+        };
+        count += 1;
+        if number != count {
+            offences.push(Offence::new(
+                place.clone(),
+                format!("trap {number} stands in the place of trap {count}"),
+                "keep them in their order, with no number left out or used twice",
+            ));
+        }
+        let shown = text.split_once("Shown by ").map_or("", |(_, shown)| shown);
+        if shown.is_empty() && !text.contains("Later part: ") {
+            offences.push(Offence::new(
+                place.clone(),
+                format!("trap {number} has neither a test nor a reason"),
+                "name the tests after `Shown by`, or say `Later part: …`",
+            ));
+        }
+        for ours in shown.split('`').skip(1).step_by(2) {
+            if !tests.iter().any(|(name, _)| name == ours) {
+                offences.push(Offence::new(
+                    place.clone(),
+                    format!("there is no test `{ours}`"),
+                    "name the one that would find this mistake",
+                ));
+            }
+        }
+    }
+    if count < TRAPS_COUNT {
+        offences.push(Offence::new(
+            TRAPS.to_owned(),
+            format!("there are {count} traps, and not {TRAPS_COUNT}"),
+            "put back what was left out at the end",
+        ));
+    }
+    offences
 }
 
 /// The rows of the table of Trio's tests that name a test which is not there, or nothing at all.
@@ -105,8 +170,20 @@ fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
                 "name the test here that shows the same, or say why there is none",
             ));
         }
+        let mut named = Vec::new();
         while let Some((ours, rest)) = cell.strip_prefix('`').and_then(|cell| cell.split_once('`'))
         {
+            named.push(ours);
+            let Some(next) = rest.strip_prefix(", ") else {
+                cell = rest;
+                break;
+            };
+            cell = next;
+        }
+        // In a reason there may be code; what opens with a number is a test, and is named in full.
+        let in_reason = cell.split('`').skip(1).step_by(2);
+        named.extend(in_reason.filter(|word| number_of(word).is_some()));
+        for ours in named {
             if !tests.iter().any(|(name, _)| name == ours) {
                 offences.push(Offence::new(
                     place.clone(),
@@ -114,7 +191,6 @@ fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
                     "name the one that shows what this one of Trio's does",
                 ));
             }
-            cell = rest.strip_prefix(", ").unwrap_or_default();
         }
     }
     offences
@@ -335,7 +411,8 @@ mod tests {
                      | `test_a` | `n7_errors`, `sleeps_long`; and more in `other` |\n\
                      | `test_b` | not in Rust: `async with` |\n\
                      | `test_c` | `n7_errors`, `n7_gone` |\n\
-                     | `test_d` |  |\n";
+                     | `test_d` |  |\n\
+                     | `test_e` | not in Rust: see `n7_errors` and `n7_…` |\n";
         check_files(
             "**N7.** Errors.",
             &[
@@ -345,6 +422,38 @@ mod tests {
             &[
                 "docs/trio-tests.md:5: there is no test `n7_gone`",
                 "docs/trio-tests.md:6: `test_d` has neither a test nor a reason",
+                "docs/trio-tests.md:7: there is no test `n7_…`",
+            ],
+        );
+    }
+
+    #[test]
+    fn each_trap_stands_in_its_place_with_its_tests_or_a_reason() {
+        let tests = [("n7_errors".to_owned(), String::new())];
+        let check = |page: &str, expected: &[&str]| {
+            let found: Vec<String> = traps(Some(page), &tests)
+                .iter()
+                .map(|offence| format!("{}: {}", offence.place, offence.what))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        let all = |count: usize| -> String {
+            let one = |n: usize| format!("**{n}. To fall.** No.\nShown by `n7_errors`.\n\n");
+            (1..=count).map(one).collect()
+        };
+        check(&format!("# Title\n\n{}", all(35)), &[]);
+        check(&all(34), &["docs/traps.md: there are 34 traps, and not 35"]);
+        let bad = "**1. One.** Later part: TLS.\n\n**2. Two.** No `n7_errors`.\n\n\
+                   **2. Three.** No.\nShown by `n7_errors`, `n7_gone`.\n\n";
+        let rest: String = (4..=35)
+            .map(|n| format!("**{n}. X.** Later part: y.\n\n"))
+            .collect();
+        check(
+            &format!("{bad}{rest}"),
+            &[
+                "docs/traps.md:3: trap 2 has neither a test nor a reason",
+                "docs/traps.md:5: trap 2 stands in the place of trap 3",
+                "docs/traps.md:5: there is no test `n7_gone`",
             ],
         );
     }

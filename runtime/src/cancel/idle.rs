@@ -19,7 +19,7 @@ use crate::error::{Result, TooSlow};
 /// # Errors
 ///
 /// [`TooSlow`] if no progress was made for so long and the future ended with nothing but that
-/// cancellation; else what the future returned.
+/// cancellation: it tells where progress was made last. Else what the future returned.
 ///
 /// # Examples
 ///
@@ -40,12 +40,20 @@ use crate::error::{Result, TooSlow};
 /// assert!(error.is::<TooSlow>());
 /// # });
 /// ```
-pub async fn fail_if_idle<F, T>(timeout: Duration, f: F) -> Result<T>
+#[track_caller]
+pub fn fail_if_idle<F, T>(timeout: Duration, f: F) -> impl Future<Output = Result<T>>
 where
     F: AsyncFnOnce(Progress) -> Result<T>,
 {
-    let ended = move_on_if_idle(timeout, f).await?;
-    ended.ok_or_else(|| TooSlow::new().into())
+    let progress = Progress::new(timeout);
+    async move {
+        let scope = progress.scope.clone();
+        let ended = scope.enter(f(progress)).await?;
+        ended.ok_or_else(|| {
+            let cancelled = scope.cancellation();
+            TooSlow::at(cancelled.and_then(|cancelled| cancelled.place())).into()
+        })
+    }
 }
 
 /// Runs what `f` makes for as long as it makes progress: `Ok(None)` once it has made none for
@@ -58,16 +66,16 @@ where
 /// # Errors
 ///
 /// What the future returned, without the cancellation that the want of progress caused.
-pub async fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> Result<Option<T>>
+#[track_caller]
+pub fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> impl Future<Output = Result<Option<T>>>
 where
     F: AsyncFnOnce(Progress) -> Result<T>,
 {
-    let scope = CancelScope::with_timeout(timeout);
-    let progress = Progress {
-        scope: scope.clone(),
-        timeout,
-    };
-    scope.enter(f(progress)).await
+    let progress = Progress::new(timeout);
+    async move {
+        let scope = progress.scope.clone();
+        scope.enter(f(progress)).await
+    }
 }
 
 /// By which the code under [`fail_if_idle`] says that it gets on.
@@ -78,13 +86,22 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// A scope whose deadline tells of the caller, until there is progress to tell of.
+    #[track_caller]
+    fn new(timeout: Duration) -> Self {
+        let scope = CancelScope::with_timeout(timeout);
+        Self { scope, timeout }
+    }
+
     /// Lets the time count anew from now. Costs a reading of the clock and moving a deadline; without
     /// effect once the time has been over.
+    #[track_caller]
     pub fn made(&self) {
         self.scope.set_timeout(self.timeout);
     }
 
     /// The same, with another time to be kept from now on.
+    #[track_caller]
     pub fn made_and_allow(&mut self, timeout: Duration) {
         self.timeout = timeout;
         self.made();

@@ -317,6 +317,11 @@ impl CancelScope {
         if let State::Unbound(entry) = &*self.0.0.borrow() {
             return entry.relative;
         }
+        self.left()
+    }
+
+    /// What is left until the deadline, if there is one and a run whose clock tells.
+    fn left(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
         context::try_with(|run| run.map(|run| deadline.saturating_since(run.now())))
     }
@@ -396,12 +401,15 @@ impl fmt::Debug for CancelScope {
             State::Active { .. } => "active",
         };
         write!(f, "CancelScope({state}")?;
-        if let State::Unbound(Entry {
-            relative: Some(relative),
-            ..
-        }) = &*self.0.0.borrow()
-        {
+        let (relative, left) = match &*self.0.0.borrow() {
+            State::Unbound(entry) => (entry.relative, self.left()),
+            State::Active { .. } => (None, self.left()),
+            State::Exited { .. } => (None, None),
+        };
+        if let Some(relative) = relative {
             write!(f, ", {relative:?} after entry")?;
+        } else if let Some(left) = left {
+            write!(f, ", {left:.1?} left")?;
         }
         f.write_str(")")
     }

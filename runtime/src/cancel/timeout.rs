@@ -66,6 +66,10 @@ pub fn move_on_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future
 
 /// Runs `future` until `deadline` at the latest; see [`move_on_after`].
 ///
+/// # Cancellation
+///
+/// As for [`move_on_after`].
+///
 /// # Errors
 ///
 /// As for [`move_on_after`].
@@ -110,6 +114,10 @@ pub fn fail_after<F: Future<Output = Result<T>>, T>(timeout: Duration, future: F
 
 /// Runs `future` until `deadline` at the latest, and fails with [`TooSlow`] if that was not enough;
 /// see [`fail_after`].
+///
+/// # Cancellation
+///
+/// As for [`move_on_after`].
 ///
 /// # Errors
 ///

@@ -69,6 +69,13 @@ enum Body {
     Closed,
 }
 
+/// What stands for the owner where there is none: an address that no waker holds. Null would be one that
+/// a waker of others may hold, and that would pass for the owner then.
+fn nobody() -> *const () {
+    static NOBODY: u8 = 0;
+    std::ptr::from_ref(&NOBODY).cast()
+}
+
 impl Core {
     fn new(run: Rc<Run>, opener: Option<NodeRef>, scope: u32, body: Body) -> Self {
         let watched = run.instrumented.get() || run.is_seeded();
@@ -77,7 +84,7 @@ impl Core {
             run,
             ready: ReadyQueue::default(),
             foreign: RefCell::new(None),
-            owner_data: Cell::new(std::ptr::null()),
+            owner_data: Cell::new(nobody()),
             flags: Cell::new(flags),
             children: Siblings::default(),
             opener,
@@ -112,7 +119,7 @@ impl Core {
 
     /// The run has ended: whoever polls the nursery again is a stranger.
     pub(crate) fn disown(&self) {
-        self.owner_data.set(std::ptr::null());
+        self.owner_data.set(nobody());
     }
 
     /// The run has got its first instrument, or lost its last.
@@ -398,7 +405,7 @@ impl NurseryRef {
         let own = self.run.current.owns(context.waker());
         let (data, foreign) = match own {
             true => (context.waker().data(), None),
-            false => (std::ptr::null(), Some(context.waker().clone())),
+            false => (nobody(), Some(context.waker().clone())),
         };
         self.owner_data.set(data);
         let before = self.foreign.replace(foreign);

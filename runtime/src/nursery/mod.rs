@@ -344,7 +344,8 @@ impl fmt::Debug for Nursery<'_, '_> {
     }
 }
 
-/// Whether the code that asks runs in a task, and not in a callback of the run.
+/// Whether the code that asks runs in a task, and not in a callback of the run;
+/// [`current_task`](crate::lowlevel::current_task) tells in which.
 pub fn in_task() -> bool {
     context::try_with(|run| run.is_some_and(|run| !run.current.is_none()))
 }

@@ -1203,3 +1203,126 @@ unsafe fn local_wake(data: *const ()) {
 }
 
 unsafe fn local_drop(_: *const ()) {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    //! What only a table of functions made by hand can show: that a clone of a waker runs code of others.
+
+    use std::future::poll_fn;
+    use std::net::SocketAddr;
+    use std::pin::pin;
+    use std::ptr;
+    use std::time::Duration;
+
+    use trio_platform::sim::Simulation;
+
+    use super::*;
+    use crate::lowlevel::{Connect, Family, Gate, Handle, accept, receive, socket, submit};
+    use crate::lowlevel::{current_statistics, task_tree};
+    use crate::sync::{Event, Lock};
+    use crate::{Backend, Builder, CancelScope, channel, current_effective_deadline};
+    use crate::{open_nursery, select, sleep, sleep_forever};
+
+    thread_local! {
+        /// How often such a waker has been cloned on this thread.
+        static CLONES: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The functions of a waker that looks at the run when it is cloned, called or dropped.
+    static NOSY: RawWakerVTable = RawWakerVTable::new(clone, look, look, look);
+
+    fn clone(data: *const ()) -> RawWaker {
+        CLONES.set(CLONES.get() + 1);
+        look(data);
+        RawWaker::new(data, &NOSY)
+    }
+
+    /// Looks at whatever a task may look at, the driver too, and cancels.
+    fn look(_: *const ()) {
+        assert_eq!(task_tree().name, "main");
+        assert!(current_statistics().tasks_living < 10);
+        let _ = current_effective_deadline();
+        CancelScope::new().cancel("which nobody has entered");
+    }
+
+    /// Has what `make` makes wait with such a waker: at first, and after it has waited with the task's.
+    async fn check<F: Future>(what: &str, make: impl FnOnce() -> F) {
+        // SAFETY: the functions may be called from any thread, as often as one likes and in any order:
+        // they touch no data, but only what is local to the thread, and panic where that is no run.
+        let nosy = unsafe { Waker::new(ptr::null(), &NOSY) };
+        let mut waiting = pin!(make());
+        for _ in 0..2 {
+            let before = CLONES.get();
+            let polled = waiting.as_mut().poll(&mut Context::from_waker(&nosy));
+            assert!(polled.is_pending(), "{what}");
+            assert!(CLONES.get() > before, "{what}: it is kept by a clone");
+            poll_fn(|own| {
+                assert!(waiting.as_mut().poll(own).is_pending(), "{what}");
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    #[test]
+    fn r4_a_waker_of_others_is_cloned_while_nothing_of_the_run_is_borrowed() {
+        let builders = [
+            Builder::new().backend(Backend::IoUring),
+            Builder::new().backend(Backend::Polling),
+            Builder::new().simulation(Simulation::new(1)),
+        ];
+        for builder in builders {
+            builder.run(wait_for_everything()).unwrap();
+        }
+    }
+
+    async fn wait_for_everything() -> Result<()> {
+        let long = Duration::from_secs(3600);
+        check("sleep", || sleep(long)).await;
+        check("sleep_forever", sleep_forever).await;
+        let event = Event::new();
+        check("Event", || event.wait()).await;
+        let lock = Lock::new(());
+        let _held = lock.try_acquire()?;
+        check("Lock", || lock.acquire()).await;
+        let nursery = || {
+            open_nursery(async |nursery| {
+                nursery.start_soon(sleep_forever());
+                Ok(())
+            })
+        };
+        check("a nursery", nursery).await;
+        let within = || CancelScope::with_timeout(long).enter(sleep_forever());
+        check("a scope", within).await;
+
+        let (send, receive_from) = channel::open_memory_channel::<u8>(0);
+        check("receive", || receive_from.receive()).await;
+        check("send", || send.send(1)).await;
+        let choose = || select((receive_from.receive(), sleep(long), event.wait()));
+        check("select", choose).await;
+        let (_send, receive_from) = channel::open_thread_channel::<u8>(1);
+        check("receive from a thread", || receive_from.receive()).await;
+        check("select from a thread", || {
+            select((receive_from.receive(), sleep(long)))
+        })
+        .await;
+        let (_send, mut gauge) = channel::open_watch_channel(0);
+        check("watch", || gauge.changed()).await;
+        let (_send, mut receive_from) = channel::open_broadcast_channel::<u8>(1);
+        check("broadcast", || receive_from.receive()).await;
+
+        // What waits for the driver.
+        let local: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let listening = socket::stream(Family::of(&local))?;
+        socket::bind(&listening, &local, false)?;
+        socket::listen(&listening, 16)?;
+        let address = socket::local_address(&listening)?;
+        let (listener, gate) = (Handle::new(listening), Gate::default());
+        check("accept", || accept(&listener, &gate)).await;
+        let connect = Connect::new(socket::stream(Family::of(&address))?, address);
+        let connection = submit(connect).await?.into_connected()?;
+        let (connection, gate) = (Handle::new(connection), Gate::default());
+        check("receive", || receive(&connection, &gate)).await;
+        Ok(())
+    }
+}

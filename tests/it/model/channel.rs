@@ -15,11 +15,11 @@ use trio::channel::{
     TryReceiveError, TrySendError, WatchReceiver, WatchSender,
 };
 use trio::{
-    CancelScope, Error, Result, checkpoint, open_broadcast_channel, open_lagging_broadcast_channel,
+    CancelScope, Result, checkpoint, open_broadcast_channel, open_lagging_broadcast_channel,
     open_memory_channel, open_nursery, open_thread_channel, open_watch_channel, sleep,
 };
 
-use super::{Random, check, simulate};
+use super::{Random, agree, check, simulate};
 use crate::support::secs;
 
 const TASKS: usize = 4;
@@ -386,20 +386,6 @@ impl Calls {
 
     fn end(&self) {
         self.ended.set(self.ended.get() + 1);
-    }
-}
-
-fn agree<T: PartialEq + std::fmt::Debug>(
-    found: &T,
-    expected: &T,
-    after: &impl std::fmt::Debug,
-    plain: &impl std::fmt::Debug,
-) -> Result<()> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(Error::msg(format!(
-            "after {after:?} it is {found:?}, and not {expected:?}; {plain:?}"
-        ))),
     }
 }
 

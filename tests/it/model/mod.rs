@@ -8,17 +8,20 @@
 //! - `TRIO_MODEL_SCHEDULES` is how many schedules each model is put through.
 //! - `TRIO_MODEL_SEED` is the seed of the first; the others count up from there.
 //!
-//! `cargo xtask soak` runs all models with many more schedules, from a seed of its own.
+//! `cargo xtask ci simulation` puts each model through ten thousand, from a seed that is the commit's,
+//! and `cargo xtask soak` through many more, from a seed of its own.
 
 mod channel;
 mod condition;
 mod fifo;
+mod scopes;
+mod timers;
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use trio::testing::Simulation;
-use trio::{Builder, Result, fail_after};
+use trio::testing::{MockClock, Simulation};
+use trio::{Builder, Error, Result, fail_after};
 
 use crate::support::secs;
 
@@ -78,9 +81,12 @@ pub(crate) fn check<S: Clone + Debug>(
         let (program, words) = shrink(program, first_words, |program| run(program, seed));
         let steps: Vec<String> = program.iter().map(|step| format!("  {step:?}")).collect();
         panic!(
-            "the model `{model}` and the library disagree: {words}\nfound again by \
-             TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES=1, shortest program:\n{}",
-            steps.join("\n")
+            "the model `{model}` and the library disagree: {words}\nshortest program:\n{}\n\
+             found again by\n  TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES=1 \
+             cargo test --test it {}",
+            steps.join("\n"),
+            // What runs tests names each thread after its test.
+            std::thread::current().name().unwrap_or("model"),
         );
     }
 }
@@ -113,11 +119,40 @@ fn shrink<S: Clone>(
     (program, words)
 }
 
+/// An error that says what was found, unless it is what was expected.
+pub(crate) fn agree<T: PartialEq + Debug>(
+    found: &T,
+    expected: &T,
+    after: &impl Debug,
+    model: &impl Debug,
+) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::msg(format!(
+            "after {after:?} it is {found:?}, and not {expected:?}; {model:?}"
+        ))),
+    }
+}
+
 /// Runs `main` in the simulation, with an order of tasks that `seed` decides. A panic, an error and
 /// a program that comes to no end are verdicts.
 pub(crate) fn simulate(seed: u64, main: impl Future<Output = Result<()>>) -> Verdict {
     let builder = Builder::new().simulation(Simulation::new(seed)).seed(seed);
-    let run = || builder.run(fail_after(secs(10_000_000), main));
+    verdict(builder, fail_after(secs(10_000_000), main))
+}
+
+/// The same with a clock that `main` moves by itself; so here nothing but its own end ends it.
+pub(crate) fn simulate_at(
+    clock: &MockClock,
+    seed: u64,
+    main: impl Future<Output = Result<()>>,
+) -> Verdict {
+    let builder = Builder::new().simulation(Simulation::new(seed)).seed(seed);
+    verdict(builder.clock(clock.clone()), main)
+}
+
+fn verdict(builder: Builder, main: impl Future<Output = Result<()>>) -> Verdict {
+    let run = || builder.fail_on_deadlock().run(main);
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("{error:?}")),

@@ -1,8 +1,12 @@
-//! Random cancels, shields and deadlines in a tree of scopes, against a model that recurses.
+//! Cancels, shields and deadlines in a tree of scopes, against a model that recurses.
 //!
-//! Under each scope a task waits, and another asks in each turn whether it is cancelled. After each
-//! step the two are compared with the model, for all scopes: what is visible, of which cancellation
-//! it tells, and that each wait ended in the turn in which the first reached it.
+//! The tree follows from the seed, and the program is what is done to it. In each scope is a nursery,
+//! whose scope is one of its own; in both somebody asks in each turn whether he is cancelled, and under
+//! the nursery a task waits. After each step they are compared with the model: what is visible, of
+//! which cancellation it tells, and that each wait ended in the turn in which the first reached it.
+//!
+//! Those who ask never rest, so that time has to be moved by hand: there is a clock for that on top of
+//! the simulation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -11,14 +15,45 @@ use std::pin::Pin;
 use trio::lowlevel::{cancel_shielded_checkpoint, checkpoint_if_cancelled};
 use trio::testing::MockClock;
 use trio::{
-    Builder, CancelScope, CancelSource, Cancelled, Nursery, Result, Time, current_time,
-    open_nursery, sleep_forever,
+    CancelScope, CancelSource, Cancelled, Nursery, Result, Time, current_time, open_nursery,
+    sleep_forever,
 };
 
+use super::{Random, agree, check, simulate_at};
 use crate::support::secs;
 
-const SCOPES: u64 = 9;
-const STEPS: u64 = 16;
+/// Scopes in a tree at most.
+const SCOPES: usize = 9;
+
+#[derive(Clone, Debug)]
+struct Step {
+    /// The scope that it is done to, counted around: a tree may be smaller.
+    scope: usize,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Shield(bool),
+    /// A deadline, so many seconds from now.
+    Deadline(u64),
+    NoDeadline,
+    Cancel,
+    /// So many seconds pass.
+    Jump(u64),
+}
+
+fn draw(random: &mut Random) -> Step {
+    let scope = random.index(SCOPES);
+    let what = match random.below(6) {
+        0 | 1 => What::Shield(random.below(2) == 0),
+        2 => What::Deadline(1 + random.below(6)),
+        3 => What::NoDeadline,
+        4 => What::Jump(1 + random.below(3)),
+        _ => What::Cancel,
+    };
+    Step { scope, what }
+}
 
 /// What a scope is in the model, or the nursery in it, which is a scope of its own that nobody
 /// cancels: scope `n` is number `2 * n` here, and its nursery the next. Cancellations are known by
@@ -72,10 +107,9 @@ fn cancel(scopes: &mut [Model], at: usize, step: u64) {
 
 /// The tree as the library has it.
 struct World {
-    random: Cell<u64>,
     parents: Vec<Option<usize>>,
     scopes: Vec<CancelScope>,
-    /// What was seen last under each scope.
+    /// What was seen last in each scope, and in each nursery behind that of its scope.
     seen: RefCell<Vec<Option<Cancelled>>>,
     ended: RefCell<Vec<Option<Cancelled>>>,
     over: Cell<bool>,
@@ -83,48 +117,29 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut world = Self {
-            random: Cell::new(seed),
-            parents: Vec::new(),
-            scopes: Vec::new(),
-            seen: RefCell::default(),
-            ended: RefCell::default(),
+        let mut random = Random::new(seed);
+        let count = 1 + random.index(SCOPES);
+        let parents = (0..count).map(|at| (at > 0).then(|| random.index(at)));
+        Self {
+            parents: parents.collect(),
+            scopes: (0..count).map(|_| CancelScope::new()).collect(),
+            seen: RefCell::new(vec![None; 2 * count]),
+            ended: RefCell::new(vec![None; count]),
             over: Cell::new(false),
-        };
-        for at in 0..=world.below(SCOPES) {
-            let parent = (at > 0).then(|| world.index(at));
-            world.parents.push(parent);
-            world.scopes.push(CancelScope::new());
         }
-        world.seen.get_mut().resize(world.scopes.len(), None);
-        world.ended.get_mut().resize(world.scopes.len(), None);
-        world
     }
 
-    fn below(&self, limit: u64) -> u64 {
-        // SplitMix64, so that no crate is needed for it.
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(state);
-        let mut hash = state;
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (hash ^ (hash >> 31)) % limit
-    }
-
-    fn index(&self, limit: u64) -> usize {
-        usize::try_from(self.below(limit)).expect("below a length")
-    }
-
-    /// Enters a scope, in which two tasks are and the scopes below.
+    /// Enters a scope, in which two tasks are and the scopes below, and somebody beside their nursery.
     fn inside(&self, at: usize) -> Pin<Box<dyn Future<Output = Result<()>> + '_>> {
         Box::pin(async move {
             let inside = open_nursery(async |nursery| {
                 nursery.start_soon(self.wait(at));
-                nursery.start_soon(self.look(at));
+                nursery.start_soon(self.look(2 * at + 1));
                 self.start_below(nursery, at);
                 Ok(())
             });
-            self.scopes[at].enter(inside).await?;
+            let both = async { futures::join!(inside, self.look(2 * at)).0 };
+            self.scopes[at].enter(both).await?;
             Ok(())
         })
     }
@@ -155,26 +170,43 @@ impl World {
     }
 }
 
+/// What stands for a step where it was a deadline that cancelled.
+const DEADLINE: u64 = u64::MAX;
+
 /// By which step a cancellation was asked for.
 fn step_of(cancelled: Option<&Cancelled>) -> Option<u64> {
     let cancelled = cancelled?;
     match cancelled.source() {
-        // Told from the others by the place that it takes.
-        CancelSource::Deadline => Some(u64::MAX),
+        CancelSource::Deadline => Some(DEADLINE),
         _ => Some(cancelled.reason()?.parse().expect("the number of a step")),
     }
 }
 
-/// Ends those who look, also if the model and the library disagree.
+/// Ends everybody, also if the model and the library disagree.
 struct Over<'a>(&'a World);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.over.set(true);
+        for scope in &self.0.scopes {
+            scope.cancel("over");
+        }
     }
 }
 
-async fn play(world: &World, clock: &MockClock) -> Result<()> {
+/// What has come due by now, the earliest first.
+fn due(model: &[Model]) -> Vec<usize> {
+    let now = current_time();
+    let mut due: Vec<(Time, usize)> = (model.iter().enumerate())
+        .filter(|(_, scope)| scope.own.is_none())
+        .filter_map(|(at, scope)| Some((scope.deadline?, at)))
+        .filter(|(deadline, _)| *deadline <= now)
+        .collect();
+    due.sort_unstable();
+    due.into_iter().map(|(_, at)| at).collect()
+}
+
+async fn play(world: &World, clock: &MockClock, program: &[Step]) -> Result<()> {
     let _over = Over(world);
     let mut model: Vec<Model> = Vec::new();
     for (at, parent) in world.parents.iter().enumerate() {
@@ -186,81 +218,67 @@ async fn play(world: &World, clock: &MockClock) -> Result<()> {
             model.push(scope);
         }
     }
-    for step in 0..STEPS {
-        let at = world.index(world.scopes.len() as u64);
-        let scope = &world.scopes[at];
-        let at = 2 * at;
-        match world.below(6) {
-            0 | 1 => {
-                let shield = world.below(2) == 0;
+    for (number, step) in program.iter().enumerate() {
+        let number = number as u64;
+        let at = step.scope % world.scopes.len();
+        let (scope, at) = (&world.scopes[at], 2 * at);
+        match step.what {
+            What::Shield(shield) => {
                 scope.set_shield(shield);
                 model[at].shield = shield;
                 refresh(&mut model, at);
             }
-            2 => {
-                let deadline = current_time() + secs(1 + world.below(6));
+            What::Deadline(seconds) => {
+                let deadline = current_time() + secs(seconds);
                 scope.set_deadline(deadline);
                 model[at].deadline = Some(deadline);
             }
-            3 => {
+            What::NoDeadline => {
                 scope.set_deadline(Time::NEVER);
                 model[at].deadline = None;
             }
-            4 => clock.jump(secs(1 + world.below(3))),
-            _ => {
-                scope.cancel(step.to_string());
-                cancel(&mut model, at, step);
+            What::Jump(seconds) => clock.jump(secs(seconds)),
+            What::Cancel => {
+                scope.cancel(number.to_string());
+                cancel(&mut model, at, number);
             }
         }
-        // One turn for the deadlines, and two for everyone to look.
-        for _ in 0..4 {
+        // One turn for the deadlines, one for everyone to look, and one to spare.
+        for _ in 0..3 {
             cancel_shielded_checkpoint().await;
         }
-        let mut due: Vec<(Time, usize)> = Vec::new();
-        for (at, scope) in model.iter_mut().enumerate() {
-            let deadline = scope
-                .deadline
-                .filter(|deadline| *deadline <= current_time());
-            if let (Some(deadline), None) = (deadline, scope.own) {
-                due.push((deadline, at));
-            }
+        for at in due(&model) {
+            cancel(&mut model, at, DEADLINE);
         }
-        due.sort_unstable();
-        for (_, at) in due {
-            cancel(&mut model, at, u64::MAX);
-        }
-        for at in 0..world.scopes.len() {
-            let (scope, inside) = (&model[2 * at], &model[2 * at + 1]);
-            let seen = step_of(world.seen.borrow()[at].as_ref());
+        for (at, scope) in world.scopes.iter().enumerate() {
+            let (around, inside) = (&model[2 * at], &model[2 * at + 1]);
+            let seen =
+                [2 * at, 2 * at + 1].map(|place| step_of(world.seen.borrow()[place].as_ref()));
             let ended = step_of(world.ended.borrow()[at].as_ref());
-            let own = step_of(world.scopes[at].cancellation().as_ref());
-            assert_eq!(seen, inside.visible, "step {step}, scope {at}: visible");
-            assert_eq!(ended, inside.ended, "step {step}, scope {at}: ended");
-            assert_eq!(own, scope.own, "step {step}, scope {at}: own");
-            let called = world.scopes[at].cancel_called();
-            assert_eq!(called, own.is_some(), "step {step}, scope {at}: called");
+            let own = step_of(scope.cancellation().as_ref());
+            let found = (seen, ended, own, scope.cancel_called());
+            let called = around.own.is_some();
+            let visible = [around.visible, inside.visible];
+            let expected = (visible, inside.ended, around.own, called);
+            agree(&found, &expected, &(number, step, at), &model)?;
         }
-    }
-    for scope in &world.scopes {
-        scope.cancel("over");
     }
     Ok(())
 }
 
 #[test]
-fn l1_a_random_tree_of_scopes_does_as_a_plain_model_for_every_seed() {
-    for seed in 0..1000 {
+fn l1_a_tree_of_scopes_does_what_its_model_does_for_every_seed() {
+    check("scopes", draw, |program, seed| {
         let world = World::new(seed);
         let clock = MockClock::new();
-        let builder = Builder::new().seed(seed).clock(clock.clone());
-        let result = builder.run(open_nursery(async |nursery| {
+        let main = open_nursery(async |nursery| {
             nursery.start_soon(world.inside(0));
             // Everyone is where they belong, however deep.
             for _ in 0..4 * world.scopes.len() {
                 cancel_shielded_checkpoint().await;
             }
-            play(&world, &clock).await
-        }));
-        result.unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
-    }
+            play(&world, &clock, program).await
+        });
+        simulate_at(&clock, seed, main)
+    });
 }
