@@ -92,6 +92,14 @@ macro_rules! with_each {
     ($test:ident) => {
         let (send, receive) = open_memory_channel(1);
         $test(&Slot(send, receive)).await?;
+        with_each_that_is_taken!($test);
+    };
+}
+
+/// The same without a [`Slot`]: a send that has been handed its room has happened, whether or not
+/// somebody looks at the future any more.
+macro_rules! with_each_that_is_taken {
+    ($test:ident) => {
         let (send, receive) = open_memory_channel(1);
         send.send(()).await?;
         $test(&Token(send, receive)).await?;
@@ -270,7 +278,7 @@ async fn passes_on(lock: &impl Exclusive) -> Result<()> {
 
 #[trio::test]
 async fn k9_what_a_dropped_future_was_handed_goes_to_the_next_in_each_kind() -> Result<()> {
-    with_each!(passes_on);
+    with_each_that_is_taken!(passes_on);
     Ok(())
 }
 
