@@ -5,7 +5,7 @@
 //! call by which that thread reports. Meanwhile the host's own code runs on the thread of the run.
 //!
 //! 1. There is one call under way at a time: with the host, or, after the wait, with the thread.
-//! 2. While a thread waits, the driver rests (`run.rs`). Code of the host that wants it, wakes a task,
+//! 2. While a thread waits, the driver rests (`run/pause.rs`). Code of the host that wants it, wakes a task,
 //!    or changes what the wait depends on ends the wait; to be woken is no time in which nothing
 //!    happens.
 //! 3. A call knows its run by number and finds it in the thread's context, so one that comes after the

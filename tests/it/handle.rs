@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -121,8 +121,8 @@ async fn j4_two_waits_of_one_child_both_end() -> Result<()> {
 #[trio::test(clock = "autojump")]
 async fn j4_a_wait_that_another_task_has_taken_over_goes_on_there() -> Result<()> {
     open_nursery(async |nursery| {
-        let shared: RefCell<Option<Pin<Box<dyn Future<Output = Result<()>>>>>> =
-            RefCell::new(Some(Box::pin(sleep(secs(5)))));
+        let asleep = || Some(Box::pin(sleep(secs(5))));
+        let shared = RefCell::new(asleep());
         let shared = &shared;
         open_nursery(async |nursery| {
             let mut first = nursery.spawn(async {
@@ -144,7 +144,7 @@ async fn j4_a_wait_that_another_task_has_taken_over_goes_on_there() -> Result<()
             assert_eq!(current_time() - begun, secs(5));
 
             // And the other way round: the one that has taken it over is cancelled in it.
-            shared.replace(Some(Box::pin(sleep(secs(5)))));
+            shared.replace(asleep());
             let mut first = nursery.spawn(async {
                 let mut wait = shared.take().expect("it is there");
                 begin(&mut wait).await;

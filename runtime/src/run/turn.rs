@@ -1,0 +1,263 @@
+//! One turn of the loop: look outside, hand out what has come, poll what is ready.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use trio_platform::{Backend, Completed, Token, Wait};
+
+use super::Run;
+use crate::cancel::{CancelSource, Cancelled, Effects};
+use crate::instrument::Event;
+use crate::task::NurseryRef;
+use crate::thread::Call;
+
+/// A busy run asks in one turn of so many only: a driver that needs a system call to look, and one
+/// that has nothing in flight.
+const POLLING_INTERVAL: u32 = 16;
+
+/// Completions that are looked at together, so that the memory of all of them is on its way before the
+/// first is dealt with.
+const AT_ONCE: usize = 32;
+
+impl Run {
+    pub(super) fn turn(&self, root: &NurseryRef) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.go_on();
+        }
+        self.call_deferred();
+        self.open_inbox(root);
+        if root.ready.is_empty() {
+            self.wait(root);
+        } else {
+            self.look();
+        }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        root.drive_root();
+    }
+
+    /// The loop stands where it may stand for any time.
+    pub(super) fn rest(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.rest();
+        }
+    }
+
+    /// The loop has rested, and is to go on from here.
+    pub(super) fn work(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin();
+        }
+    }
+
+    /// Looks everywhere without waiting; gives whether anything has happened.
+    pub(super) fn collect(&self, root: &NurseryRef) -> bool {
+        let mut effects = Effects::default();
+        let patience = Duration::ZERO;
+        let completed = self.drive_io(Wait::For(patience), patience, &mut effects);
+        let expired = self.expire(&mut effects);
+        self.apply(effects);
+        self.call_deferred();
+        let called = self.open_inbox(root);
+        completed > 0 || expired || called || !root.ready.is_empty()
+    }
+
+    /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
+    #[inline]
+    pub(super) fn look(&self) {
+        let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
+        if worth_asking || !self.tree.borrow().timers.is_empty() {
+            self.look_closely(worth_asking);
+        }
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, worth_asking: bool) {
+        let mut effects = Effects::default();
+        if worth_asking {
+            self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
+        }
+        self.expire(&mut effects);
+        self.apply(effects);
+    }
+
+    /// Whether the driver may have something that can be had at a price worth paying in each turn.
+    pub(super) fn has_news(&self) -> bool {
+        match self.backend {
+            Backend::Polling => false,
+            // Wakes from other threads come another way.
+            Backend::IoUring => self.driver().in_flight() > 0,
+            _ => true,
+        }
+    }
+
+    /// Steps 1 to 3 of a turn in which no task is ready.
+    #[inline(never)]
+    fn wait(&self, root: &NurseryRef) {
+        let mut effects = Effects::default();
+        let plan = self.plan();
+        let lasted = self.quiet_time(&plan);
+        self.rest();
+        let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
+        self.work();
+        let expired = self.expire(&mut effects);
+        self.apply(effects);
+        let quiet = completed == 0 && !expired && {
+            self.call_deferred();
+            // A call is something that has happened, whether or not it has made a task ready.
+            !self.open_inbox(root) && root.ready.is_empty()
+        };
+        if !quiet {
+            self.silence.end();
+        } else if lasted(self) {
+            self.all_blocked(&plan, root);
+        }
+    }
+
+    /// Asks the driver, and hands each completion to its wait; gives how many there were.
+    fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
+        self.instrument(&Event::BeforeIo(timeout));
+        // Taken out, for what is told of a completion may look at the run; and put back, so that no
+        // turn allocates.
+        let mut completed = self.completed.take();
+        if let Err(error) = self.driver().turn(wait, &mut completed) {
+            panic!("the {} driver cannot go on: {error}", self.backend);
+        }
+        let count = completed.len();
+        for some in completed.chunks(AT_ONCE) {
+            self.foresee(some);
+            for &Completed { token, orphan } in some {
+                match orphan {
+                    true => self.orphan_ended(wait_of(token)),
+                    false => self.operation_ended(wait_of(token), effects),
+                }
+            }
+        }
+        completed.clear();
+        self.completed.set(completed);
+        self.instrument(&Event::AfterIo(timeout));
+        count
+    }
+
+    /// Asks for the memory that these completions are going to need, step by step: a message of a server
+    /// with many connections finds nothing of its own in the near caches (`platform/src/prefetch.rs`).
+    #[inline]
+    fn foresee(&self, completed: &[Completed]) {
+        let tree = self.tree.borrow();
+        let waits = || completed.iter().map(|completed| wait_of(completed.token));
+        waits().for_each(|wait| tree.foresee_wait(wait));
+        let tasks = || waits().filter_map(|wait| tree.waiting_task(wait));
+        tasks().for_each(|task| task.foresee());
+        tasks().for_each(|task| task.foresee_poll());
+    }
+
+    fn operation_ended(&self, wait: u32, effects: &mut Effects) {
+        let counted = {
+            let mut tree = self.tree.borrow_mut();
+            tree.finish_wait(wait, effects);
+            tree.take_counted(wait)
+        };
+        if let Some(nursery) = counted {
+            nursery.remove_orphan();
+        }
+    }
+
+    fn orphan_ended(&self, wait: u32) {
+        let ended = {
+            let mut tree = self.tree.borrow_mut();
+            debug_assert!(tree.is_orphan(wait), "an orphan has nobody who waits");
+            tree.remove_wait(wait)
+        };
+        if let Some(nursery) = ended.counted {
+            nursery.remove_orphan();
+        }
+        for watcher in self.orphan_watchers.take() {
+            self.finish_wait(watcher);
+        }
+    }
+
+    fn expire(&self, effects: &mut Effects) -> bool {
+        if self.tree.borrow().timers.is_empty() {
+            return false;
+        }
+        let now = self.now();
+        self.tree.borrow_mut().expire(now, effects)
+    }
+
+    pub(super) fn call_deferred(&self) {
+        // Wakers of others run code of others: nothing is borrowed here.
+        while let Some(waker) = { self.deferred.borrow_mut().pop() } {
+            waker.wake();
+        }
+    }
+
+    /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
+    /// were calls.
+    #[inline]
+    pub(super) fn open_inbox(&self, root: &NurseryRef) -> bool {
+        self.shared.has_news() && self.empty_inbox(root)
+    }
+
+    #[inline(never)]
+    fn empty_inbox(&self, root: &NurseryRef) -> bool {
+        let (mut wakes, mut calls) = (self.remote_wakes.take(), self.calls.take());
+        self.shared.collect(&mut wakes, &mut calls);
+        wakes.drain(..).for_each(|wake| wake.deliver());
+        let any = !calls.is_empty();
+        calls.drain(..).for_each(|call| self.execute(call, root));
+        self.remote_wakes.set(wakes);
+        self.calls.set(calls);
+        any
+    }
+
+    fn execute(&self, call: Call, root: &NurseryRef) {
+        let work = match call {
+            Call::Plain(work) => work,
+            Call::Keyed(key, work) => {
+                self.shared.begin(&key);
+                work
+            }
+            Call::Thread { call, ended } => return self.threads.notice(self, call, ended),
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let reason = "a function given to `run_sync_soon` panicked";
+            root.call_panicked(panic, reason);
+        }
+    }
+
+    /// The main task has ended: system tasks end too, and what has been accepted is executed.
+    pub(super) fn end_system_tasks(&self, root: &NurseryRef) {
+        self.shut_down(root);
+        while self.owes(root) {
+            self.turn(root);
+        }
+        self.end_calls(root);
+    }
+
+    /// Whether something is left of a run whose main task has ended.
+    pub(crate) fn owes(&self, root: &NurseryRef) -> bool {
+        root.child_count() > 0 || self.threads.owed() > 0
+    }
+
+    /// The main task has ended: what is left is cancelled.
+    pub(crate) fn shut_down(&self, root: &NurseryRef) {
+        if self.owes(root) {
+            let reason = Some("the main task has ended".into());
+            let shutdown = Cancelled::new(CancelSource::Shutdown, reason, None, None);
+            self.cancel(root.scope.get(), shutdown);
+        }
+    }
+
+    /// Nothing is left: what has been accepted is executed, and nothing more is.
+    pub(crate) fn end_calls(&self, root: &NurseryRef) {
+        drop(self.root.take());
+        for call in self.shared.close() {
+            self.execute(call, root);
+        }
+    }
+}
+
+/// The wait that is told of by `token`.
+#[inline]
+fn wait_of(token: Token) -> u32 {
+    u32::try_from(token.0).expect("a token is the number of a wait")
+}
