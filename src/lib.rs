@@ -59,9 +59,9 @@ pub use trio_runtime::{channel, lowlevel, sync};
 
 /// Observers of a run: of its tasks, of a loop that is kept from going on, of a run that nothing wakes.
 ///
-/// An [`Instrument`] is told of every task, step and wait, at the time and in order, and costs a branch an event
-/// while there is none. Use one to count, to trace, or to find out what holds the loop up; a [`Watchdog`] for
-/// that last question alone, in production too.
+/// An [`Instrument`](instrument::Instrument) is told of every task, step and wait, at the time and in order, and
+/// costs a branch an event while there is none. Use one to count, to trace, or to find out what holds the loop up; a
+/// [`Watchdog`](instrument::Watchdog) for that last question alone, in production too.
 ///
 /// ```
 /// use std::cell::Cell;
