@@ -6,9 +6,9 @@
 //! each time a connection comes. That is a *feed*. It belongs to the descriptor, not to an operation,
 //! and costs an idle connection no block.
 //!
-//! 1. A receive that is submitted while its descriptor has a feed that takes never reaches the kernel: it waits
-//!    in the feed, and what comes next ends it. To cancel it is to take it out: nothing is taken from
-//!    the socket, and what comes later is kept.
+//! 1. A receive that is submitted while its descriptor has a feed that takes never reaches the kernel:
+//!    it waits in the feed, and what comes next ends it. To cancel it is to take it out: nothing is
+//!    taken from the socket, and what comes later is kept.
 //! 2. What comes while no receive waits goes to the stash of the descriptor, in order, from where the
 //!    next receive or accept takes it (`fd.rs`). At [`STASH_MAX`] results, or [`ACCEPTED_MAX`]
 //!    connections, the feed is stopped: a peer that sends faster than it is read fills the buffers of
@@ -30,7 +30,6 @@
 //! 7. What is told of is an *edge*: it is not told of again. So the feed remembers it until a receive
 //!    has found nothing. One that has found less than it had room for says nothing, for it stops
 //!    short also where urgent data begins.
-//!
 //! 8. Whoever does not want to lend an operation to each receive or accept watches instead: what comes
 //!    goes to the stash, and the token of the watch is reported.
 //!
