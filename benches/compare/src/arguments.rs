@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn one_that_is_named_twice_takes_part_twice() {
-        let Ok(Wish::Run(arguments)) = parse("--only trio,trio,trio-slice,trio@.,trio") else {
+        let Ok(Wish::Run(arguments)) = parse("--only trio,trio,monoio,compio,trio@.,trio") else {
             panic!("all of this exists");
         };
         let here = std::env::current_dir().unwrap();
@@ -164,7 +164,7 @@ mod tests {
         let other = format!("trio@{here}");
         assert_eq!(
             names(&arguments),
-            ["trio", "trio-2", "trio-slice", &other, "trio-3"]
+            ["trio", "trio-2", "monoio", "compio", &other, "trio-3"]
         );
     }
 

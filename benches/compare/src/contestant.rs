@@ -117,7 +117,8 @@ pub(crate) fn all() -> Vec<Contestant> {
 /// Those that `words` name, in that order. `NAME@FOLDER` is one whose server was built before, and
 /// lies in that folder; one that is named twice takes part twice, and is then another's equal.
 pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
-    let mut chosen: Vec<Contestant> = Vec::new();
+    let mut chosen = Vec::new();
+    let mut seen = BTreeMap::new();
     for word in words {
         let (name, folder) = match word.split_once('@') {
             Some((name, folder)) => (name, Some(Path::new(folder))),
@@ -135,12 +136,10 @@ pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
             // A contestant is copied about, and there are few in the life of this program.
             contestant.folder = Box::leak(folder.into_boxed_path());
         }
-        let same = |chosen: &&Contestant| {
-            chosen.about == contestant.about && chosen.folder == contestant.folder
-        };
-        match chosen.iter().filter(same).count() {
-            0 => {}
-            before => label += &format!("-{}", before + 1),
+        let times = seen.entry((name, contestant.folder)).or_insert(0);
+        *times += 1;
+        if *times > 1 {
+            label += &format!("-{times}");
         }
         contestant.name = Box::leak(label.into_boxed_str());
         chosen.push(contestant);

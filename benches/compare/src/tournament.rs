@@ -285,8 +285,15 @@ fn play_round(
         }
     }
     for (player, entrant) in players.iter().zip(entrants) {
-        if let Some(Err(reason)) = entrant.map(|entrant| entrant.leave()) {
-            column.failures.insert(player.name, reason);
+        match entrant.map(|entrant| entrant.leave()) {
+            None => {}
+            Some(Ok(values)) => {
+                let samples = column.samples.entry(player.name).or_default();
+                if let Some(Some(last)) = samples.last_mut() {
+                    last.values.extend(values);
+                }
+            }
+            Some(Err(reason)) => drop(column.failures.insert(player.name, reason)),
         }
     }
 }

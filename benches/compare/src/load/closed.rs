@@ -38,6 +38,7 @@ pub(crate) fn closed_loop(
             sent: 0,
             received: 0,
             sent_at: 0,
+            counts: false,
         });
     }
     load.seen.connections = connections as u64;
@@ -86,6 +87,8 @@ struct Client {
     received: usize,
     /// When, since the load began.
     sent_at: u64,
+    /// Whether that was while measuring: then the reply counts, whenever it comes.
+    counts: bool,
 }
 
 struct Load {
@@ -101,6 +104,7 @@ impl Load {
     /// Begins the next message. `sent_at` of a client that has just had a reply is that time.
     fn begin(&mut self, client: &mut Client) -> io::Result<()> {
         client.message += 1;
+        client.counts = self.measuring;
         client.sent = 0;
         client.received = 0;
         self.send(client)
@@ -146,7 +150,7 @@ impl Load {
             }
         }
         let now = nanoseconds(self.start);
-        if self.measuring {
+        if client.counts {
             self.seen.latency.saturating_record(now - client.sent_at);
         }
         client.sent_at = now;

@@ -27,7 +27,7 @@ pub(crate) fn one_message_each(
     while phase.wait(&mut seen) {
         let mut clients: Vec<Option<Client>> = Vec::with_capacity(at_once);
         for number in 0..at_once {
-            let client = Client::open(&poll, port, number, message, size, &pattern)?;
+            let client = Client::open(&poll, port, number, message, size, &pattern, phase)?;
             clients.push(Some(client));
         }
         let mut open = at_once;
@@ -49,7 +49,7 @@ pub(crate) fn one_message_each(
                 seen.messages += 1;
                 seen.connections += 1;
                 seen.bytes += size as u64;
-                if phase.is_measuring() {
+                if client.counts {
                     let took = client.opened.elapsed().as_nanos();
                     seen.latency
                         .saturating_record(u64::try_from(took).expect("centuries fit"));
@@ -59,7 +59,7 @@ pub(crate) fn one_message_each(
                 if phase.is_resting() {
                     open -= 1;
                 } else {
-                    let client = Client::open(&poll, port, number, message, size, &pattern)?;
+                    let client = Client::open(&poll, port, number, message, size, &pattern, phase)?;
                     clients[number] = Some(client);
                 }
             }
@@ -73,6 +73,8 @@ struct Client {
     message: u64,
     received: usize,
     opened: Instant,
+    /// Whether that was while measuring.
+    counts: bool,
 }
 
 impl Client {
@@ -83,8 +85,9 @@ impl Client {
         message: u64,
         size: usize,
         pattern: &Pattern,
+        phase: &Phase,
     ) -> io::Result<Self> {
-        let opened = Instant::now();
+        let (opened, counts) = (Instant::now(), phase.is_measuring());
         // On the loopback a connect is done when it returns.
         let stream = connect(port)?;
         let bytes = pattern.message(number, message, size);
@@ -104,6 +107,7 @@ impl Client {
             message,
             received: 0,
             opened,
+            counts,
         })
     }
 

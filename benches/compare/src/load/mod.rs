@@ -50,7 +50,7 @@ impl Seen {
     }
 }
 
-fn latencies() -> Histogram<u64> {
+pub(crate) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("bounds in order")
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn plot(results: &Results, table: &Table, metric: &Metric) -> String 
     let rows = panels.len().div_ceil(columns);
     let bars = panels.iter().map(|panel| panel.bars.len()).max();
     let panel_height = PANEL_HEAD + bars.unwrap_or_default() as f64 * BAR_STEP + PANEL_FOOT;
-    let width = MARGIN * 2.0 + columns as f64 * PANEL_WIDTH;
+    // The heading is wider than a panel.
+    let width = MARGIN * 2.0 + columns.max(2) as f64 * PANEL_WIDTH;
     let height = HEAD + rows as f64 * panel_height + MARGIN;
     let mut svg = Svg::new(width, height);
     let unit = match metric.unit {

@@ -60,9 +60,10 @@ pub(crate) trait Entrant {
     /// Measures it, alone.
     fn window(&mut self) -> Result<Sample, String>;
 
-    /// Checks at the end of the round that everything went well.
-    fn leave(self: Box<Self>) -> Result<(), String> {
-        Ok(())
+    /// Checks at the end of the round that everything went well. What can be told of the round only as
+    /// a whole.
+    fn leave(self: Box<Self>) -> Result<Values, String> {
+        Ok(Values::new())
     }
 
     /// The process that can be looked into while it [runs](Self::run), if it has one.
@@ -121,11 +122,13 @@ impl Metric {
     }
 }
 
+/// By the key of the metric.
+pub(crate) type Values = BTreeMap<&'static str, f64>;
+
 /// What one measurement yields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// By the key of the metric.
-    pub(crate) values: BTreeMap<&'static str, f64>,
+    pub(crate) values: Values,
     /// What the program said that it uses, and what the system saw.
     pub(crate) backend: String,
     /// The part of the window in which the server, or the load, could have run and did not get the

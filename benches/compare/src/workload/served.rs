@@ -7,9 +7,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use kit::Report;
 
-use super::{Entrant, Sample, Stage};
+use super::{Entrant, Sample, Stage, Values};
 use crate::contestant::Contestant;
-use crate::load::{Load, Phase, Seen};
+use crate::load::{Load, Phase, Seen, latencies};
 use crate::machine::Delay;
 use crate::server::{Place, Server};
 
@@ -30,6 +30,10 @@ pub(crate) struct Served {
     stage: Stage,
     /// Of the server, and of the load.
     delays: [Delay; 2],
+    /// How many windows may still be thrown away in this round.
+    repeats: u32,
+    /// Of all windows so far: one alone has too few messages for a tail.
+    latency: Histogram<u64>,
 }
 
 impl Served {
@@ -49,6 +53,8 @@ impl Served {
         load.rest()?;
         let mut served = Self {
             delays: [Delay::of_process(server.process()), load.delay()],
+            repeats: stage.laps as u32,
+            latency: latencies(),
             server,
             load,
             count,
@@ -63,13 +69,14 @@ impl Served {
 
 impl Entrant for Served {
     /// A window in which either side had to wait for its core tells of somebody else, and is measured
-    /// again; the last one counts in any case.
+    /// again. On a machine that is always busy that would never end, so a round has only so many.
     fn window(&mut self) -> Result<Sample, String> {
         let mut repeated = 0;
         loop {
             let mut sample = self.measure()?;
             let disturbed = sample.delayed.is_some_and(|delayed| delayed > DISTURBED);
-            if disturbed && repeated < REPEATS {
+            if disturbed && self.repeats > 0 {
+                self.repeats -= 1;
                 repeated += 1;
                 continue;
             }
@@ -93,10 +100,16 @@ impl Entrant for Served {
         Ok((second.bytes - first.bytes) / self.count.bytes_a_message as u64)
     }
 
-    fn leave(self: Box<Self>) -> Result<(), String> {
+    fn leave(self: Box<Self>) -> Result<Values, String> {
         let seen = self.load.end()?;
         let last = self.server.stop()?;
-        agree(&last, &seen)
+        agree(&last, &seen)?;
+        let latency = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        Ok(Values::from([
+            ("p50_us", latency(0.5)),
+            ("p99_us", latency(0.99)),
+            ("p999_us", latency(0.999)),
+        ]))
     }
 }
 
@@ -133,14 +146,14 @@ impl Served {
         }
         let after = self.delays.each_ref().map(Delay::now);
         self.load.measure(false);
-        let latency = self.load.rest()?;
+        self.latency += self.load.rest()?;
         if !self.count.replies {
             self.drain()?;
         }
         if first.bytes == second.bytes {
             return Err("nothing arrived while measuring".to_owned());
         }
-        let mut sample = sample(&first, &second, self.count, &latency);
+        let mut sample = sample(&first, &second, self.count);
         let waited = before.iter().zip(after);
         let waited = waited.filter_map(|(before, after)| after?.checked_sub((*before)?));
         let window = (second.at_ns - first.at_ns) as f64;
@@ -150,21 +163,17 @@ impl Served {
     }
 }
 
-fn sample(first: &Report, second: &Report, count: Count, latency: &Histogram<u64>) -> Sample {
+fn sample(first: &Report, second: &Report, count: Count) -> Sample {
     let bytes = (second.bytes - first.bytes) as f64;
     let messages = bytes / count.bytes_a_message as f64;
     let seconds = (second.at_ns - first.at_ns) as f64 / 1e9;
     let cpu_us = (second.cpu_us() - first.cpu_us()) as f64;
     let mut sample = Sample::default();
-    let latency = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
     sample.values.extend([
         ("cpu_us", cpu_us / messages),
         ("rate", messages / seconds),
         ("bytes_s", bytes / seconds),
         ("cpu_s_gib", cpu_us / 1e6 / (bytes / f64::from(1 << 30))),
-        ("p50_us", latency(0.5)),
-        ("p99_us", latency(0.99)),
-        ("p999_us", latency(0.999)),
         (
             "switches",
             (second.voluntary - first.voluntary) as f64 / messages,
@@ -209,5 +218,3 @@ const SETTLE_EACH: Duration = Duration::from_micros(20);
 /// The part of a window that either side may have waited for its core. Being asked for a report makes
 /// a server wait, too, for a thousandth or two.
 const DISTURBED: f64 = 0.05;
-/// How often a window is measured again.
-const REPEATS: u32 = 3;
