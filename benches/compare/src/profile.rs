@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -49,18 +49,14 @@ pub(crate) fn profile(entrant: &mut dyn Entrant, scratch: &Path) -> Result<Profi
     let turns: f64 = turns.flatten().sum();
     let switches = counted(&said, "context-switches").unwrap_or_default();
     let file = scratch.join("perf.data");
-    let mut record = perf();
-    record
-        .args(["record", "-q", "-g", "-e", "cpu-clock", "-F", FREQUENCY])
-        .args(["-p", &process, "-o"])
-        .arg(&file);
-    watch(record, entrant)?;
-    let mut script = perf();
-    script.args(["script", "-F", "ip,sym,dso", "-i"]).arg(&file);
-    let output = script.output().map_err(|error| error.to_string())?;
-    // It fails if there is none, and then there are no samples either.
-    std::fs::remove_file(&file).ok();
-    let (shares, samples) = shares(&String::from_utf8_lossy(&output.stdout));
+    let mut sampled = sample(&process, &file, entrant)?;
+    for _ in 1..TRIES {
+        if sampled.1 > 0 {
+            break;
+        }
+        sampled = sample(&process, &file, entrant)?;
+    }
+    let (shares, samples) = sampled;
     if samples == 0 {
         return Err("perf has no samples".to_owned());
     }
@@ -73,6 +69,26 @@ pub(crate) fn profile(entrant: &mut dyn Entrant, scratch: &Path) -> Result<Profi
     })
 }
 
+/// Records where the server is while it works, and adds it up: the shares, and of how many samples.
+fn sample(
+    process: &str,
+    file: &Path,
+    entrant: &mut dyn Entrant,
+) -> Result<(Vec<f64>, usize), String> {
+    let mut record = perf();
+    record
+        .args(["record", "-q", "-g", "-e", "cpu-clock", "-F", FREQUENCY])
+        .args(["-p", process, "-o"])
+        .arg(file);
+    watch(record, entrant)?;
+    let mut script = perf();
+    script.args(["script", "-F", "ip,sym,dso", "-i"]).arg(file);
+    let output = script.output().map_err(|error| error.to_string())?;
+    // It fails if there is none, and then there are no samples either.
+    std::fs::remove_file(file).ok();
+    Ok(shares(&String::from_utf8_lossy(&output.stdout)))
+}
+
 /// Has the server work while `tool` looks: how many messages that were, and what `tool` said.
 fn watch(mut tool: Command, entrant: &mut dyn Entrant) -> Result<(f64, String), String> {
     let tool = tool
@@ -81,6 +97,10 @@ fn watch(mut tool: Command, entrant: &mut dyn Entrant) -> Result<(f64, String), 
         .stderr(Stdio::piped());
     let tool: Child = tool.spawn().map_err(|error| error.to_string())?;
     // While it opens its events, the load sleeps, so that no message is missed.
+    let begin = Instant::now();
+    while !holds_events(tool.id()) && begin.elapsed() < PATIENCE {
+        std::thread::sleep(ATTACH);
+    }
     std::thread::sleep(ATTACH);
     let messages = entrant.run(LOOK);
     if let Some(process) = i32::try_from(tool.id()).ok().and_then(Pid::from_raw) {
@@ -90,6 +110,14 @@ fn watch(mut tool: Command, entrant: &mut dyn Entrant) -> Result<(f64, String), 
     let output = tool.wait_with_output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok((messages? as f64, said))
+}
+
+/// Whether the process `tool` has begun to open events.
+fn holds_events(tool: u32) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{tool}/fd"));
+    let links = descriptors.into_iter().flatten().flatten();
+    let mut links = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.any(|link| link.to_string_lossy().contains("perf_event"))
 }
 
 /// A line of `perf stat -x ,` begins with the count, a unit, and the event.
@@ -231,8 +259,11 @@ pub(crate) const PLACES: &[(&str, &[&str])] = &[
 
 /// How long each tool looks.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How long a tool takes to begin.
-const ATTACH: Duration = Duration::from_millis(250);
+/// How long a tool takes from its first event to its last, and how long it may take to begin.
+const ATTACH: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often to sample before giving up: on a busy machine a tool may begin too late.
+const TRIES: usize = 3;
 /// Samples a second: no divisor of any tick.
 const FREQUENCY: &str = "4999";
 

@@ -190,8 +190,9 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
         .copied()
         .collect();
     // Steps of the bar are milliseconds, as far as they can be known before.
-    let expected = workloads.iter().map(|(workload, cells)| {
-        workload.expected(&stage) * (cells.len() * arguments.rounds * players.len()) as u32
+    let expected = workloads.iter().flat_map(|(workload, cells)| {
+        let expected = cells.iter().map(|cell| workload.expected(cell, &stage));
+        expected.map(|time| time * (arguments.rounds * players.len()) as u32)
     });
     let bar = ProgressBar::new(expected.sum::<Duration>().as_millis() as u64);
     bar.set_style(style(
@@ -246,7 +247,7 @@ fn play_round(
     column: &mut Column,
     bar: &ProgressBar,
 ) {
-    let expected = workload.expected(stage).as_millis() as u64;
+    let expected = workload.expected(&column.cell, stage).as_millis() as u64;
     let say = |player: &Contestant, cell: &Cell| {
         bar.set_message(format!(
             "{}: {}, {}",

@@ -36,7 +36,7 @@ impl Workload for Idle {
         ]
     }
 
-    fn expected(&self, stage: &Stage) -> Duration {
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
         Duration::from_millis(if stage.quick { 250 } else { 1000 })
     }
 

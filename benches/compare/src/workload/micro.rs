@@ -64,7 +64,7 @@ impl Workload for Micro {
         stage.laps.div_ceil(2)
     }
 
-    fn expected(&self, stage: &Stage) -> Duration {
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
         Duration::from_millis(BATCHES as u64 * 3) * self.laps(stage) as u32
     }
 

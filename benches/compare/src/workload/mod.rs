@@ -41,8 +41,9 @@ pub(crate) trait Workload {
     }
 
     /// How long a contestant takes in a round, more or less.
-    fn expected(&self, stage: &Stage) -> Duration {
-        let window = stage.settle + stage.window + Duration::from_millis(5);
+    fn expected(&self, cell: &Cell, stage: &Stage) -> Duration {
+        let ends = Duration::from_millis(5) + Duration::from_micros(40) * cell.connections as u32;
+        let window = stage.settle + stage.window + ends;
         Duration::from_millis(50) + stage.warm_up + window * self.laps(stage) as u32
     }
 

@@ -42,7 +42,7 @@ impl Workload for Storm {
         ]
     }
 
-    fn expected(&self, stage: &Stage) -> Duration {
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
         Duration::from_millis(if stage.quick { 250 } else { 1000 })
     }
 
