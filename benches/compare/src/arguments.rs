@@ -2,21 +2,27 @@
 
 use std::time::Duration;
 
-use crate::{contestant, workload};
+use crate::contestant::{self, Contestant};
+use crate::workload;
 
 /// What to measure, and how thoroughly.
 #[derive(Debug)]
 pub(crate) struct Arguments {
     /// Names of workloads.
     pub(crate) workloads: Vec<String>,
-    /// Names of contestants.
-    pub(crate) contestants: Vec<String>,
+    pub(crate) contestants: Vec<Contestant>,
     /// Cells whose label has this in it.
     pub(crate) cell: Option<String>,
+    /// How often servers are started, and how often each is measured while it lives.
     pub(crate) rounds: usize,
+    pub(crate) laps: usize,
+    /// Whether to look into the servers, too.
+    pub(crate) profile: bool,
     pub(crate) quick: bool,
-    /// How long a server is loaded before measuring, and how long it is measured.
+    /// How long a server is loaded before it counts, after its start and before each window, and how
+    /// long it is measured.
     pub(crate) warm_up: Duration,
+    pub(crate) settle: Duration,
     pub(crate) window: Duration,
 }
 
@@ -33,24 +39,28 @@ impl Arguments {
             contestants: Vec::new(),
             cell: None,
             rounds: 0,
+            laps: 0,
+            profile: false,
             quick: false,
-            warm_up: Duration::from_millis(200),
-            window: Duration::from_millis(1000),
+            warm_up: Duration::from_millis(50),
+            settle: Duration::from_millis(10),
+            window: Duration::from_millis(40),
         };
-        let mut rounds = None;
-        let mut window = None;
+        let (mut rounds, mut laps, mut window, mut settle) = (None, None, None, None);
+        let mut names: Vec<String> = Vec::new();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} wants a value"));
             match word.as_str() {
                 "--help" | "-h" => return Ok(Wish::Explain(usage())),
                 "--quick" => arguments.quick = true,
                 "--rounds" => rounds = Some(number(&value()?)?),
+                "--laps" => laps = Some(number(&value()?)?),
                 "--window" => window = Some(number(&value()?)?),
+                "--settle" => settle = Some(number(&value()?)?),
+                "--profile" => arguments.profile = true,
                 "--cell" => arguments.cell = Some(value()?),
                 "--only" => {
-                    let names = value()?;
-                    let names = names.split(',').map(str::to_owned);
-                    arguments.contestants.extend(names);
+                    names.extend(value()?.split(',').map(str::to_owned));
                 }
                 option if option.starts_with('-') => {
                     return Err(format!("no such option: {option}\n\n{}", usage()));
@@ -58,14 +68,20 @@ impl Arguments {
                 name => arguments.workloads.push(name.to_owned()),
             }
         }
-        if arguments.quick {
-            arguments.warm_up = Duration::from_millis(100);
-            arguments.window = Duration::from_millis(250);
-        }
         if let Some(milliseconds) = window {
             arguments.window = Duration::from_millis(milliseconds as u64);
         }
-        arguments.rounds = rounds.unwrap_or(if arguments.quick { 3 } else { 7 }).max(1);
+        if let Some(milliseconds) = settle {
+            arguments.settle = Duration::from_millis(milliseconds as u64);
+        }
+        // Six rounds are the fewest of which an interval can be had that is 95 % sure.
+        let usual = if arguments.quick { (6, 2) } else { (9, 10) };
+        arguments.rounds = rounds.unwrap_or(usual.0).max(1);
+        arguments.laps = laps.unwrap_or(usual.1).max(1);
+        arguments.contestants = match names.as_slice() {
+            [] => contestant::all(),
+            names => contestant::named(names).map_err(|error| format!("{error}\n\n{}", usage()))?,
+        };
         arguments.check()?;
         Ok(Wish::Run(arguments))
     }
@@ -81,16 +97,6 @@ impl Arguments {
         if self.workloads.is_empty() {
             self.workloads = known.into_iter().map(str::to_owned).collect();
         }
-        let field = contestant::all();
-        let known: Vec<&str> = field.iter().map(|contestant| contestant.name).collect();
-        for name in &self.contestants {
-            if !known.contains(&name.as_str()) {
-                return Err(format!("no such contestant: {name}\n\n{}", usage()));
-            }
-        }
-        if self.contestants.is_empty() {
-            self.contestants = known.into_iter().map(str::to_owned).collect();
-        }
         Ok(())
     }
 }
@@ -100,13 +106,20 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 fn usage() -> String {
-    let mut text = "usage: compare [WORKLOAD…] [--rounds N] [--quick] [--only NAME,NAME…] \
-                    [--cell TEXT] [--window MILLISECONDS]\n\nWorkloads, all unless some are named:\n"
+    let mut text = "usage: compare [WORKLOAD…] [--quick] [--only NAME,NAME…] [--cell TEXT] \
+                    [--profile]\n  [--rounds N] [--laps N] [--window MILLISECONDS] \
+                    [--settle MILLISECONDS]\n\n\
+                    In each of the rounds the servers are started, and then measured in turn, as many \
+                    windows each\nas there are laps. --cell measures the cells whose label has that \
+                    text in it; --profile counts system\ncalls and samples where the time goes, as \
+                    well, and needs `perf`.\n\nWorkloads, all unless some are named:\n"
         .to_owned();
     for workload in workload::all() {
         text += &format!("  {:<12} {}\n", workload.name(), workload.about());
     }
-    text += "\nContestants, all unless --only names some:\n";
+    text += "\nContestants, all unless --only names some. One that is named twice is compared with \
+             itself, which\ntells how much a difference has to be; NAME@FOLDER is one whose server \
+             was built before, and is there:\n";
     for contestant in contestant::all() {
         text += &format!("  {:<14} {}\n", contestant.name, contestant.about);
     }
@@ -116,6 +129,11 @@ fn usage() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(arguments: &Arguments) -> Vec<&str> {
+        let contestants = arguments.contestants.iter();
+        contestants.map(|contestant| contestant.name).collect()
+    }
 
     fn parse(words: &str) -> Result<Wish, String> {
         Arguments::parse(words.split_whitespace().map(str::to_owned))
@@ -132,13 +150,34 @@ mod tests {
             panic!("all of this exists");
         };
         assert_eq!(arguments.workloads, ["echo"]);
-        assert_eq!(arguments.contestants, ["tokio", "trio"]);
+        assert_eq!(names(&arguments), ["tokio", "trio"]);
         assert_eq!(arguments.rounds, 2);
     }
 
     #[test]
+    fn one_that_is_named_twice_takes_part_twice() {
+        let Ok(Wish::Run(arguments)) = parse("--only trio,trio,monoio,compio,trio@.,trio") else {
+            panic!("all of this exists");
+        };
+        let here = std::env::current_dir().unwrap();
+        let here = here.file_name().unwrap().to_str().unwrap();
+        let other = format!("trio@{here}");
+        assert_eq!(
+            names(&arguments),
+            ["trio", "trio-2", "monoio", "compio", &other, "trio-3"]
+        );
+    }
+
+    #[test]
     fn what_does_not_exist_is_an_error_that_lists_what_does() {
-        for words in ["eco", "--only toko", "--round 3", "--rounds", "--rounds x"] {
+        for words in [
+            "eco",
+            "--only toko",
+            "--only trio@/nowhere",
+            "--round 3",
+            "--rounds",
+            "--rounds x",
+        ] {
             assert!(parse(words).is_err(), "{words}");
         }
     }

@@ -1,6 +1,7 @@
 //! Who takes part, and the building of their programs.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,8 @@ pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     program: Program,
+    /// Where the program is.
+    folder: &'static Path,
     /// Given to each job.
     pub(crate) options: &'static [&'static str],
     pub(crate) role: Role,
@@ -35,10 +38,12 @@ pub(crate) enum Role {
 
 /// All of them, in the order of the tables.
 pub(crate) fn all() -> Vec<Contestant> {
+    let here: &Path = Box::leak(target().into_boxed_path());
     let contestant = |name, about, server, options, role, version_of| Contestant {
         name,
         about,
         program: Program::Server(server),
+        folder: here,
         options,
         role,
         version_of,
@@ -101,6 +106,7 @@ pub(crate) fn all() -> Vec<Contestant> {
             name: "python-trio",
             about: "Python Trio, if it is installed",
             program: Program::Python,
+            folder: here,
             options: &[],
             role: Role::Peer,
             version_of: "",
@@ -108,11 +114,49 @@ pub(crate) fn all() -> Vec<Contestant> {
     ]
 }
 
+/// Those that `words` name, in that order. `NAME@FOLDER` is one whose server was built before, and
+/// lies in that folder; one that is named twice takes part twice, and is then another's equal.
+pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
+    let mut chosen = Vec::new();
+    let mut seen = BTreeMap::new();
+    for word in words {
+        let (name, folder) = match word.split_once('@') {
+            Some((name, folder)) => (name, Some(Path::new(folder))),
+            None => (word.as_str(), None),
+        };
+        let mut all = all().into_iter();
+        let mut contestant = all
+            .find(|contestant| contestant.name == name)
+            .ok_or(format!("no such contestant: {name}"))?;
+        let mut label = name.to_owned();
+        if let Some(folder) = folder {
+            let folder = fs::canonicalize(folder).map_err(|error| format!("{word}: {error}"))?;
+            let last = folder.file_name().unwrap_or_default().to_string_lossy();
+            label = format!("{name}@{last}");
+            // A contestant is copied about, and there are few in the life of this program.
+            contestant.folder = Box::leak(folder.into_boxed_path());
+        }
+        let times = seen.entry((name, contestant.folder)).or_insert(0);
+        *times += 1;
+        if *times > 1 {
+            label += &format!("-{times}");
+        }
+        contestant.name = Box::leak(label.into_boxed_str());
+        chosen.push(contestant);
+    }
+    Ok(chosen)
+}
+
 impl Contestant {
+    /// Where its server was built, if that was not for this comparison.
+    pub(crate) fn built_before(&self) -> Option<&'static Path> {
+        (self.folder != target()).then_some(self.folder)
+    }
+
     /// The program, and what comes before the job.
     pub(crate) fn command(&self) -> Command {
         match self.program {
-            Program::Server(server) => Command::new(target().join(format!("server-{server}"))),
+            Program::Server(server) => Command::new(self.folder.join(format!("server-{server}"))),
             Program::Python => {
                 let mut python = Command::new("python3");
                 python.arg(folder().join("python/server.py"));
@@ -131,6 +175,13 @@ pub(crate) fn build(
     let mut absent = BTreeMap::new();
     for contestant in contestants {
         let result = match contestant.program {
+            Program::Server(server) if contestant.built_before().is_some() => {
+                let program = contestant.folder.join(format!("server-{server}"));
+                match program.try_exists() {
+                    Ok(true) => Ok(()),
+                    _ => Err(format!("there is no {}", program.display())),
+                }
+            }
             Program::Server(server) => {
                 progress(server);
                 built
@@ -182,7 +233,7 @@ pub(crate) fn python_version() -> Result<String, String> {
 
 /// The version of a crate, as locked for this workspace.
 pub(crate) fn locked_version(name: &str) -> Option<String> {
-    let lock = std::fs::read_to_string(folder().join("Cargo.lock")).ok()?;
+    let lock = fs::read_to_string(folder().join("Cargo.lock")).ok()?;
     // The newest, which is the last, is what the servers use; others are for their dependencies.
     let (_, rest) = lock.rsplit_once(&format!("name = \"{name}\"\nversion = \""))?;
     Some(rest.split('"').next()?.to_owned())

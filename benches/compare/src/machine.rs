@@ -1,6 +1,8 @@
 //! What this was measured on, and how quiet it was.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -102,34 +104,42 @@ fn compiler() -> String {
     )
 }
 
-/// How long all cores together have been busy, for whomever.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Busy {
-    ticks: u64,
+/// How long a task, or all tasks of a process, could have run and had to wait for the processor.
+#[derive(Clone, Debug)]
+pub(crate) struct Delay {
+    files: Vec<PathBuf>,
 }
 
-impl Busy {
-    pub(crate) fn now() -> Self {
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let line = stat.lines().next().unwrap_or_default();
-        let numbers = line.split_whitespace().skip(1);
-        let numbers: Vec<u64> = numbers.filter_map(|word| word.parse().ok()).collect();
-        // All but idle and waiting for a disk; what the host took away counts as busy.
-        let ticks = numbers
-            .iter()
-            .enumerate()
-            .filter(|(column, _)| ![3, 4].contains(column))
-            .take(8)
-            .map(|(_, ticks)| ticks)
-            .sum();
-        Self { ticks }
+impl Delay {
+    /// Of the tasks that `process` has now.
+    pub(crate) fn of_process(process: u32) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{process}/task"));
+        let tasks = tasks.into_iter().flatten().flatten();
+        Self {
+            files: tasks.map(|task| task.path().join("schedstat")).collect(),
+        }
     }
 
-    /// Microseconds since `earlier`.
-    pub(crate) fn since(self, earlier: Self) -> u64 {
-        // A tick of /proc is a hundredth of a second on every Linux.
-        (self.ticks - earlier.ticks) * 10_000
+    /// Of one thread of this process.
+    pub(crate) fn of_thread(thread: u32) -> Self {
+        Self {
+            files: vec![PathBuf::from(format!("/proc/self/task/{thread}/schedstat"))],
+        }
     }
+
+    /// Until now, in nanoseconds; `None` where the kernel does not tell.
+    pub(crate) fn now(&self) -> Option<u64> {
+        let delays = self.files.iter().filter_map(|file| {
+            let line = fs::read_to_string(file).ok()?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+        delays.reduce(|one, other| one + other)
+    }
+}
+
+/// A duration as people say it.
+pub(crate) fn minutes(time: Duration) -> String {
+    format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60)
 }
 
 /// The load of the machine in the last minute.

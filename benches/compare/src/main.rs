@@ -1,7 +1,7 @@
 //! Compares runtimes: the same servers on each, one load, rounds interleaved.
 //!
 //! This process pins itself to one core and plays the clients; each server is a process of its own,
-//! pinned to another core, and lives for one measurement. What it prints is in `report/`, what it
+//! pinned to another core, and lives for one round, in which everybody is measured in turn. What it prints is in `report/`, what it
 //! measures in `workload/`, and who takes part in `contestant.rs`. How to read the results, and what
 //! they do not show, is in `docs/benchmarks.md`.
 
@@ -11,6 +11,7 @@ mod arguments;
 mod contestant;
 mod load;
 mod machine;
+mod profile;
 mod report;
 mod server;
 mod statistics;

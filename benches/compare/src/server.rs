@@ -93,6 +93,11 @@ impl Server {
         complaint(&self.errors, what)
     }
 
+    /// Its number, for who looks into it.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the system says that it uses: the queues among its descriptors.
     pub(crate) fn seen(&self) -> String {
         queues(self.child.id())

@@ -1,11 +1,17 @@
-//! Medians, spreads, and ratios that are taken round by round.
+//! Medians, how sure they are, and ratios of what was measured side by side.
+//!
+//! What is measured comes in windows, some to a round. Windows of a round share their processes, so
+//! each round counts once, as the median of its windows, and how much rounds differ says how sure the
+//! median over them is.
 
 /// The middle of what was measured, and its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
+    /// The interval that has the true median in it in 95 of 100 cases, whatever the noise looks like:
+    /// by order statistics. Of fewer than six values it is their range, and less sure.
+    pub(crate) low: f64,
+    pub(crate) high: f64,
     pub(crate) count: usize,
 }
 
@@ -17,42 +23,67 @@ impl Summary {
             .filter(|value| value.is_finite())
             .collect();
         values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            (values[middle - 1] + values[middle]) / 2.0
-        };
+        let median = middle(&values)?;
+        let outside = outside(values.len());
         Some(Self {
             median,
-            least,
-            most,
+            low: values[outside],
+            high: values[values.len() - 1 - outside],
             count: values.len(),
         })
     }
+
+    /// Of rounds of `laps` windows each.
+    pub(crate) fn of_rounds(windows: &[Option<f64>], laps: usize) -> Option<Self> {
+        let rounds = windows.chunks(laps.max(1));
+        Self::of(rounds.filter_map(|round| median(round.iter().copied().flatten())))
+    }
+
+    /// Whether `value` may well be the true one.
+    pub(crate) fn allows(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
 }
 
-/// For each round the value over the best of the limits in the same round. What disturbs a round
-/// disturbs both.
-pub(crate) fn ratios(
-    values: &[Option<f64>],
-    limits: &[&[Option<f64>]],
-    less_is_better: bool,
-) -> Vec<f64> {
-    let rounds = values.iter().enumerate();
-    let ratios = rounds.filter_map(|(round, value)| {
-        let of_round = limits
-            .iter()
-            .filter_map(|limit| limit.get(round).copied().flatten());
-        let best = if less_is_better {
-            of_round.reduce(f64::min)
-        } else {
-            of_round.reduce(f64::max)
-        };
-        Some((*value)? / best?)
-    });
-    ratios.collect()
+/// The middle of all that are numbers.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    Summary::of(values).map(|summary| summary.median)
+}
+
+fn middle(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        Some(sorted[middle])
+    } else {
+        Some((sorted.get(middle.checked_sub(1)?)? + sorted[middle]) / 2.0)
+    }
+}
+
+/// How many of `count` sorted values are outside the interval on each side.
+///
+/// A value is below the median as often as a coin shows heads: how many are is distributed by the
+/// binomial, and the interval leaves at most a fortieth of it out on each side.
+fn outside(count: usize) -> usize {
+    let mut outside = 0;
+    let mut term = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut sum = term;
+    while outside + 1 < count / 2 {
+        term *= (count - outside) as f64 / (outside + 1) as f64;
+        sum += term;
+        if sum > 0.025 {
+            break;
+        }
+        outside += 1;
+    }
+    outside
+}
+
+/// Window by window, `values` over `base`: what disturbs one lap disturbs both.
+pub(crate) fn ratios(values: &[Option<f64>], base: &[Option<f64>]) -> Vec<Option<f64>> {
+    let windows = values.iter().zip(base);
+    windows
+        .map(|(value, base)| Some((*value)? / (*base)?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -63,18 +94,42 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(Summary::of([]), None);
         assert_eq!(Summary::of([f64::NAN]), None);
-        assert_eq!(Summary::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
-        let even = Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap();
-        assert_eq!((even.median, even.least, even.most), (2.5, 1.0, 4.0));
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median([7.0]), Some(7.0));
     }
 
     #[test]
-    fn a_ratio_is_to_the_better_limit_of_its_own_round() {
+    fn the_interval_leaves_out_as_many_as_chance_allows() {
+        // As in every table of the sign test.
+        for (count, left) in [
+            (1, 0),
+            (2, 0),
+            (5, 0),
+            (6, 0),
+            (8, 0),
+            (9, 1),
+            (12, 2),
+            (20, 5),
+        ] {
+            assert_eq!(outside(count), left, "{count}");
+        }
+        let summary = Summary::of((1..=9).map(f64::from)).unwrap();
+        assert_eq!((summary.low, summary.high), (2.0, 8.0));
+        assert!(summary.allows(3.0) && !summary.allows(1.5));
+    }
+
+    #[test]
+    fn a_round_counts_once() {
+        let windows = [Some(1.0), Some(2.0), Some(9.0), Some(5.0), None, Some(5.0)];
+        let summary = Summary::of_rounds(&windows, 3).unwrap();
+        assert_eq!((summary.median, summary.count), (3.5, 2));
+    }
+
+    #[test]
+    fn a_ratio_is_of_windows_of_one_lap() {
         let values = [Some(4.0), Some(10.0), None, Some(1.0)];
-        let one = [Some(2.0), Some(10.0), Some(1.0), None];
-        let two = [Some(4.0), Some(5.0), Some(1.0), None];
-        assert_eq!(ratios(&values, &[&one, &two], true), [2.0, 2.0]);
-        assert_eq!(ratios(&values, &[&one, &two], false), [1.0, 1.0]);
-        assert!(ratios(&values, &[], true).is_empty());
+        let base = [Some(2.0), Some(5.0), Some(1.0), None];
+        assert_eq!(ratios(&values, &base), [Some(2.0), Some(2.0), None, None]);
     }
 }

@@ -1,18 +1,23 @@
 //! The order of play: who is measured when.
 //!
-//! In each round everybody is measured once in a cell, and each round begins with another, so that
-//! whatever the machine does meanwhile meets all alike.
+//! In a round each contestant is started once in a cell, and then they stay alive, asleep; lap after
+//! lap each is measured for a short while, in an order that is drawn anew. So what the machine does
+//! meanwhile meets all alike, what a process happens to get for its life (memory, addresses) differs
+//! from round to round, and what is compared was measured within a second.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arguments::Arguments;
-use crate::contestant::{self, Contestant};
+use crate::contestant::{self, Contestant, Role};
 use crate::machine::{self, Cores};
+use crate::profile::{self, Profile};
 use crate::report;
-use crate::workload::{self, Cell, Metric, Sample, Stage};
+use crate::statistics::{Summary, median, ratios};
+use crate::workload::{self, Cell, Entrant, Metric, Sample, Stage, Workload};
 
 /// Everything that was measured.
 pub(crate) struct Results {
@@ -23,8 +28,10 @@ pub(crate) struct Results {
     pub(crate) tables: Vec<Table>,
     /// What each contestant really used, as far as it was seen.
     pub(crate) backends: BTreeMap<&'static str, String>,
-    /// The part of the cores that others used, one for each sample.
-    pub(crate) foreign: Vec<f64>,
+    /// Of each window, the part in which somebody else had the core.
+    pub(crate) delayed: Vec<f64>,
+    /// Windows that were thrown away for that.
+    pub(crate) repeated: u32,
 }
 
 /// All of one workload.
@@ -38,33 +45,71 @@ pub(crate) struct Table {
 /// All of one cell.
 pub(crate) struct Column {
     pub(crate) cell: Cell,
-    /// By contestant, one for each round that worked.
+    /// Windows in each round.
+    pub(crate) laps: usize,
+    /// By contestant, one for each window that worked.
     pub(crate) samples: BTreeMap<&'static str, Vec<Option<Sample>>>,
     pub(crate) failures: BTreeMap<&'static str, String>,
+    /// What is known of each server, if somebody wanted to.
+    pub(crate) profiles: BTreeMap<&'static str, Result<Profile, String>>,
 }
 
 impl Column {
-    /// The values of `metric`, round by round.
+    /// The values of `metric`, window by window.
     pub(crate) fn values(&self, contestant: &str, metric: &Metric) -> Vec<Option<f64>> {
         let samples = self.samples.get(contestant).into_iter().flatten();
         samples
             .map(|sample| sample.as_ref()?.values.get(metric.key).copied())
             .collect()
     }
+
+    /// The median over the rounds.
+    pub(crate) fn summary(&self, contestant: &str, metric: &Metric) -> Option<Summary> {
+        Summary::of_rounds(&self.values(contestant, metric), self.laps)
+    }
+
+    /// The ratio to `base`, taken lap by lap.
+    pub(crate) fn ratio(&self, contestant: &str, base: &str, metric: &Metric) -> Option<Summary> {
+        let (values, base) = (self.values(contestant, metric), self.values(base, metric));
+        Summary::of_rounds(&ratios(&values, &base), self.laps)
+    }
+
+    /// To whom everybody is compared: the better limit; where there is none, the best peer; where
+    /// there is none either, whoever comes first. It is the same one in all rounds: the better one of
+    /// each round would be the luckier one, and everybody a little worse than it, the limits too.
+    pub(crate) fn base<'a>(
+        &self,
+        contestants: impl Iterator<Item = &'a Contestant>,
+        metric: &Metric,
+    ) -> Option<&'static str> {
+        let measured = contestants.filter_map(|contestant| {
+            let values = self.values(contestant.name, metric).into_iter().flatten();
+            Some((contestant, median(values)?))
+        });
+        let measured: Vec<(&Contestant, f64)> = measured.collect();
+        let best_of = |role| {
+            let of_role = measured.iter().filter(|(one, _)| one.role == role);
+            of_role.reduce(|one, other| {
+                if (other.1 < one.1) == metric.less_is_better {
+                    other
+                } else {
+                    one
+                }
+            })
+        };
+        let best = best_of(Role::Limit).or_else(|| best_of(Role::Peer));
+        let (base, _) = best.or(measured.first())?;
+        Some(base.name)
+    }
 }
 
 /// Builds, measures and reports what `arguments` ask for.
 pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
-    let contestants = contestant::all().into_iter();
-    let contestants: Vec<Contestant> = contestants
-        .filter(|contestant| {
-            arguments
-                .contestants
-                .iter()
-                .any(|name| name == contestant.name)
-        })
-        .collect();
+    let contestants = arguments.contestants.clone();
     let absent = build(&contestants);
+    if let Some(reason) = arguments.profile.then(profile::missing).flatten() {
+        return Err(io::Error::other(format!("no profile: {reason}")));
+    }
     let average = machine::load_average();
     let mut facts = machine::facts();
     facts.push(("Rounds", rounds(arguments)));
@@ -74,9 +119,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
         absent,
         tables: Vec::new(),
         backends: BTreeMap::new(),
-        foreign: Vec::new(),
+        delayed: Vec::new(),
+        repeated: 0,
     };
+    let begin = Instant::now();
     play(arguments, &mut results)?;
+    results
+        .facts
+        .push(("Duration", machine::minutes(begin.elapsed())));
     results.facts.push((
         "Load average",
         format!("{average} before, {} after", machine::load_average()),
@@ -86,14 +136,14 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<()> {
 
 fn rounds(arguments: &Arguments) -> String {
     format!(
-        "{} rounds, interleaved, of {:?} after {:?} of warming up",
-        arguments.rounds, arguments.window, arguments.warm_up
+        "{} rounds of {} windows of {:?}, each after {:?} of settling down",
+        arguments.rounds, arguments.laps, arguments.window, arguments.settle
     )
 }
 
 fn build(contestants: &[Contestant]) -> BTreeMap<&'static str, String> {
     let bar = ProgressBar::new_spinner().with_style(style("{spinner} {msg}"));
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar.enable_steady_tick(Duration::from_millis(100));
     let absent = contestant::build(contestants, |server| {
         bar.set_message(format!("building the servers on {server}"));
     });
@@ -109,7 +159,9 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
     Cores::pin(cores.load)?;
     let stage = Stage {
         cores,
+        laps: arguments.laps,
         warm_up: arguments.warm_up,
+        settle: arguments.settle,
         window: arguments.window,
         quick: arguments.quick,
     };
@@ -137,11 +189,16 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
         .filter(|contestant| !results.absent.contains_key(contestant.name))
         .copied()
         .collect();
-    let cells: usize = workloads.iter().map(|(_, cells)| cells.len()).sum();
-    let bar = ProgressBar::new((cells * arguments.rounds * players.len()) as u64);
+    // Steps of the bar are milliseconds, as far as they can be known before.
+    let expected = workloads.iter().flat_map(|(workload, cells)| {
+        let expected = cells.iter().map(|cell| workload.expected(cell, &stage));
+        expected.map(|time| time * (arguments.rounds * players.len()) as u32)
+    });
+    let bar = ProgressBar::new(expected.sum::<Duration>().as_millis() as u64);
     bar.set_style(style(
-        "{bar:40} {pos}/{len} {elapsed_precise} of {duration_precise} {msg}",
+        "{bar:40} {percent} % after {elapsed_precise}, {eta_precise} left; {msg}",
     ));
+    bar.enable_steady_tick(Duration::from_secs(1));
     for (workload, cells) in workloads {
         let mut table = Table {
             name: workload.name(),
@@ -152,34 +209,25 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
         for cell in cells {
             let mut column = Column {
                 cell,
+                laps: workload.laps(&stage),
                 samples: BTreeMap::new(),
                 failures: BTreeMap::new(),
+                profiles: BTreeMap::new(),
             };
             for round in 0..arguments.rounds {
-                for turn in 0..players.len() {
-                    let player = &players[(turn + round) % players.len()];
-                    let label = &column.cell.label;
-                    bar.set_message(format!("{}: {label}, {}", workload.name(), player.name));
-                    let failed = column.failures.contains_key(player.name);
-                    let sample = if failed {
-                        None
-                    } else {
-                        match workload.measure(&column.cell, player, &stage) {
-                            Ok(sample) => Some(sample),
-                            Err(reason) => {
-                                column.failures.insert(player.name, reason);
-                                None
-                            }
-                        }
-                    };
-                    if let Some(sample) = &sample {
-                        if !sample.backend.is_empty() {
-                            results.backends.insert(player.name, sample.backend.clone());
-                        }
-                        results.foreign.extend(sample.foreign);
+                let order = Order(round as u64);
+                play_round(&*workload, &players, &stage, order, &mut column, &bar);
+            }
+            if arguments.profile && workload.is_served() {
+                look_into(&*workload, &players, &stage, &mut column, &bar)?;
+            }
+            for (name, samples) in &column.samples {
+                for sample in samples.iter().flatten() {
+                    if !sample.backend.is_empty() {
+                        results.backends.insert(*name, sample.backend.clone());
                     }
-                    column.samples.entry(player.name).or_default().push(sample);
-                    bar.inc(1);
+                    results.delayed.extend(sample.delayed);
+                    results.repeated += sample.repeated;
                 }
             }
             table.cells.push(column);
@@ -190,6 +238,171 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
     Ok(())
 }
 
+/// Starts everybody, measures everybody in each lap, and lets everybody go.
+fn play_round(
+    workload: &dyn Workload,
+    players: &[Contestant],
+    stage: &Stage,
+    mut order: Order,
+    column: &mut Column,
+    bar: &ProgressBar,
+) {
+    let expected = workload.expected(&column.cell, stage).as_millis() as u64;
+    let say = |player: &Contestant, cell: &Cell| {
+        bar.set_message(format!(
+            "{}: {}, {}",
+            workload.name(),
+            cell.label,
+            player.name
+        ));
+    };
+    let mut entrants: Vec<Option<Box<dyn Entrant>>> = Vec::new();
+    for player in players {
+        say(player, &column.cell);
+        let mut entrant = None;
+        if !column.failures.contains_key(player.name) {
+            match workload.enter(&column.cell, player, stage) {
+                Ok(entered) => entrant = Some(entered),
+                Err(reason) => drop(column.failures.insert(player.name, reason)),
+            }
+        }
+        entrants.push(entrant);
+    }
+    for _ in 0..column.laps {
+        for turn in order.draw(players.len()) {
+            let player = &players[turn];
+            say(player, &column.cell);
+            let sample = match entrants[turn].as_mut().map(|entrant| entrant.window()) {
+                Some(Ok(sample)) => Some(sample),
+                Some(Err(reason)) => {
+                    column.failures.insert(player.name, reason);
+                    entrants[turn] = None;
+                    None
+                }
+                None => None,
+            };
+            column.samples.entry(player.name).or_default().push(sample);
+            bar.inc(expected / column.laps as u64);
+        }
+    }
+    for (player, entrant) in players.iter().zip(entrants) {
+        match entrant.map(|entrant| entrant.leave()) {
+            None => {}
+            Some(Ok(values)) => {
+                let samples = column.samples.entry(player.name).or_default();
+                if let Some(Some(last)) = samples.last_mut() {
+                    last.values.extend(values);
+                }
+            }
+            Some(Err(reason)) => drop(column.failures.insert(player.name, reason)),
+        }
+    }
+}
+
+/// Profiles everybody that was measured, one after the other.
+fn look_into(
+    workload: &dyn Workload,
+    players: &[Contestant],
+    stage: &Stage,
+    column: &mut Column,
+    bar: &ProgressBar,
+) -> io::Result<()> {
+    let scratch = report::folder()?;
+    for player in players {
+        if column.failures.contains_key(player.name) {
+            continue;
+        }
+        let label = &column.cell.label;
+        bar.set_message(format!(
+            "{}: {label}, profile of {}",
+            workload.name(),
+            player.name
+        ));
+        let profile = workload
+            .enter(&column.cell, player, stage)
+            .and_then(|mut entrant| {
+                let profile = profile::profile(&mut *entrant, &scratch)?;
+                entrant.leave()?;
+                Ok(profile)
+            });
+        column.profiles.insert(player.name, profile);
+    }
+    Ok(())
+}
+
+/// Draws the orders of a round, the same ones in each run of this program.
+struct Order(u64);
+
+impl Order {
+    /// The numbers below `count`, shuffled.
+    fn draw(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        for last in (1..count).rev() {
+            // Knuth's generator; its low bits are poor.
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
+            self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
+            order.swap(last, (self.0 >> 33) as usize % (last + 1));
+        }
+        order
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well-formed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{CPU, RATE};
+
+    #[test]
+    fn the_base_is_the_better_limit_or_the_best_peer_or_whoever_comes_first() {
+        let names = ["trio", "bare-epoll", "bare-uring", "tokio", "smol"];
+        let contestants = contestant::named(&names.map(str::to_owned)).unwrap();
+        let cell = Cell {
+            label: String::new(),
+            connections: 1,
+            size: 1,
+            options: Vec::new(),
+        };
+        let sample = |value: f64| {
+            let values = BTreeMap::from([(CPU.key, value), (RATE.key, value)]);
+            Some(Sample {
+                values,
+                ..Sample::default()
+            })
+        };
+        let values = [1.0, 3.0, 2.0, 4.0, 5.0].map(|value| vec![sample(value)]);
+        let column = Column {
+            cell,
+            laps: 1,
+            samples: contestants.iter().map(|one| one.name).zip(values).collect(),
+            failures: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+        };
+        let base = |from: &[usize], metric: &Metric| {
+            let chosen = from.iter().map(|place| &contestants[*place]);
+            column.base(chosen, metric)
+        };
+        assert_eq!(base(&[0, 1, 2, 3, 4], &CPU), Some("bare-uring"));
+        assert_eq!(base(&[0, 1, 2, 3, 4], &RATE), Some("bare-epoll"));
+        assert_eq!(base(&[0, 3, 4], &CPU), Some("tokio"));
+        assert_eq!(base(&[0], &CPU), Some("trio"));
+        assert_eq!(base(&[], &CPU), None);
+        let ratio = column.ratio("smol", "bare-uring", &CPU).unwrap();
+        assert_eq!(ratio.median, 2.5);
+    }
+
+    #[test]
+    fn a_drawn_order_has_everybody_once_and_differs_from_the_next() {
+        let mut order = Order(0);
+        let first = order.draw(11);
+        let second = order.draw(11);
+        assert_ne!(first, second);
+        for mut drawn in [first, second] {
+            drawn.sort_unstable();
+            assert_eq!(drawn, (0..11).collect::<Vec<_>>());
+        }
+    }
 }

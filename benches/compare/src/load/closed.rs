@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{Pattern, Phase, Seen, connect, differs, hung_up};
 
-/// Runs `connections` connections against `port` until the phase is over and all replies are there.
+/// Runs `connections` connections against `port`, in each phase until all replies are there.
 pub(crate) fn closed_loop(
     port: u16,
     connections: usize,
@@ -38,36 +38,40 @@ pub(crate) fn closed_loop(
             sent: 0,
             received: 0,
             sent_at: 0,
+            counts: false,
         });
     }
     load.seen.connections = connections as u64;
-    for client in &mut clients {
-        load.begin(client)?;
-    }
-    let mut waiting = connections;
     let mut events: Vec<Event> = Vec::with_capacity(1024);
-    while waiting > 0 {
-        events.clear();
-        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    while phase.wait(&mut load.seen) {
+        for client in &mut clients {
+            client.sent_at = nanoseconds(load.start);
+            load.begin(client)?;
         }
-        load.measuring = phase.is_measuring();
-        let over = phase.is_over();
-        for event in &events {
-            let number = usize::try_from(event.data.u64()).expect("the number of a client");
-            let client = &mut clients[number];
-            if client.received == size {
-                continue; // it has had its last reply
+        let mut waiting = connections;
+        while waiting > 0 {
+            events.clear();
+            match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            load.send(client)?;
-            if !load.receive(client)? {
-                continue;
-            }
-            if over {
-                waiting -= 1;
-            } else {
-                load.begin(client)?;
+            load.measuring = phase.is_measuring();
+            let resting = phase.is_resting();
+            for event in &events {
+                let number = usize::try_from(event.data.u64()).expect("the number of a client");
+                let client = &mut clients[number];
+                if client.received == size {
+                    continue; // it has had its last reply
+                }
+                load.send(client)?;
+                if !load.receive(client)? {
+                    continue;
+                }
+                if resting {
+                    waiting -= 1;
+                } else {
+                    load.begin(client)?;
+                }
             }
         }
     }
@@ -81,7 +85,10 @@ struct Client {
     /// Bytes of the message that is on its way.
     sent: usize,
     received: usize,
+    /// When, since the load began.
     sent_at: u64,
+    /// Whether that was while measuring: then the reply counts, whenever it comes.
+    counts: bool,
 }
 
 struct Load {
@@ -96,10 +103,8 @@ struct Load {
 impl Load {
     /// Begins the next message. `sent_at` of a client that has just had a reply is that time.
     fn begin(&mut self, client: &mut Client) -> io::Result<()> {
-        if client.message == 0 {
-            client.sent_at = nanoseconds(self.start);
-        }
         client.message += 1;
+        client.counts = self.measuring;
         client.sent = 0;
         client.received = 0;
         self.send(client)
@@ -145,7 +150,7 @@ impl Load {
             }
         }
         let now = nanoseconds(self.start);
-        if self.measuring {
+        if client.counts {
             self.seen.latency.saturating_record(now - client.sent_at);
         }
         client.sent_at = now;

@@ -10,7 +10,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{Pattern, Phase, Seen, connect, differs, hung_up};
 
-/// Keeps `at_once` connections going, each for one message of `size` bytes, until the phase is over.
+/// Keeps `at_once` connections going, each for one message of `size` bytes, in each phase until the
+/// last has been closed.
 pub(crate) fn one_message_each(
     port: u16,
     at_once: usize,
@@ -20,43 +21,47 @@ pub(crate) fn one_message_each(
     let pattern = Pattern::new(size);
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     let mut seen = Seen::new();
-    let mut clients: Vec<Option<Client>> = Vec::new();
-    for number in 0..at_once {
-        clients.push(Some(Client::open(&poll, port, number, 0, size, &pattern)?));
-    }
-    let mut open = at_once;
     let mut buffer = vec![0; size.max(1)];
     let mut events: Vec<Event> = Vec::with_capacity(1024);
-    while open > 0 {
-        events.clear();
-        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    let mut message = 0;
+    while phase.wait(&mut seen) {
+        let mut clients: Vec<Option<Client>> = Vec::with_capacity(at_once);
+        for number in 0..at_once {
+            let client = Client::open(&poll, port, number, message, size, &pattern, phase)?;
+            clients.push(Some(client));
         }
-        for event in &events {
-            let number = usize::try_from(event.data.u64()).expect("the number of a client");
-            let Some(client) = &mut clients[number] else {
-                continue;
-            };
-            let expected = pattern.message(number, client.message, size);
-            if !client.receive(&mut buffer, expected)? {
-                continue;
+        let mut open = at_once;
+        while open > 0 {
+            events.clear();
+            match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            seen.messages += 1;
-            seen.connections += 1;
-            seen.bytes += size as u64;
-            if phase.is_measuring() {
-                let took = client.opened.elapsed().as_nanos();
-                seen.latency
-                    .saturating_record(u64::try_from(took).expect("centuries fit"));
-            }
-            let next = client.message + 1;
-            clients[number] = None;
-            if phase.is_over() {
-                open -= 1;
-            } else {
-                let client = Client::open(&poll, port, number, next, size, &pattern)?;
-                clients[number] = Some(client);
+            for event in &events {
+                let number = usize::try_from(event.data.u64()).expect("the number of a client");
+                let Some(client) = &mut clients[number] else {
+                    continue;
+                };
+                let expected = pattern.message(number, client.message, size);
+                if !client.receive(&mut buffer, expected)? {
+                    continue;
+                }
+                seen.messages += 1;
+                seen.connections += 1;
+                seen.bytes += size as u64;
+                if client.counts {
+                    let took = client.opened.elapsed().as_nanos();
+                    seen.latency
+                        .saturating_record(u64::try_from(took).expect("centuries fit"));
+                }
+                clients[number] = None;
+                message += 1;
+                if phase.is_resting() {
+                    open -= 1;
+                } else {
+                    let client = Client::open(&poll, port, number, message, size, &pattern, phase)?;
+                    clients[number] = Some(client);
+                }
             }
         }
     }
@@ -68,6 +73,8 @@ struct Client {
     message: u64,
     received: usize,
     opened: Instant,
+    /// Whether that was while measuring.
+    counts: bool,
 }
 
 impl Client {
@@ -78,8 +85,9 @@ impl Client {
         message: u64,
         size: usize,
         pattern: &Pattern,
+        phase: &Phase,
     ) -> io::Result<Self> {
-        let opened = Instant::now();
+        let (opened, counts) = (Instant::now(), phase.is_measuring());
         // On the loopback a connect is done when it returns.
         let stream = connect(port)?;
         let bytes = pattern.message(number, message, size);
@@ -99,6 +107,7 @@ impl Client {
             message,
             received: 0,
             opened,
+            counts,
         })
     }
 

@@ -2,6 +2,10 @@
 //!
 //! It costs less than any server: no tasks, no allocation, one look at the clock a message. Each byte
 //! that comes back is compared with what was sent.
+//!
+//! A load keeps its connections as long as its server lives, and sleeps most of that time: of all the
+//! servers that are alive, one is measured at a time. Who steers it holds a [`Load`], it holds a
+//! [`Phase`]; a load that fails says so, and ends.
 
 mod closed;
 mod connections;
@@ -10,13 +14,18 @@ mod stream;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 pub(crate) use closed::closed_loop;
 pub(crate) use connections::one_message_each;
 use hdrhistogram::Histogram;
 pub(crate) use idle::idle;
 pub(crate) use stream::one_way;
+
+use crate::machine::{Cores, Delay};
 
 /// What the load saw.
 #[derive(Debug)]
@@ -25,7 +34,8 @@ pub(crate) struct Seen {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
     pub(crate) connections: u64,
-    /// Nanoseconds from sending a message to having all of the reply, while measuring.
+    /// Nanoseconds from sending a message to having all of the reply, while measuring, since the load
+    /// last slept.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -35,35 +45,149 @@ impl Seen {
             messages: 0,
             bytes: 0,
             connections: 0,
-            latency: Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("bounds in order"),
+            latency: latencies(),
         }
     }
 }
 
-/// How the harness steers a load that runs on another thread.
-#[derive(Debug, Default)]
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("bounds in order")
+}
+
+/// A load that runs on a thread of its own, and sleeps until it is told to go on. Dropping it ends
+/// it, as soon as the replies are there that it waits for.
+#[derive(Debug)]
+pub(crate) struct Load {
+    flags: Arc<Flags>,
+    orders: Sender<Order>,
+    news: Receiver<News>,
+}
+
+/// What a load looks at between two messages.
+#[derive(Debug)]
 pub(crate) struct Phase {
+    flags: Arc<Flags>,
+    orders: Receiver<Order>,
+    news: Sender<News>,
+}
+
+#[derive(Debug, Default)]
+struct Flags {
     measuring: AtomicBool,
-    over: AtomicBool,
+    resting: AtomicBool,
+    /// Its number, as the system has it.
+    thread: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Go,
+    End,
+}
+
+#[derive(Debug)]
+enum News {
+    /// All replies are there. What was measured since it last said so.
+    Asleep(Histogram<u64>),
+    Ended(io::Result<Seen>),
+}
+
+impl Load {
+    /// Starts `load` on the core `core`. It connects, and then waits for [`run`](Self::run).
+    pub(crate) fn start(
+        core: usize,
+        load: impl FnOnce(&Phase) -> io::Result<Seen> + Send + 'static,
+    ) -> Result<Self, String> {
+        let flags = Arc::new(Flags::default());
+        flags.resting.store(true, Ordering::Relaxed);
+        let (orders, told) = channel();
+        let (says, news) = channel();
+        let phase = Phase {
+            flags: Arc::clone(&flags),
+            orders: told,
+            news: says.clone(),
+        };
+        std::thread::spawn(move || {
+            let thread = rustix::thread::gettid().as_raw_nonzero().get();
+            let known = &phase.flags.thread;
+            known.store(thread.unsigned_abs(), Ordering::Relaxed);
+            let result = Cores::pin(core).and_then(|()| load(&phase));
+            // It fails if whoever steers has given up.
+            says.send(News::Ended(result)).ok();
+        });
+        let load = Self {
+            flags,
+            orders,
+            news,
+        };
+        load.asleep()?;
+        Ok(load)
+    }
+
+    /// How long it had to wait for the processor.
+    pub(crate) fn delay(&self) -> Delay {
+        // It was stored before the load slept for the first time.
+        Delay::of_thread(self.flags.thread.load(Ordering::Relaxed))
+    }
+
+    /// Has it run for `time`.
+    pub(crate) fn run(&self, time: Duration) -> Result<(), String> {
+        if self.flags.resting.swap(false, Ordering::Relaxed) {
+            // It fails if the load has ended, which the next line tells.
+            self.orders.send(Order::Go).ok();
+        }
+        match self.news.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Ok(News::Ended(Err(error))) => Err(error.to_string()),
+            _ => Err("the load ended early".to_owned()),
+        }
+    }
+
+    /// From now on the latencies count, or no more.
+    pub(crate) fn measure(&self, measuring: bool) {
+        self.flags.measuring.store(measuring, Ordering::Relaxed);
+    }
+
+    /// Has it finish what it has begun, and sleep. The latencies that counted.
+    pub(crate) fn rest(&self) -> Result<Histogram<u64>, String> {
+        self.flags.resting.store(true, Ordering::Relaxed);
+        self.asleep()
+    }
+
+    /// Ends it, which sleeps: what it saw in all its life.
+    pub(crate) fn end(self) -> Result<Seen, String> {
+        self.orders.send(Order::End).ok();
+        match self.news.recv_timeout(PATIENCE) {
+            Ok(News::Ended(result)) => result.map_err(|error| error.to_string()),
+            _ => Err("the load does not end".to_owned()),
+        }
+    }
+
+    fn asleep(&self) -> Result<Histogram<u64>, String> {
+        match self.news.recv_timeout(PATIENCE) {
+            Ok(News::Asleep(latency)) => Ok(latency),
+            Ok(News::Ended(Err(error))) => Err(error.to_string()),
+            Ok(News::Ended(Ok(_))) => Err("the load ended early".to_owned()),
+            Err(_) => Err("replies are missing".to_owned()),
+        }
+    }
 }
 
 impl Phase {
-    /// From now on the latencies count, or no more.
-    pub(crate) fn measure(&self, measuring: bool) {
-        self.measuring.store(measuring, Ordering::Relaxed);
-    }
-
-    /// The load finishes what it has begun, and returns.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
+    /// Sleeps until there is something to do; whether there is, or the end has come.
+    fn wait(&self, seen: &mut Seen) -> bool {
+        let latency = std::mem::replace(&mut seen.latency, latencies());
+        self.news.send(News::Asleep(latency)).ok();
+        self.orders.recv() == Ok(Order::Go)
     }
 
     fn is_measuring(&self) -> bool {
-        self.measuring.load(Ordering::Relaxed)
+        self.flags.measuring.load(Ordering::Relaxed)
     }
 
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+    /// Whether no new message is to be begun.
+    fn is_resting(&self) -> bool {
+        self.flags.resting.load(Ordering::Relaxed)
     }
 }
 
@@ -115,3 +239,64 @@ fn hung_up() -> io::Error {
 }
 
 const OFFSETS: usize = 4096;
+/// How long connecting, and the last replies, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Accepts `count` connections and echoes; the number of bytes of all, when they are closed.
+    fn echo(count: usize) -> (u16, std::thread::JoinHandle<u64>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = move || {
+            let streams = (0..count).map(|_| listener.accept().unwrap().0);
+            let streams: Vec<TcpStream> = streams.collect();
+            let handlers = streams.into_iter().map(|mut stream| {
+                std::thread::spawn(move || {
+                    let mut bytes = 0;
+                    let mut buffer = [0; 4096];
+                    loop {
+                        match stream.read(&mut buffer).unwrap() {
+                            0 => return bytes,
+                            count => {
+                                stream.write_all(&buffer[..count]).unwrap();
+                                bytes += count as u64;
+                            }
+                        }
+                    }
+                })
+            });
+            let handlers: Vec<_> = handlers.collect();
+            handlers.into_iter().map(|one| one.join().unwrap()).sum()
+        };
+        (port, std::thread::spawn(serve))
+    }
+
+    #[test]
+    fn a_load_that_rests_has_all_its_replies_and_goes_on() {
+        let (port, server) = echo(3);
+        let core = Cores::pick().load;
+        let load = Load::start(core, move |phase| closed_loop(port, 3, 100, phase)).unwrap();
+        load.run(Duration::from_millis(1)).unwrap();
+        assert_eq!(load.rest().unwrap().len(), 0, "nothing counted yet");
+        load.measure(true);
+        load.run(Duration::from_millis(1)).unwrap();
+        assert!(!load.rest().unwrap().is_empty());
+        let seen = load.end().unwrap();
+        assert!(seen.latency.is_empty(), "it was handed over");
+        assert_eq!(seen.bytes, server.join().unwrap());
+        assert_eq!(seen.connections, 3);
+    }
+
+    #[test]
+    fn a_load_that_fails_says_why() {
+        let failing = |_: &Phase| Err(hung_up());
+        let error = Load::start(Cores::pick().load, failing).unwrap_err();
+        assert_eq!(error, hung_up().to_string());
+    }
+}

@@ -8,7 +8,7 @@ use rustix::net::{SendFlags, send};
 
 use super::{Pattern, Phase, Seen, connect};
 
-/// Sends over `connections` connections until the phase is over.
+/// Sends over `connections` connections while it is told to.
 pub(crate) fn one_way(port: u16, connections: usize, phase: &Phase) -> io::Result<Seen> {
     let pattern = Pattern::new(CHUNK);
     let chunk = pattern.message(0, 0, CHUNK);
@@ -27,20 +27,22 @@ pub(crate) fn one_way(port: u16, connections: usize, phase: &Phase) -> io::Resul
     let mut seen = Seen::new();
     seen.connections = connections as u64;
     let mut events: Vec<Event> = Vec::with_capacity(1024);
-    while !phase.is_over() {
-        events.clear();
-        match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in &events {
-            let number = usize::try_from(event.data.u64()).expect("the number of a stream");
-            // A stream never has a part of a chunk left: where in the pattern it is does not matter
-            // to a server that counts.
-            match send(&streams[number], chunk, SendFlags::NOSIGNAL) {
-                Ok(count) => seen.bytes += count as u64,
-                Err(Errno::AGAIN | Errno::INTR) => {}
+    while phase.wait(&mut seen) {
+        while !phase.is_resting() {
+            events.clear();
+            match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let number = usize::try_from(event.data.u64()).expect("the number of a stream");
+                // A stream never has a part of a chunk left: where in the pattern it is does not
+                // matter to a server that counts.
+                match send(&streams[number], chunk, SendFlags::NOSIGNAL) {
+                    Ok(count) => seen.bytes += count as u64,
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }

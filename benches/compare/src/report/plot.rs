@@ -1,10 +1,10 @@
-//! Pictures: a panel for each cell, a bar for each contestant, a whisker for the range over the
-//! rounds, and a line where the better bare loop is. Plain SVG, which a browser and a reader of the
+//! Pictures: a panel for each cell, a bar for each contestant, a whisker for how sure
+//! it is, and a line where the better bare loop is. Plain SVG, which a browser and a reader of the
 //! source can both read.
 
 use crate::contestant::{Contestant, Role};
 use crate::report::text::{number, players};
-use crate::statistics::Summary;
+use crate::statistics::{Summary, median};
 use crate::tournament::{Column, Results, Table};
 use crate::workload::Metric;
 
@@ -20,7 +20,8 @@ pub(crate) fn plot(results: &Results, table: &Table, metric: &Metric) -> String 
     let rows = panels.len().div_ceil(columns);
     let bars = panels.iter().map(|panel| panel.bars.len()).max();
     let panel_height = PANEL_HEAD + bars.unwrap_or_default() as f64 * BAR_STEP + PANEL_FOOT;
-    let width = MARGIN * 2.0 + columns as f64 * PANEL_WIDTH;
+    // The heading is wider than a panel.
+    let width = MARGIN * 2.0 + columns.max(2) as f64 * PANEL_WIDTH;
     let height = HEAD + rows as f64 * panel_height + MARGIN;
     let mut svg = Svg::new(width, height);
     let unit = match metric.unit {
@@ -35,7 +36,7 @@ pub(crate) fn plot(results: &Results, table: &Table, metric: &Metric) -> String 
     let title = format!("{}: {}{unit}", table.name, metric.title);
     svg.text(MARGIN, 28.0, "title", &title);
     let note = format!(
-        "{direction} is better · bar: median, whisker: range over the rounds · dashed: the better bare loop"
+        "{direction} is better · bar: median, whisker: where it is in 95 of 100 cases · dashed: the better bare loop"
     );
     svg.text(MARGIN, 46.0, "note", &note);
     for (place, panel) in panels.iter().enumerate() {
@@ -64,7 +65,6 @@ struct Bar {
 impl<'a> Panel<'a> {
     fn of(results: &Results, column: &'a Column, metric: &Metric) -> Self {
         let bar = |contestant: &Contestant| {
-            let values = column.values(contestant.name, metric);
             Some(Bar {
                 name: contestant.name,
                 class: match contestant.role {
@@ -72,7 +72,7 @@ impl<'a> Panel<'a> {
                     Role::Ours => "ours",
                     Role::Peer => "peer",
                 },
-                summary: Summary::of(values.into_iter().flatten())?,
+                summary: column.summary(contestant.name, metric)?,
             })
         };
         let bars: Vec<Bar> = players(results).filter_map(bar).collect();
@@ -84,8 +84,8 @@ impl<'a> Panel<'a> {
             limits.reduce(f64::max)
         };
         // One that is far off must not make the others equal: beyond so many medians a bar is cut.
-        let middle = Summary::of(bars.iter().map(|bar| bar.summary.median));
-        let cut = middle.map_or(0.0, |middle| middle.median * CUT);
+        let middle = median(bars.iter().map(|bar| bar.summary.median));
+        let cut = middle.map_or(0.0, |middle| middle * CUT);
         let longest = bars
             .iter()
             .map(|bar| bar.summary.median * 1.1)
@@ -110,15 +110,15 @@ impl<'a> Panel<'a> {
             svg.text(zero - 6.0, base, &format!("name {}", bar.class), bar.name);
             svg.bar(zero, y, end - zero, bar.class);
             let middle = y + BAR_HEIGHT / 2.0;
-            let (least, most) = (at(bar.summary.least), at(bar.summary.most));
-            svg.line((least, middle), (most, middle), "whisker");
+            let (low, high) = (at(bar.summary.low), at(bar.summary.high));
+            svg.line((low, middle), (high, middle), "whisker");
             let cut = if bar.summary.median > self.most {
                 " »"
             } else {
                 ""
             };
             let label = format!("{}{cut}", number(bar.summary.median));
-            svg.text(end.max(most) + 4.0, base, "value", &label);
+            svg.text(end.max(high) + 4.0, base, "value", &label);
         }
         if let Some(limit) = self.limit {
             let bottom = top + PANEL_HEAD + self.bars.len() as f64 * BAR_STEP;

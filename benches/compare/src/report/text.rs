@@ -1,7 +1,7 @@
 //! Tables of text.
 
-use crate::contestant::{self, Contestant, Role};
-use crate::statistics::{Summary, ratios};
+use crate::contestant::{self, Contestant};
+use crate::statistics::{Summary, median};
 use crate::tournament::{Column, Results, Table};
 use crate::workload::Metric;
 
@@ -29,14 +29,15 @@ pub(crate) fn markdown(results: &Results, table: &Table) -> String {
     }
     let metric = &table.metrics[0];
     text += &format!(
-        "\n## {}, {}\n\nMedians; in brackets the ratio to the better bare loop of the same round \
-         (where there is none, to the best peer), median and range.\n\n",
+        "\n## {}, {}\n\nMedians. In brackets the ratio to the better bare loop (where there is none, to the best \
+         peer), taken lap by lap, and the interval that has it in 95 of 100 cases. {LEVEL}stands where \
+         that has 1 in it: those two do not differ as far as this run can tell.\n\n",
         metric.title, metric.unit
     );
     text += &grid(&overview(results, table, metric), true);
     for column in &table.cells {
         text += &format!(
-            "\n## {}\n\nMedians, and the range over the rounds.\n\n",
+            "\n## {}\n\nMedians, and the intervals that have them in 95 of 100 cases.\n\n",
             column.cell.label
         );
         text += &grid(&details(results, table, column), true);
@@ -55,11 +56,15 @@ pub(crate) fn conditions(results: &Results) -> Vec<(String, String)> {
     let mut conditions: Vec<(String, String)> = facts
         .map(|(name, fact)| ((*name).to_owned(), fact.clone()))
         .collect();
-    if let Some(foreign) = Summary::of(results.foreign.iter().copied()) {
+    if let Some(delayed) = median(results.delayed.iter().copied()) {
+        let most = results.delayed.iter().copied().fold(0.0, f64::max);
         let share = format!(
-            "other processes used {:.0} % of a core while measuring (median), {:.0} % at worst",
-            foreign.median * 100.0,
-            foreign.most * 100.0
+            "server or load had to wait for the core in {:.1} % of a window (median), {:.0} % at \
+             worst; {} windows of {} were thrown away and repeated for that",
+            delayed * 100.0,
+            most * 100.0,
+            results.repeated,
+            results.delayed.len() + results.repeated as usize,
         );
         conditions.push(("Disturbance".to_owned(), share));
     }
@@ -85,7 +90,11 @@ fn version(contestant: &Contestant) -> String {
             contestant::locked_version(name).unwrap_or_default()
         ),
     };
-    format!("{version}, {}", contestant.about)
+    let built = match contestant.built_before() {
+        Some(folder) => format!(", as it is in {}", folder.display()),
+        None => String::new(),
+    };
+    format!("{version}, {}{built}", contestant.about)
 }
 
 /// A row for each contestant, a column for each cell.
@@ -96,7 +105,8 @@ fn overview(results: &Results, table: &Table, metric: &Metric) -> Vec<Vec<String
     for contestant in players(results) {
         let mut row = vec![contestant.name.to_owned()];
         for column in &table.cells {
-            row.push(overview_cell(results, column, contestant, metric));
+            let interval = |ratio: &Summary| format!(", {:.2}–{:.2}", ratio.low, ratio.high);
+            row.push(value(results, column, contestant, metric, interval));
         }
         if row[1..].iter().any(|cell| cell != MISSING) {
             rows.push(row);
@@ -105,49 +115,68 @@ fn overview(results: &Results, table: &Table, metric: &Metric) -> Vec<Vec<String
     rows
 }
 
-fn overview_cell(
-    results: &Results,
-    column: &Column,
-    contestant: &Contestant,
-    metric: &Metric,
-) -> String {
-    let values = column.values(contestant.name, metric);
-    let Some(value) = Summary::of(values.iter().copied().flatten()) else {
-        return MISSING.to_owned();
-    };
-    let mut text = number(value.median);
-    if let Some(ratio) = ratio(results, column, contestant, metric) {
-        text += &format!(
-            " ({:.2}, {:.2}–{:.2})",
-            ratio.median, ratio.least, ratio.most
+/// All workloads, with the first metric of each: a row for each cell, a column for each contestant.
+pub(crate) fn summary(results: &Results) -> String {
+    let mut text = "# Summary\n\n| | |\n|---|---|\n".to_owned();
+    for (name, fact) in conditions(results) {
+        text += &format!("| {name} | {fact} |\n");
+    }
+    text += &format!(
+        "\nMedians. In brackets the ratio to the better bare loop, or the best peer, and how far off \
+         the true one may be in 95 of 100 cases; {LEVEL}where that may be 1.\n"
+    );
+    for table in &results.tables {
+        let metric = &table.metrics[0];
+        let measured = |contestant: &&Contestant| {
+            let mut columns = table.cells.iter();
+            columns.any(|column| column.summary(contestant.name, metric).is_some())
+        };
+        let contestants: Vec<&Contestant> = players(results).filter(measured).collect();
+        let mut head = vec![String::new()];
+        head.extend(
+            contestants
+                .iter()
+                .map(|contestant| contestant.name.to_owned()),
         );
+        let mut rows = vec![head];
+        for column in &table.cells {
+            let off = |ratio: &Summary| {
+                let off = (ratio.high - ratio.median).max(ratio.median - ratio.low);
+                format!(" ± {off:.2}")
+            };
+            let mut row = vec![column.cell.label.clone()];
+            let values = contestants.iter();
+            row.extend(values.map(|contestant| value(results, column, contestant, metric, off)));
+            rows.push(row);
+        }
+        text += &format!("\n## {}: {}, {}\n\n", table.name, metric.title, metric.unit);
+        text += &grid(&rows, true);
     }
     text
 }
 
-/// The ratio of a contestant to the better limit, round by round; where no limit takes part, to the
-/// best peer.
-pub(crate) fn ratio(
+/// The median, and its ratio, of which `sure` tells how sure it is.
+fn value(
     results: &Results,
     column: &Column,
     contestant: &Contestant,
     metric: &Metric,
-) -> Option<Summary> {
-    let of_role = |role: Role| -> Vec<Vec<Option<f64>>> {
-        let contestants = results.contestants.iter();
-        let of_role = contestants.filter(|contestant| contestant.role == role);
-        let values = of_role.map(|contestant| column.values(contestant.name, metric));
-        values
-            .filter(|values| values.iter().any(Option::is_some))
-            .collect()
+    sure: impl Fn(&Summary) -> String,
+) -> String {
+    let Some(value) = column.summary(contestant.name, metric) else {
+        return MISSING.to_owned();
     };
-    let mut limits = of_role(Role::Limit);
-    if limits.is_empty() {
-        limits = of_role(Role::Peer);
+    let value = number(value.median);
+    let base = column.base(players(results), metric);
+    match base.and_then(|base| column.ratio(contestant.name, base, metric)) {
+        None => value,
+        Some(_) if base == Some(contestant.name) => format!("{value} (1.00)"),
+        Some(ratio) if ratio.count == 1 => format!("{value} ({:.2})", ratio.median),
+        Some(ratio) => {
+            let level = if ratio.allows(1.0) { LEVEL } else { "" };
+            format!("{value} ({level}{:.2}{})", ratio.median, sure(&ratio))
+        }
     }
-    let limits: Vec<&[Option<f64>]> = limits.iter().map(Vec::as_slice).collect();
-    let values = column.values(contestant.name, metric);
-    Summary::of(ratios(&values, &limits, metric.less_is_better))
 }
 
 /// A row for each contestant, a column for each metric.
@@ -161,16 +190,15 @@ fn details(results: &Results, table: &Table, column: &Column) -> Vec<Vec<String>
     for contestant in players(results) {
         let mut row = vec![contestant.name.to_owned()];
         for metric in &table.metrics {
-            let values = column.values(contestant.name, metric);
-            let summary = Summary::of(values.into_iter().flatten());
+            let summary = column.summary(contestant.name, metric);
             row.push(
                 summary.map_or(MISSING.to_owned(), |summary| match summary.count {
                     1 => number(summary.median),
                     _ => format!(
                         "{} ({}–{})",
                         number(summary.median),
-                        number(summary.least),
-                        number(summary.most)
+                        number(summary.low),
+                        number(summary.high)
                     ),
                 }),
             );
@@ -219,7 +247,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-fn grid(rows: &[Vec<String>], markdown: bool) -> String {
+pub(super) fn grid(rows: &[Vec<String>], markdown: bool) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or_default()
@@ -261,3 +289,5 @@ fn grid(rows: &[Vec<String>], markdown: bool) -> String {
 }
 
 const MISSING: &str = "–";
+/// Before a ratio that may well be one.
+const LEVEL: &str = "≈ ";

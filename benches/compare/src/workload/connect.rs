@@ -1,7 +1,7 @@
 //! Connections a second: each brings one message, gets it back, and is closed by the server.
 
-use super::served::{Count, measure};
-use super::{BUSY, Cell, Metric, P50, P99, P999, Sample, Stage, Workload, less, more};
+use super::served::{Count, Served};
+use super::{BUSY, Cell, Entrant, Metric, P50, P99, P999, Stage, Workload, less, more};
 use crate::contestant::Contestant;
 use crate::load::one_message_each;
 use crate::server::Place;
@@ -38,25 +38,30 @@ impl Workload for Connect {
         ]
     }
 
-    fn measure(
+    fn is_served(&self) -> bool {
+        true
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let job = vec!["once".to_owned(), format!("size={}", cell.size)];
         let count = Count {
+            connections: cell.connections,
             bytes_a_message: cell.size,
-            exact: true,
+            replies: true,
         };
         let (connections, size) = (cell.connections, cell.size);
-        measure(
+        Served::start(
             contestant,
             &job,
             Place::ServerCore,
             stage,
             count,
-            |port, phase| one_message_each(port, connections, size, phase),
+            move |port, phase| one_message_each(port, connections, size, phase),
         )
     }
 }

@@ -1,8 +1,8 @@
 //! TCP echo, in a closed loop: few connections and many, small messages and large.
 
-use super::served::{Count, measure};
+use super::served::{Count, Served};
 use super::{
-    BUSY, CPU, Cell, Metric, P50, P99, P999, PEAK, RATE, SWITCHES, Sample, Stage, Workload,
+    BUSY, CPU, Cell, Entrant, Metric, P50, P99, P999, PEAK, RATE, SWITCHES, Stage, Workload,
 };
 use crate::contestant::Contestant;
 use crate::load::closed_loop;
@@ -36,25 +36,30 @@ impl Workload for Echo {
         vec![CPU, RATE, P50, P99, P999, BUSY, SWITCHES, PEAK]
     }
 
-    fn measure(
+    fn is_served(&self) -> bool {
+        true
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let job = vec!["echo".to_owned(), format!("size={}", cell.size)];
         let count = Count {
+            connections: cell.connections,
             bytes_a_message: cell.size,
-            exact: true,
+            replies: true,
         };
         let (connections, size) = (cell.connections, cell.size);
-        measure(
+        Served::start(
             contestant,
             &job,
             Place::ServerCore,
             stage,
             count,
-            |port, phase| closed_loop(port, connections, size, phase),
+            move |port, phase| closed_loop(port, connections, size, phase),
         )
     }
 }

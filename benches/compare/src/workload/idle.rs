@@ -1,8 +1,11 @@
 //! The memory of a connection that waits: after one message each, nobody says anything.
 
-use super::{Cell, Metric, Sample, Stage, Workload, less};
+use std::time::Duration;
+
+use super::{Cell, Entrant, Metric, Sample, Stage, Workload, less};
 use crate::contestant::Contestant;
 use crate::load::idle;
+use crate::machine::Cores;
 use crate::server::{Place, Server};
 
 pub(crate) struct Idle;
@@ -33,14 +36,40 @@ impl Workload for Idle {
         ]
     }
 
-    fn measure(
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
+        Duration::from_millis(if stage.quick { 250 } else { 1000 })
+    }
+
+    /// Once: what is measured is the same from window to window, and takes long.
+    fn laps(&self, _stage: &Stage) -> usize {
+        1
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
+        Ok(Box::new(Waiting {
+            cell: cell.clone(),
+            contestant: *contestant,
+            cores: stage.cores,
+        }))
+    }
+}
+
+struct Waiting {
+    cell: Cell,
+    contestant: Contestant,
+    cores: Cores,
+}
+
+impl Entrant for Waiting {
+    fn window(&mut self) -> Result<Sample, String> {
+        let cell = &self.cell;
         let job = ["echo".to_owned(), format!("size={}", cell.size)];
-        let mut server = Server::start(contestant, &job, stage.cores, Place::ServerCore)?;
+        let mut server = Server::start(&self.contestant, &job, self.cores, Place::ServerCore)?;
         let explain = |error: std::io::Error| error.to_string();
         // What the first connection brings about is not a connection's.
         let first = idle(server.port, 1, cell.size).map_err(explain)?;

@@ -1,9 +1,12 @@
 //! What a runtime costs without any I/O, in nanoseconds.
 
+use std::time::Duration;
+
 use kit::fields;
 
-use super::{Cell, Metric, Sample, Stage, Workload, less};
+use super::{Cell, Entrant, Metric, Sample, Stage, Workload, less};
 use crate::contestant::Contestant;
+use crate::machine::Cores;
 use crate::server::run_job;
 
 pub(crate) struct Micro;
@@ -56,41 +59,72 @@ impl Workload for Micro {
         ]
     }
 
-    fn measure(
+    /// Fewer: a window is longer, by the start of a process.
+    fn laps(&self, stage: &Stage) -> usize {
+        stage.laps.div_ceil(2)
+    }
+
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
+        Duration::from_millis(BATCHES as u64 * 3) * self.laps(stage) as u32
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let mut job = vec!["micro".to_owned()];
         job.extend(cell.options.iter().cloned());
-        let batches = if stage.quick { 21 } else { 51 };
-        job.push(format!("batches={batches}"));
-        outcome(contestant, &job, stage, &self.metrics())
+        job.push(format!("batches={BATCHES}"));
+        Ok(Job::enter(contestant, job, stage, self.metrics()))
     }
 }
 
-/// Runs a job that tells its own outcome.
-pub(crate) fn outcome(
-    contestant: &Contestant,
-    job: &[String],
-    stage: &Stage,
-    metrics: &[Metric],
-) -> Result<Sample, String> {
-    let line = run_job(contestant, job, stage.cores)?;
-    let Some(outcome) = line.strip_prefix("outcome ") else {
-        return Err(line);
-    };
-    let outcome = fields(outcome);
-    let mut sample = Sample {
-        backend: crate::server::spaced(outcome.get("backend").unwrap_or(&"")),
-        ..Sample::default()
-    };
-    for metric in metrics {
-        let value = outcome.get(metric.key).and_then(|value| value.parse().ok());
-        sample
-            .values
-            .extend(value.map(|value: f64| (metric.key, value)));
-    }
-    Ok(sample)
+/// A job that tells its own outcome, and is a process of its own in each window.
+pub(crate) struct Job {
+    contestant: Contestant,
+    job: Vec<String>,
+    cores: Cores,
+    metrics: Vec<Metric>,
 }
+
+impl Job {
+    pub(crate) fn enter(
+        contestant: &Contestant,
+        job: Vec<String>,
+        stage: &Stage,
+        metrics: Vec<Metric>,
+    ) -> Box<dyn Entrant> {
+        Box::new(Self {
+            contestant: *contestant,
+            job,
+            cores: stage.cores,
+            metrics,
+        })
+    }
+}
+
+impl Entrant for Job {
+    fn window(&mut self) -> Result<Sample, String> {
+        let line = run_job(&self.contestant, &self.job, self.cores)?;
+        let Some(outcome) = line.strip_prefix("outcome ") else {
+            return Err(line);
+        };
+        let outcome = fields(outcome);
+        let mut sample = Sample {
+            backend: crate::server::spaced(outcome.get("backend").unwrap_or(&"")),
+            ..Sample::default()
+        };
+        for metric in &self.metrics {
+            let value = outcome.get(metric.key).and_then(|value| value.parse().ok());
+            sample
+                .values
+                .extend(value.map(|value: f64| (metric.key, value)));
+        }
+        Ok(sample)
+    }
+}
+
+/// Of two milliseconds each: short windows, and many of them.
+const BATCHES: usize = 15;

@@ -30,13 +30,52 @@ pub(crate) trait Workload {
     /// What is measured in each cell; the first is what the ratios are of.
     fn metrics(&self) -> Vec<Metric>;
 
-    /// Measures `contestant` once in `cell`, one of its own.
-    fn measure(
+    /// How often everybody is measured in a round.
+    fn laps(&self, stage: &Stage) -> usize {
+        stage.laps
+    }
+
+    /// Whether the entrants are servers, which can be looked into while they work.
+    fn is_served(&self) -> bool {
+        false
+    }
+
+    /// How long a contestant takes in a round, more or less.
+    fn expected(&self, cell: &Cell, stage: &Stage) -> Duration {
+        let ends = Duration::from_millis(5) + Duration::from_micros(40) * cell.connections as u32;
+        let window = stage.settle + stage.window + ends;
+        Duration::from_millis(50) + stage.warm_up + window * self.laps(stage) as u32
+    }
+
+    /// Has `contestant` take part in a round in `cell`, one of its own.
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String>;
+    ) -> Result<Box<dyn Entrant>, String>;
+}
+
+/// A contestant that takes part in a round. It sleeps while another is measured.
+pub(crate) trait Entrant {
+    /// Measures it, alone.
+    fn window(&mut self) -> Result<Sample, String>;
+
+    /// Checks at the end of the round that everything went well. What can be told of the round only as
+    /// a whole.
+    fn leave(self: Box<Self>) -> Result<Values, String> {
+        Ok(Values::new())
+    }
+
+    /// The process that can be looked into while it [runs](Self::run), if it has one.
+    fn process(&self) -> Option<u32> {
+        None
+    }
+
+    /// Has it work for so long without measuring it; how many messages it took.
+    fn run(&mut self, _time: Duration) -> Result<u64, String> {
+        Err("it is not a server".to_owned())
+    }
 }
 
 /// All workloads, in the order in which they run.
@@ -84,22 +123,30 @@ impl Metric {
     }
 }
 
+/// By the key of the metric.
+pub(crate) type Values = BTreeMap<&'static str, f64>;
+
 /// What one measurement yields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// By the key of the metric.
-    pub(crate) values: BTreeMap<&'static str, f64>,
+    pub(crate) values: Values,
     /// What the program said that it uses, and what the system saw.
     pub(crate) backend: String,
-    /// The part of the cores that neither server nor load used while measuring.
-    pub(crate) foreign: Option<f64>,
+    /// The part of the window in which the server, or the load, could have run and did not get the
+    /// processor; `None` where the kernel does not tell.
+    pub(crate) delayed: Option<f64>,
+    /// How many windows were thrown away because that was much.
+    pub(crate) repeated: u32,
 }
 
 /// Where and how long to measure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage {
     pub(crate) cores: Cores,
+    pub(crate) laps: usize,
+    /// How long a server is loaded before the first window, and before each.
     pub(crate) warm_up: Duration,
+    pub(crate) settle: Duration,
     pub(crate) window: Duration,
     pub(crate) quick: bool,
 }

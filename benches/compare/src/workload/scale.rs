@@ -1,8 +1,8 @@
 //! Two workers against one. A message costs some computing, as a request does, so that the load,
 //! which has to share the cores where there are only two, is a small part of the whole.
 
-use super::served::{Count, measure};
-use super::{CPU, Cell, Metric, P50, P99, RATE, Sample, Stage, Workload};
+use super::served::{Count, Served};
+use super::{CPU, Cell, Entrant, Metric, P50, P99, RATE, Stage, Workload};
 use crate::contestant::Contestant;
 use crate::load::closed_loop;
 use crate::server::Place;
@@ -32,26 +32,31 @@ impl Workload for Scale {
         vec![RATE.plotted(), CPU, P50, P99]
     }
 
-    fn measure(
+    fn is_served(&self) -> bool {
+        true
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let mut job = vec!["echo".to_owned(), format!("size={}", cell.size)];
         job.extend(cell.options.iter().cloned());
         let count = Count {
+            connections: cell.connections,
             bytes_a_message: cell.size,
-            exact: true,
+            replies: true,
         };
         let (connections, size) = (cell.connections, cell.size);
-        measure(
+        Served::start(
             contestant,
             &job,
             Place::BothCores,
             stage,
             count,
-            |port, phase| closed_loop(port, connections, size, phase),
+            move |port, phase| closed_loop(port, connections, size, phase),
         )
     }
 }

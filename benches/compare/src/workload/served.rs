@@ -1,151 +1,187 @@
-//! Measuring a server under a load: warm up, look, let it run, look again, and check at the end that
-//! both sides have counted the same.
+//! Measuring a server under a load: go on, look, let it run, look again, and rest; at the end, check
+//! that both sides have counted the same.
 
 use std::io;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use kit::Report;
 
-use super::{Sample, Stage};
+use super::{Entrant, Sample, Stage, Values};
 use crate::contestant::Contestant;
-use crate::load::{Phase, Seen};
-use crate::machine::{Busy, Cores};
+use crate::load::{Load, Phase, Seen, latencies};
+use crate::machine::Delay;
 use crate::server::{Place, Server};
 
-/// What a message is for the server's counters, which count bytes.
+/// What is sent, and what a message is for the server's counters, which count bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count {
+    pub(crate) connections: usize,
     pub(crate) bytes_a_message: usize,
-    /// Whether what the load counts comes back, so that both sides must agree to the byte.
-    pub(crate) exact: bool,
+    /// Whether what is sent comes back, so that the server has all of it when the load rests.
+    pub(crate) replies: bool,
 }
 
-/// Measures a server of `contestant` that was told `job`, under `load`.
-pub(crate) fn measure(
-    contestant: &Contestant,
-    job: &[String],
-    place: Place,
-    stage: &Stage,
+/// A server that is alive, and its load, which sleeps between two windows.
+pub(crate) struct Served {
+    server: Server,
+    load: Load,
     count: Count,
-    load: impl FnOnce(u16, &Phase) -> io::Result<Seen> + Send,
-) -> Result<Sample, String> {
-    let mut server = Server::start(contestant, job, stage.cores, place)?;
-    let port = server.port;
-    let phase = Phase::default();
-    let (ended, end) = channel();
-    let cores = stage.cores;
-    std::thread::scope(|scope| {
-        let phase = &phase;
-        let loading = scope.spawn(move || {
-            let result = Cores::pin(cores.load).and_then(|()| load(port, phase));
-            // It fails if whoever waits has given up.
-            ended.send(()).ok();
-            result
-        });
-        let watched = watch(&mut server, phase, &end, stage);
-        phase.end();
-        let watched = match watched {
-            Ok(watched) => watched,
-            Err(reason) => {
-                // The load may be waiting for a server that does not answer any more.
-                drop(server);
-                let result = loading.join().expect("the load does not panic");
-                let cause = result.err().map(|error| format!(" ({error})"));
-                return Err(reason + &cause.unwrap_or_default());
+    stage: Stage,
+    /// Of the server, and of the load.
+    delays: [Delay; 2],
+    /// How many windows may still be thrown away in this round.
+    repeats: u32,
+    /// Of all windows so far: one alone has too few messages for a tail.
+    latency: Histogram<u64>,
+}
+
+impl Served {
+    /// Starts a server of `contestant` that is told `job`, and warms it up with `load`.
+    pub(crate) fn start(
+        contestant: &Contestant,
+        job: &[String],
+        place: Place,
+        stage: &Stage,
+        count: Count,
+        load: impl FnOnce(u16, &Phase) -> io::Result<Seen> + Send + 'static,
+    ) -> Result<Box<dyn Entrant>, String> {
+        let server = Server::start(contestant, job, stage.cores, place)?;
+        let port = server.port;
+        let load = Load::start(stage.cores.load, move |phase| load(port, phase))?;
+        load.run(stage.warm_up)?;
+        load.rest()?;
+        let mut served = Self {
+            delays: [Delay::of_process(server.process()), load.delay()],
+            repeats: stage.laps as u32,
+            latency: latencies(),
+            server,
+            load,
+            count,
+            stage: *stage,
+        };
+        if !count.replies {
+            served.drain()?;
+        }
+        Ok(Box::new(served))
+    }
+}
+
+impl Entrant for Served {
+    /// A window in which either side had to wait for its core tells of somebody else, and is measured
+    /// again. On a machine that is always busy that would never end, so a round has only so many.
+    fn window(&mut self) -> Result<Sample, String> {
+        let mut repeated = 0;
+        loop {
+            let mut sample = self.measure()?;
+            let disturbed = sample.delayed.is_some_and(|delayed| delayed > DISTURBED);
+            if disturbed && self.repeats > 0 {
+                self.repeats -= 1;
+                repeated += 1;
+                continue;
             }
-        };
-        let patient = end.recv_timeout(END_PATIENCE).is_ok();
-        let seen_backend = server.seen();
-        let claimed = server.claimed.clone();
-        let last = if patient {
-            server.stop()?
-        } else {
-            drop(server);
-            Report::default()
-        };
-        let seen = loading
-            .join()
-            .expect("the load does not panic")
-            .map_err(|error| error.to_string())?;
-        if !patient {
-            return Err("replies are missing".to_owned());
+            sample.repeated = repeated;
+            return Ok(sample);
         }
-        if count.exact {
-            agree(&last, &seen)?;
+    }
+
+    fn process(&self) -> Option<u32> {
+        Some(self.server.process())
+    }
+
+    fn run(&mut self, time: Duration) -> Result<u64, String> {
+        let first = self.server.mark()?;
+        self.load.run(time)?;
+        self.load.rest()?;
+        if !self.count.replies {
+            self.drain()?;
         }
-        if watched.first.bytes == watched.second.bytes {
-            return Err("nothing arrived while measuring".to_owned());
-        }
-        let mut sample = watched.sample(count, &seen);
-        sample.backend = backend(&claimed, &seen_backend);
-        Ok(sample)
-    })
-}
+        let second = self.server.mark()?;
+        Ok((second.bytes - first.bytes) / self.count.bytes_a_message as u64)
+    }
 
-/// The server at the begin and the end of the window.
-struct Watched {
-    first: Report,
-    second: Report,
-    /// Of all cores, and how long it was by the clock.
-    busy_us: f64,
-    window_us: f64,
-}
-
-fn watch(
-    server: &mut Server,
-    phase: &Phase,
-    end: &Receiver<()>,
-    stage: &Stage,
-) -> Result<Watched, String> {
-    let early = |_| Err("the load ended early".to_owned());
-    end.recv_timeout(stage.warm_up).map_or(Ok(()), early)?;
-    phase.measure(true);
-    let (begin, busy) = (Instant::now(), Busy::now());
-    let first = server.mark()?;
-    end.recv_timeout(stage.window).map_or(Ok(()), early)?;
-    let second = server.mark()?;
-    let busy_us = Busy::now().since(busy) as f64;
-    let window_us = begin.elapsed().as_micros() as f64;
-    phase.measure(false);
-    Ok(Watched {
-        first,
-        second,
-        busy_us,
-        window_us,
-    })
-}
-
-impl Watched {
-    fn sample(&self, count: Count, seen: &Seen) -> Sample {
-        let (first, second) = (&self.first, &self.second);
-        let bytes = (second.bytes - first.bytes) as f64;
-        let messages = bytes / count.bytes_a_message as f64;
-        let seconds = (second.at_ns - first.at_ns) as f64 / 1e9;
-        let cpu_us = (second.cpu_us() - first.cpu_us()) as f64;
-        let mut sample = Sample::default();
-        let latency = |quantile| seen.latency.value_at_quantile(quantile) as f64 / 1000.0;
-        sample.values.extend([
-            ("cpu_us", cpu_us / messages),
-            ("rate", messages / seconds),
-            ("bytes_s", bytes / seconds),
-            ("cpu_s_gib", cpu_us / 1e6 / (bytes / f64::from(1 << 30))),
+    fn leave(self: Box<Self>) -> Result<Values, String> {
+        let seen = self.load.end()?;
+        let last = self.server.stop()?;
+        agree(&last, &seen)?;
+        let latency = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        Ok(Values::from([
             ("p50_us", latency(0.5)),
             ("p99_us", latency(0.99)),
             ("p999_us", latency(0.999)),
-            (
-                "switches",
-                (second.voluntary - first.voluntary) as f64 / messages,
-            ),
-            ("busy", cpu_us / seconds / 1e4),
-            ("peak_mib", second.peak_kib as f64 / 1024.0),
-        ]);
-        // The load is not the server's, and is ours: what neither used is somebody else's. The load
-        // keeps its core busy at most.
-        let others = self.busy_us - cpu_us - self.window_us;
-        sample.foreign = Some((others / self.window_us).max(0.0));
-        sample
+        ]))
     }
+}
+
+impl Served {
+    /// Waits until the server has taken what is on its way, so that it sleeps when the next one is
+    /// measured.
+    fn drain(&mut self) -> Result<(), String> {
+        let mut taken = None;
+        loop {
+            let bytes = Some(self.server.mark()?.bytes);
+            if bytes == taken {
+                return Ok(());
+            }
+            taken = bytes;
+            std::thread::sleep(DRAIN);
+        }
+    }
+
+    fn measure(&mut self) -> Result<Sample, String> {
+        // Until each connection has been served, others have what this server had in the caches.
+        let settle = self.stage.settle + SETTLE_EACH * self.count.connections as u32;
+        self.load.run(settle)?;
+        self.load.measure(true);
+        let before = self.delays.each_ref().map(Delay::now);
+        let first = self.server.mark()?;
+        self.load.run(self.stage.window)?;
+        let mut second = self.server.mark()?;
+        // Some servers stall for longer than a window, and that is a part of what they do.
+        let mut stalled = 0;
+        while second.bytes == first.bytes && stalled < STALLS {
+            self.load.run(self.stage.window)?;
+            second = self.server.mark()?;
+            stalled += 1;
+        }
+        let after = self.delays.each_ref().map(Delay::now);
+        self.load.measure(false);
+        self.latency += self.load.rest()?;
+        if !self.count.replies {
+            self.drain()?;
+        }
+        if first.bytes == second.bytes {
+            return Err("nothing arrived while measuring".to_owned());
+        }
+        let mut sample = sample(&first, &second, self.count);
+        let waited = before.iter().zip(after);
+        let waited = waited.filter_map(|(before, after)| after?.checked_sub((*before)?));
+        let window = (second.at_ns - first.at_ns) as f64;
+        sample.delayed = waited.max().map(|waited| waited as f64 / window);
+        sample.backend = backend(&self.server.claimed, &self.server.seen());
+        Ok(sample)
+    }
+}
+
+fn sample(first: &Report, second: &Report, count: Count) -> Sample {
+    let bytes = (second.bytes - first.bytes) as f64;
+    let messages = bytes / count.bytes_a_message as f64;
+    let seconds = (second.at_ns - first.at_ns) as f64 / 1e9;
+    let cpu_us = (second.cpu_us() - first.cpu_us()) as f64;
+    let mut sample = Sample::default();
+    sample.values.extend([
+        ("cpu_us", cpu_us / messages),
+        ("rate", messages / seconds),
+        ("bytes_s", bytes / seconds),
+        ("cpu_s_gib", cpu_us / 1e6 / (bytes / f64::from(1 << 30))),
+        (
+            "switches",
+            (second.voluntary - first.voluntary) as f64 / messages,
+        ),
+        ("busy", cpu_us / seconds / 1e4),
+        ("peak_mib", second.peak_kib as f64 / 1024.0),
+    ]);
+    sample
 }
 
 fn agree(last: &Report, seen: &Seen) -> Result<(), String> {
@@ -173,5 +209,12 @@ fn backend(claimed: &str, seen: &str) -> String {
     }
 }
 
-/// How long the last replies may take.
-const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How many windows a server may stall.
+const STALLS: u32 = 25;
+/// Between two looks at a server that may still be receiving.
+const DRAIN: Duration = Duration::from_millis(1);
+/// How long a connection takes to be served for the first time, and more.
+const SETTLE_EACH: Duration = Duration::from_micros(20);
+/// The part of a window that either side may have waited for its core. Being asked for a report makes
+/// a server wait, too, for a thousandth or two.
+const DISTURBED: f64 = 0.05;

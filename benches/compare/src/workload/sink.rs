@@ -1,7 +1,7 @@
 //! One way: how many bytes a second a server takes, and what a gibibyte costs it.
 
-use super::served::{Count, measure};
-use super::{BUSY, Cell, Metric, PEAK, Sample, Stage, Workload, less, more};
+use super::served::{Count, Served};
+use super::{BUSY, Cell, Entrant, Metric, PEAK, Stage, Workload, less, more};
 use crate::contestant::Contestant;
 use crate::load::one_way;
 use crate::server::Place;
@@ -36,20 +36,24 @@ impl Workload for Sink {
         ]
     }
 
-    fn measure(
+    fn is_served(&self) -> bool {
+        true
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let job = vec!["sink".to_owned()];
-        // When the load ends, bytes are on their way that the server has not counted yet.
         let count = Count {
+            connections: cell.connections,
             bytes_a_message: 1,
-            exact: false,
+            replies: false,
         };
         let connections = cell.connections;
-        let load = |port, phase: &_| one_way(port, connections, phase);
-        measure(contestant, &job, Place::ServerCore, stage, count, load)
+        let load = move |port, phase: &_| one_way(port, connections, phase);
+        Served::start(contestant, &job, Place::ServerCore, stage, count, load)
     }
 }

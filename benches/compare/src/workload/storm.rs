@@ -2,8 +2,10 @@
 //! the cancel to the end of the last. The more of them the better, as far as the limit of open files
 //! allows, for each needs two.
 
-use super::micro::outcome;
-use super::{Cell, Metric, Sample, Stage, Workload, less};
+use std::time::Duration;
+
+use super::micro::Job;
+use super::{Cell, Entrant, Metric, Stage, Workload, less};
 use crate::contestant::Contestant;
 
 pub(crate) struct Storm;
@@ -40,15 +42,24 @@ impl Workload for Storm {
         ]
     }
 
-    fn measure(
+    fn expected(&self, _cell: &Cell, stage: &Stage) -> Duration {
+        Duration::from_millis(if stage.quick { 250 } else { 1000 })
+    }
+
+    /// Once: it takes long.
+    fn laps(&self, _stage: &Stage) -> usize {
+        1
+    }
+
+    fn enter(
         &self,
         cell: &Cell,
         contestant: &Contestant,
         stage: &Stage,
-    ) -> Result<Sample, String> {
+    ) -> Result<Box<dyn Entrant>, String> {
         let mut job = vec!["storm".to_owned()];
         job.extend(cell.options.iter().cloned());
-        outcome(contestant, &job, stage, &self.metrics())
+        Ok(Job::enter(contestant, job, stage, self.metrics()))
     }
 }
 
