@@ -606,6 +606,23 @@ async fn f4_a_task_that_wakes_itself_waits_for_the_next_turn() -> Result<()> {
     .await
 }
 
+#[trio::test]
+async fn n16_a_body_that_wakes_itself_in_its_last_step_leaves_nothing_behind() -> Result<()> {
+    static HELD: TreeVar<Rc<()>> = TreeVar::new("held");
+    let value = Rc::new(());
+    let inside = open_nursery(async |_| {
+        std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::Ready(())
+        })
+        .await;
+        Ok(())
+    });
+    HELD.scope(value.clone(), inside).await?;
+    assert_eq!(Rc::strong_count(&value), 1);
+    Ok(())
+}
+
 /// Says when it is dropped.
 struct Guard<'a>(&'a Cell<u32>);
 

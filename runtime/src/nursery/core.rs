@@ -503,6 +503,8 @@ impl NurseryRef {
         self.run.put_back(around);
         if self.is_over() {
             self.body.set(Body::Closed);
+            // What has been woken in its last step: of a body, a handle to the very nursery.
+            self.ready.clear();
             return Poll::Ready(());
         }
         self.end_poll();
