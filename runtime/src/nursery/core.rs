@@ -275,14 +275,33 @@ impl Core {
             Own::Nothing => error,
             Own::Scope(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
             // As a scope does it (S1, S5).
-            Own::Mark(mark) => match self.end_mark(mark) {
-                true => error,
-                false => without_cancellations(error)?,
-            },
+            Own::Mark(mark) => self.uncaught_by_mark(mark, error)?,
         };
         match self.body.get() == Body::Ended && self.is_service() {
             true => error.subgroup(|leaf| leaf.as_cancelled().is_none()),
             false => Some(error),
+        }
+    }
+
+    /// What is left of the error of a child that was cancelled and has no scope.
+    fn uncaught_by_mark(&self, mark: Cause, error: Error) -> Option<Error> {
+        let mut tree = self.run.tree.borrow_mut();
+        if tree.is_cancelled(self.children_scope.get()) {
+            drop(tree);
+            self.end_mark(mark);
+            return Some(error);
+        }
+        // Mostly it is the cancellation and nothing else.
+        match error.into_cancelled() {
+            Ok(cancelled) => {
+                tree.end_mark_with(mark, cancelled);
+                None
+            }
+            Err(error) => {
+                drop(tree);
+                self.end_mark(mark);
+                without_cancellations(error)
+            }
         }
     }
 

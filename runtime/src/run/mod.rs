@@ -390,12 +390,10 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        let node = self.current.get()?;
-        let task = match node.nursery() {
-            Some(nursery) => nursery.task()?,
-            None => &node,
-        };
-        Some(task.name())
+        self.current.with(|node| match node.nursery() {
+            Some(nursery) => nursery.task().map(|task| task.name()),
+            None => Some(node.name()),
+        })?
     }
 
     /// Where the code stands and what it may still do, to be put back after nodes have been polled.

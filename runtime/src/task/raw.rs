@@ -1274,6 +1274,15 @@ impl Current {
         Some(unsafe { node.as_ref() }.reference())
     }
 
+    /// Calls `f` with the node that is being polled, if one is.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&NodeRef) -> R) -> Option<R> {
+        // Not counted, and so not dropped: as in `get`, whoever polls has a handle, and polls until
+        // after `f`, which is called inside the poll.
+        let node = ManuallyDrop::new(NodeRef(self.0.get()?));
+        Some(f(&node))
+    }
+
     /// The values local to the node that is being polled.
     #[inline]
     pub(crate) fn locals(&self) -> Option<Rc<Locals>> {
