@@ -735,6 +735,12 @@ impl Tree {
         found
     }
 
+    /// Whether a deadline has passed; counts those from `now` that have not been counted.
+    pub(crate) fn is_any_due(&mut self, now: Time) -> bool {
+        self.settle(now);
+        self.timers.is_any_due(now)
+    }
+
     /// Lets every deadline that is due take effect.
     pub(crate) fn expire(&mut self, now: Time, effects: &mut Effects) -> bool {
         self.settle(now);
