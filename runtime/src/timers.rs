@@ -193,19 +193,26 @@ impl Timers {
 
     /// Takes the earliest deadline if it is not after `now`.
     pub(crate) fn expire(&mut self, now: Time) -> Option<Target> {
+        if !self.is_any_due(now) {
+            return None;
+        }
+        let due = self.heap.first().expect("what is due is at the top").entry;
+        self.pop();
+        Some(self.remove(due))
+    }
+
+    /// Whether a deadline is not after `now`, of those that have been settled.
+    pub(crate) fn is_any_due(&mut self, now: Time) -> bool {
         if self.young_from <= now {
             self.age();
         }
-        loop {
-            let node = *self.heap.first()?;
-            if node.deadline > now {
-                return None;
+        while let Some(node) = self.heap.first().filter(|node| node.deadline <= now) {
+            if self.is_live(node) {
+                return true;
             }
             self.pop();
-            if self.is_live(&node) {
-                return Some(self.remove(node.entry));
-            }
         }
+        false
     }
 
     // Entries.

@@ -37,16 +37,13 @@ impl Parked {
         // First: a waker of others runs code of others, which may ask for the scope of the task.
         let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
-        let wait = if run.position.is_only_apart() && task.may_wait_alone() {
-            let around = run.position.linked();
-            let mut tree = run.tree.borrow_mut();
-            tree.insert_lone_wait(task, waker, around, what)
-        } else {
-            let scope = run.scope();
-            run.tree.borrow_mut().insert_wait(task, waker, scope, what)
+        let alone = run.position.is_only_apart() && task.may_wait_alone();
+        let scope = match alone {
+            true => run.position.linked(),
+            false => run.scope(),
         };
-        let run = run.clone();
-        Self { run, wait }
+        let wait = run.tree.borrow_mut().insert_wait(task, scope, alone, what);
+        Self::with_waker(run, wait, waker)
     }
 
     /// Registers the current task as waiting under a scope that need not be around it, and is not
@@ -60,7 +57,16 @@ impl Parked {
     ) -> Self {
         let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
-        let wait = run.tree.borrow_mut().insert_wait(task, waker, scope, what);
+        let wait = run.tree.borrow_mut().insert_wait(task, scope, false, what);
+        Self::with_waker(run, wait, waker)
+    }
+
+    #[inline]
+    fn with_waker(run: &Rc<Run>, wait: u32, waker: Option<Waker>) -> Self {
+        if waker.is_some() {
+            // There was none before.
+            drop(run.tree.borrow_mut().replace_waker(wait, waker));
+        }
         let run = run.clone();
         Self { run, wait }
     }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 
@@ -16,7 +17,7 @@ use trio::{
     open_nursery, sleep, sleep_forever,
 };
 
-use crate::support::{failure, oops, secs};
+use crate::support::{begin, failure, oops, secs};
 
 #[trio::test]
 async fn n1_a_nursery_has_a_scope_around_its_body_and_its_children() -> Result<()> {
@@ -604,6 +605,124 @@ async fn f4_a_task_that_wakes_itself_waits_for_the_next_turn() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[trio::test(backend = "all")]
+async fn f4_who_is_woken_by_a_task_that_was_alone_takes_a_step_in_the_next_turn() -> Result<()> {
+    for way in ways_down() {
+        // Wherever the wake comes in a row of turns in which nobody else is ready.
+        for delay in 0..40 {
+            let (event, heard) = (Event::new(), Cell::new(false));
+            let bottom = || -> LocalBoxFuture<'_, Result<()>> {
+                Box::pin(async {
+                    for _ in 0..delay {
+                        checkpoint().await?;
+                    }
+                    event.set();
+                    // The end of this turn, and that of the next.
+                    checkpoint().await?;
+                    checkpoint().await?;
+                    assert!(heard.get(), "{way:?} {delay}");
+                    Ok(())
+                })
+            };
+            open_nursery(async |nursery| {
+                nursery.start_soon(below(&way, &bottom));
+                event.wait().await?;
+                heard.set(true);
+                Ok(())
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+#[trio::test(backend = "all")]
+async fn f4_what_is_polled_beside_a_nursery_takes_its_steps_when_it_is_woken() -> Result<()> {
+    let (steps, event) = (Cell::new(0_u32), Event::new());
+    let nursery = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            for n in 0..100 {
+                if n == 57 {
+                    event.set();
+                }
+                checkpoint().await?;
+                steps.set(steps.get() + 1);
+            }
+            Ok(())
+        });
+        Ok(())
+    });
+    let beside = async {
+        // Before a first step of what is beside it, and after each of its own, the child has taken one.
+        assert_eq!(steps.get(), 0);
+        for n in 1..30 {
+            checkpoint().await?;
+            assert!(steps.get().abs_diff(n) <= 1, "{} {n}", steps.get());
+        }
+        event.wait().await?;
+        assert!(steps.get().abs_diff(58) <= 1, "{}", steps.get());
+        Result::Ok(())
+    };
+    let (all, one) = futures::join!(nursery, beside);
+    all.and(one)
+}
+
+#[trio::test(backend = "all")]
+async fn f4_a_poll_by_hand_in_a_step_of_a_task_is_one_step_for_its_children() -> Result<()> {
+    let steps = Cell::new(0_u32);
+    let mut nursery = Box::pin(open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            for _ in 0..100 {
+                checkpoint().await?;
+                steps.set(steps.get() + 1);
+            }
+            Ok(())
+        });
+        Ok(())
+    }));
+    begin(&mut nursery).await;
+    for step in 0..50 {
+        checkpoint().await?;
+        assert_eq!(steps.get(), step);
+        begin(&mut nursery).await;
+        assert_eq!(steps.get(), step + 1);
+    }
+    nursery.await
+}
+
+#[trio::test]
+async fn f4_a_task_that_is_alone_hides_no_deadline() -> Result<()> {
+    for way in ways_down() {
+        let bottom = || -> LocalBoxFuture<'_, Result<()>> {
+            Box::pin(async {
+                loop {
+                    checkpoint().await?;
+                }
+            })
+        };
+        let long = move_on_after(Duration::from_millis(1), below(&way, &bottom));
+        assert_eq!(long.await?, None, "{way:?}");
+    }
+    Ok(())
+}
+
+#[trio::test]
+async fn n16_a_body_that_wakes_itself_in_its_last_step_leaves_nothing_behind() -> Result<()> {
+    static HELD: TreeVar<Rc<()>> = TreeVar::new("held");
+    let value = Rc::new(());
+    let inside = open_nursery(async |_| {
+        std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            Poll::Ready(())
+        })
+        .await;
+        Ok(())
+    });
+    HELD.scope(value.clone(), inside).await?;
+    assert_eq!(Rc::strong_count(&value), 1);
+    Ok(())
 }
 
 /// Says when it is dropped.

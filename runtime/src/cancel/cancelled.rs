@@ -75,19 +75,10 @@ impl Cancelled {
         Self::new(CancelSource::Deadline, None, None, place)
     }
 
-    /// Whether it was made of just this, as far as that can be seen at a glance.
-    pub(super) fn is(
-        &self,
-        source: CancelSource,
-        reason: Option<&Cow<'static, str>>,
-        task: Option<&Cow<'static, str>>,
-        place: Option<&'static Location<'static>>,
-    ) -> bool {
-        let record = &*self.0;
-        record.source == source
-            && record.place.map(std::ptr::from_ref) == place.map(std::ptr::from_ref)
-            && is_same(record.reason.as_ref(), reason)
-            && is_same(record.task.as_ref(), task)
+    /// Whether the two are one.
+    #[inline]
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What made the scope cancel.
@@ -109,15 +100,6 @@ impl Cancelled {
     /// a sibling failed, which [`reason`](Self::reason) names, or the run is ending.
     pub fn place(&self) -> Option<&'static Location<'static>> {
         self.0.place
-    }
-}
-
-/// Whether two texts are seen to be the same at a glance. Those that were made while running are not.
-fn is_same(one: Option<&Cow<'static, str>>, other: Option<&Cow<'static, str>>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(Cow::Borrowed(one)), Some(Cow::Borrowed(other))) => std::ptr::eq(*one, *other),
-        _ => false,
     }
 }
 

@@ -21,12 +21,27 @@ pub(super) struct Causes {
     free: u32,
     /// The one that was made last. One line that cancels many scopes or tasks, or a timeout that many
     /// run into, makes the same each time; and then they share one.
-    latest: Option<Cause>,
+    latest: Option<(Glance, Cause)>,
 }
+
+/// What a cancellation is made of, as far as it can be compared at a glance.
+#[derive(PartialEq, Eq)]
+struct Glance {
+    source: CancelSource,
+    place: Option<usize>,
+    reason: Text,
+    task: Text,
+}
+
+/// Where a text begins, and its length.
+type Text = (usize, usize);
 
 struct Place {
     /// `None` if the place is free.
     cancelled: Option<Cancelled>,
+    /// A clone that has come back, for the next that asks for one: each clone, and each that is dropped,
+    /// is an atomic count, and who are cancelled one after the other mostly end one after the other.
+    spare: Option<Cancelled>,
     /// How many have the number; of a free place the next that is free.
     count: u32,
 }
@@ -75,19 +90,24 @@ impl Causes {
         task: Option<Cow<'static, str>>,
         place: Option<&'static Location<'static>>,
     ) -> Cause {
-        if let Some(latest) = &self.latest {
-            let made = &self.places[latest.index()].cancelled;
-            if made
-                .as_ref()
-                .is_some_and(|it| it.is(source, reason.as_ref(), task.as_ref(), place))
-            {
-                return Self::share_at(&mut self.places, latest);
+        let glance = Glance::at(source, reason.as_ref(), task.as_ref(), place);
+        if let (Some(glance), Some((latest, cause))) = (&glance, &self.latest) {
+            if glance == latest {
+                return Self::share_at(&mut self.places, cause);
             }
         }
-        let made = self.add(Cancelled::new(source, reason, task, place));
-        let latest = Self::share_at(&mut self.places, &made);
-        if let Some(before) = self.latest.replace(latest) {
-            self.release(before);
+        self.make_new(Cancelled::new(source, reason, task, place), glance)
+    }
+
+    /// A cancellation that is not the last, and is the last from now on, if it can be compared.
+    #[inline(never)]
+    fn make_new(&mut self, cancelled: Cancelled, glance: Option<Glance>) -> Cause {
+        let made = self.add(cancelled);
+        if let Some(glance) = glance {
+            let latest = self.share(&made);
+            if let Some((_, before)) = self.latest.replace((glance, latest)) {
+                self.release(before);
+            }
         }
         made
     }
@@ -95,6 +115,7 @@ impl Causes {
     pub(super) fn add(&mut self, cancelled: Cancelled) -> Cause {
         let place = Place {
             cancelled: Some(cancelled),
+            spare: None,
             count: 1,
         };
         // `NONE` is beyond the end.
@@ -138,16 +159,28 @@ impl Causes {
     /// Gives a number back for what it stands for; a clone only if others have it too.
     #[inline]
     pub(super) fn take(&mut self, cause: Cause) -> Cancelled {
-        match self.places[cause.index()].count {
-            1 => self
+        let place = &mut self.places[cause.index()];
+        if place.count == 1 {
+            return self
                 .one_less(cause)
-                .expect("the last number gives the place back"),
-            _ => {
-                let cancelled = self.get(&cause).clone();
-                self.release(cause);
-                cancelled
-            }
+                .expect("the last number gives the place back");
         }
+        place.count -= 1;
+        place.spare.take().unwrap_or_else(|| {
+            let cancelled = place.cancelled.clone();
+            cancelled.expect("a number that was not given back")
+        })
+    }
+
+    /// Gives a number back, and what somebody has had who has the number.
+    #[inline]
+    pub(super) fn release_with(&mut self, cause: Cause, back: Cancelled) {
+        let place = &mut self.places[cause.index()];
+        if place.cancelled.as_ref().is_some_and(|kept| kept.is(&back)) {
+            // One that is kept already goes: it runs nobody's code.
+            place.spare = Some(back);
+        }
+        self.release(cause);
     }
 
     /// One number less; what it stood for if that was the last.
@@ -159,6 +192,35 @@ impl Causes {
             return None;
         }
         place.count = std::mem::replace(&mut self.free, cause.0.get() - 1);
+        place.spare = None;
         place.cancelled.take()
+    }
+}
+
+impl Glance {
+    /// `None` if a text was made while running, which is not seen to be the same as another.
+    #[inline]
+    fn at(
+        source: CancelSource,
+        reason: Option<&Cow<'static, str>>,
+        task: Option<&Cow<'static, str>>,
+        place: Option<&'static Location<'static>>,
+    ) -> Option<Self> {
+        Some(Self {
+            source,
+            place: place.map(|place| std::ptr::from_ref(place).addr()),
+            reason: text(reason)?,
+            task: text(task)?,
+        })
+    }
+}
+
+/// No text begins nowhere.
+#[inline]
+fn text(text: Option<&Cow<'static, str>>) -> Option<Text> {
+    match text {
+        None => Some((0, 0)),
+        Some(Cow::Borrowed(text)) => Some((text.as_ptr().addr(), text.len())),
+        Some(Cow::Owned(_)) => None,
     }
 }

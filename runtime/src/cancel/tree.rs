@@ -448,6 +448,13 @@ impl Tree {
         self.is_cancelled(around)
     }
 
+    /// The same for a task that has returned nothing but this cancellation, in a scope that is not
+    /// cancelled.
+    pub(crate) fn end_mark_with(&mut self, mark: Cause, cancelled: Cancelled) {
+        self.causes.release_with(mark, cancelled);
+        self.effective.set(self.effective.get() - 1);
+    }
+
     /// Gives a task that is apart a scope of its own, with its wait or its mark.
     pub(crate) fn enter_own(&mut self, task: &NodeRef, parent: u32) -> u32 {
         let lone = task.lone_wait();
@@ -728,6 +735,12 @@ impl Tree {
         found
     }
 
+    /// Whether a deadline has passed; counts those from `now` that have not been counted.
+    pub(crate) fn is_any_due(&mut self, now: Time) -> bool {
+        self.settle(now);
+        self.timers.is_any_due(now)
+    }
+
     /// Lets every deadline that is due take effect.
     pub(crate) fn expire(&mut self, now: Time, effects: &mut Effects) -> bool {
         self.settle(now);
@@ -763,31 +776,18 @@ impl Tree {
 
     // Waits.
 
-    /// A wait of `task` under `scope`, which must not be cancelled.
+    /// A wait of `task` under `scope`, which must not be cancelled. `alone` if the task is apart, and has
+    /// no other and no scope of its own.
     #[inline]
     pub(crate) fn insert_wait(
         &mut self,
         task: NodeRef,
-        waker: Option<Waker>,
         scope: u32,
+        alone: bool,
         what: &'static str,
     ) -> u32 {
         let first = &mut self.scopes[scope].first_wait;
-        self.waits.insert(task, waker, scope, first, what)
-    }
-
-    /// A wait of `task`, which is apart, and has no other and no scope of its own.
-    #[inline]
-    pub(crate) fn insert_lone_wait(
-        &mut self,
-        task: NodeRef,
-        waker: Option<Waker>,
-        scope: u32,
-        what: &'static str,
-    ) -> u32 {
-        let wait = self.insert_wait(task, waker, scope, what);
-        self.waits[wait].task().set_lone_wait(wait);
-        wait
+        self.waits.insert(task, scope, alone, first, what)
     }
 
     /// Keeps the place of a wait for the next one, if what was waited for has come, and the place is one

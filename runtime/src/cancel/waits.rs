@@ -89,8 +89,8 @@ impl Waits {
     pub(super) fn insert(
         &mut self,
         task: NodeRef,
-        waker: Option<Waker>,
         scope: u32,
+        alone: bool,
         first: &mut u32,
         what: &'static str,
     ) -> u32 {
@@ -103,10 +103,10 @@ impl Waits {
         let entry = &mut self.places[wait as usize];
         debug_assert!(entry.task.is_none(), "a place is taken once");
         self.free = entry.next;
-        entry.task = Some(task);
-        if waker.is_some() {
-            entry.waker = waker;
+        if alone {
+            task.set_lone_wait(wait);
         }
+        entry.task = Some(task);
         entry.what = what;
         self.link(wait, scope, first);
         wait

@@ -272,6 +272,15 @@ impl Error {
         Self(Repr::Cancelled(cancelled))
     }
 
+    /// The cancellation, if this is one and no group; else the error itself.
+    #[inline]
+    pub(crate) fn into_cancelled(self) -> Result<Cancelled> {
+        match self.0 {
+            Repr::Cancelled(cancelled) => Ok(cancelled),
+            other => Err(Self(other)),
+        }
+    }
+
     fn boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
         Self(Repr::Other(Box::new(error)))
     }

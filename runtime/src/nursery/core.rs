@@ -11,7 +11,7 @@ use crate::cancel::{CancelSource, Cancelled, Cause, Entry, Here, without_cancell
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::{Around, Run};
-use crate::task::{Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
+use crate::task::{Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Reason, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -167,6 +167,28 @@ impl Core {
         self.flags.get() == DRIVEN
     }
 
+    /// Takes a node in that has become ready and stands in no queue.
+    #[inline]
+    pub(crate) fn take_ready(&self, node: NodeRef, reason: Reason) {
+        self.take_ready_as_in(self.turn(), node, reason);
+    }
+
+    /// The same, as if it had been in `turn`.
+    #[inline]
+    pub(crate) fn take_ready_as_in(&self, turn: u32, node: NodeRef, reason: Reason) {
+        if self.ready.push_in(turn, node, reason) {
+            self.run.one_queue_more();
+        }
+    }
+
+    /// Nothing that is ready here is going to be polled here.
+    pub(super) fn forget_ready(&self) {
+        if !self.ready.is_empty() {
+            self.run.one_queue_less();
+            self.ready.clear();
+        }
+    }
+
     /// Whether the nursery has ended, or has been dropped.
     pub(super) fn is_closed(&self) -> bool {
         self.body.get() == Body::Closed
@@ -275,14 +297,33 @@ impl Core {
             Own::Nothing => error,
             Own::Scope(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
             // As a scope does it (S1, S5).
-            Own::Mark(mark) => match self.end_mark(mark) {
-                true => error,
-                false => without_cancellations(error)?,
-            },
+            Own::Mark(mark) => self.uncaught_by_mark(mark, error)?,
         };
         match self.body.get() == Body::Ended && self.is_service() {
             true => error.subgroup(|leaf| leaf.as_cancelled().is_none()),
             false => Some(error),
+        }
+    }
+
+    /// What is left of the error of a child that was cancelled and has no scope.
+    fn uncaught_by_mark(&self, mark: Cause, error: Error) -> Option<Error> {
+        let mut tree = self.run.tree.borrow_mut();
+        if tree.is_cancelled(self.children_scope.get()) {
+            drop(tree);
+            self.end_mark(mark);
+            return Some(error);
+        }
+        // Mostly it is the cancellation and nothing else.
+        match error.into_cancelled() {
+            Ok(cancelled) => {
+                tree.end_mark_with(mark, cancelled);
+                None
+            }
+            Err(error) => {
+                drop(tree);
+                self.end_mark(mark);
+                without_cancellations(error)
+            }
         }
     }
 
@@ -473,7 +514,8 @@ impl NurseryRef {
         child.schedule_first(self);
     }
 
-    /// One poll: every node that was woken before this turn, once. Ready when the nursery has ended.
+    /// One poll: every node that was woken before this turn, once, and as many further turns as are
+    /// made here and not by the loop ([`Run::next_turn_here`]). Ready when the nursery has ended.
     #[inline]
     pub(crate) fn drive<T>(
         &self,
@@ -481,76 +523,135 @@ impl NurseryRef {
         mut poll_body: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
         value: &mut Option<T>,
     ) -> Poll<()> {
-        self.set_owner_of_poll(context);
-        let turn = self.begin_poll();
-        let around = self.run.put_aside();
-        while let Some(node) = self.ready.pop_woken_before(turn) {
-            if node.is_body() {
-                if self.body.get() == Body::Running {
-                    self.step_body(&mut poll_body, value, around);
-                }
-                // The body stands in the queue once. What is behind it is not polled by this loop,
-                // of which the code of the body would become a part.
-                self.end_step(turn, node);
-                if !self.ready.is_empty() {
-                    self.step_rest(turn, around);
-                }
-                break;
+        let around = self.begin_poll_in(context);
+        loop {
+            self.step(&mut poll_body, value, around);
+            if self.is_over() {
+                return self.end();
             }
-            self.step_child(&node, around);
-            self.end_step(turn, node);
+            if self.ready.is_empty() || !self.is_driven() || !self.run.next_turn_here() {
+                self.end_poll();
+                return Poll::Pending;
+            }
         }
-        self.run.put_back(around);
+    }
+
+    /// The same for one turn only: whoever calls this has something to do before the next.
+    pub(super) fn drive_once<T>(
+        &self,
+        context: &mut Context<'_>,
+        mut poll_body: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+        value: &mut Option<T>,
+    ) -> Poll<()> {
+        let around = self.begin_poll_in(context);
+        self.run.leave_turns_to_loop();
+        self.step(&mut poll_body, value, around);
         if self.is_over() {
-            self.body.set(Body::Closed);
-            return Poll::Ready(());
+            return self.end();
         }
         self.end_poll();
         Poll::Pending
     }
 
-    /// What becomes ready from here on is found at the end of the poll. Gives the turn.
     #[inline]
-    fn begin_poll(&self) -> u32 {
-        let turn = self.run.turn.get();
+    fn begin_poll_in(&self, context: &Context<'_>) -> Around {
+        self.set_owner_of_poll(context);
+        self.begin_poll();
+        if !self.is_polled_on_behalf() {
+            self.run.leave_turns_to_loop();
+        }
+        self.run.put_aside()
+    }
+
+    /// Nothing can be added from here on. What has been woken in its last step stands in the queue.
+    #[inline]
+    fn end(&self) -> Poll<()> {
+        self.body.set(Body::Closed);
+        if !self.ready.is_empty() {
+            self.forget_ready();
+        }
+        Poll::Ready(())
+    }
+
+    /// Polls every node that was woken before this turn, once.
+    #[inline(always)]
+    fn step<T>(
+        &self,
+        poll_body: &mut impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+        value: &mut Option<T>,
+        around: Around,
+    ) {
+        while let Some(node) = self.next_ready() {
+            if node.is_body() {
+                if self.body.get() == Body::Running {
+                    self.step_body(poll_body, value, around);
+                }
+                // The body stands in the queue once. What is behind it is not polled by this loop,
+                // of which the code of the body would become a part.
+                self.end_step(node);
+                if !self.ready.is_empty() {
+                    self.step_rest(around);
+                }
+                break;
+            }
+            self.step_child(&node, around);
+            self.end_step(node);
+        }
+        self.run.put_back(around);
+    }
+
+    /// What becomes ready from here on is found at the end of the poll.
+    #[inline]
+    fn begin_poll(&self) {
         match self.is_watched() {
-            true => self.begin_watched_poll(turn),
+            true => self.begin_watched_poll(),
             false => self.flags.set(DRIVEN),
         }
-        turn
     }
 
     /// The same for a nursery that is watched: its owner is told when something becomes ready.
     #[cold]
-    fn begin_watched_poll(&self, turn: u32) {
+    fn begin_watched_poll(&self) {
         self.clear(NOTIFIED);
+        self.run.leave_turns_to_loop();
         if self.run.is_seeded() {
-            self.shuffle_ready(turn);
+            self.shuffle_ready(self.turn());
         }
     }
 
     /// Polls what is behind the body.
     #[inline(never)]
-    fn step_rest(&self, turn: u32, around: Around) {
-        self.step_children(turn, around);
+    fn step_rest(&self, around: Around) {
+        self.step_children(around);
     }
 
     /// Polls every child that was woken before this turn.
     #[inline(always)]
-    fn step_children(&self, turn: u32, around: Around) {
-        while let Some(node) = self.ready.pop_woken_before(turn) {
+    fn step_children(&self, around: Around) {
+        while let Some(node) = self.next_ready() {
             self.step_child(&node, around);
-            self.end_step(turn, node);
+            self.end_step(node);
         }
+    }
+
+    /// Takes the next node out of the queue, if it was woken before this turn. The turn is asked for
+    /// each time: what is polled may have begun others.
+    #[inline(always)]
+    fn next_ready(&self) -> Option<NodeRef> {
+        let node = self.ready.pop_woken_before(self.turn())?;
+        if self.ready.is_empty() {
+            self.run.one_queue_less();
+        }
+        Some(node)
     }
 
     /// A node has been polled: it may be wanted again.
     #[inline(always)]
-    fn end_step(&self, turn: u32, node: NodeRef) {
-        if node.is_again() {
+    fn end_step(&self, node: NodeRef) {
+        if node.is_again() && node.take_again() {
             match self.is_watched() {
-                true => node.schedule_again(),
-                false => self.ready.push_again(turn, node),
+                true => node.schedule(),
+                false => self.take_ready(node, Reason::Inside),
             }
         }
     }
@@ -590,7 +691,10 @@ impl NurseryRef {
         self.run.shuffle(&mut batch);
         // What was woken in this turn stands behind.
         batch.extend(std::iter::from_fn(|| self.ready.pop()));
-        batch.into_iter().for_each(|node| self.ready.push(node));
+        // As many as have been taken out, so that as many queues have something in them as before.
+        batch.into_iter().for_each(|node| {
+            self.ready.push(node);
+        });
     }
 
     /// Has the run told when something in the root nursery becomes ready, which has no owner to be
@@ -608,9 +712,9 @@ impl NurseryRef {
     /// One poll of the root nursery, which has no body.
     #[inline]
     pub(crate) fn drive_root(&self) {
-        let turn = self.begin_poll();
+        self.begin_poll();
         let around = self.run.put_aside();
-        self.step_children(turn, around);
+        self.step_children(around);
         self.run.put_back(around);
         // There is no owner to be told: the loop looks for itself.
         self.clear(DRIVEN);
@@ -899,7 +1003,7 @@ impl Open {
             drop(child.replace_locals(None));
         }
         core.settle_left_behind(core.body());
-        core.ready.clear();
+        core.forget_ready();
         first
     }
 }

@@ -120,7 +120,7 @@ impl<T> Starting<T> {
             self.target.adopt(&self.child);
             if self.child.is_ready() {
                 // It stands in the queue of the private nursery, which is not polled again.
-                private.ready.clear();
+                private.forget_ready();
                 self.child.schedule();
             }
         }
@@ -242,7 +242,7 @@ where
             if starting.hand_over() {
                 return Poll::Ready(());
             }
-            let over = nursery.drive(context, |_| Poll::Ready(Ok(())), &mut done);
+            let over = nursery.drive_once(context, |_| Poll::Ready(Ok(())), &mut done);
             if starting.hand_over() {
                 return Poll::Ready(());
             }

@@ -9,6 +9,10 @@
 //! 4. Poll every task that was made ready before this point, once. What becomes ready meanwhile
 //!    waits for the next turn, so that the work between two looks at the driver is bounded.
 //!
+//! If nothing comes of the first three, and a single nursery has anything that is ready, the next turn
+//! is made by that nursery, without a way up through those around it and down again
+//! ([`Run::next_turn_here`]). At least one turn in 16 is made by the loop.
+//!
 //! What other threads have left in the inbox is dealt with where a turn begins, which is after the
 //! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next turn.
 //!
@@ -64,6 +68,10 @@ pub(crate) struct Run {
     pub(crate) id: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) turn: Cell<u32>,
+    /// In how many nurseries something is ready.
+    queues: Cell<u32>,
+    /// Whether a turn may be made without the loop ([`Run::next_turn_here`]).
+    turns_inside: Cell<bool>,
     pub(crate) current: Current,
     main: RefCell<Option<NodeRef>>,
     /// The nursery of the main task and the system tasks, until it takes no more of them.
@@ -296,6 +304,8 @@ impl Run {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             shared: Arc::new(Shared::new(driver.unparker())),
             turn: Cell::new(0),
+            queues: Cell::new(0),
+            turns_inside: Cell::new(false),
             current: Current::default(),
             main: RefCell::new(None),
             root: RefCell::new(None),
@@ -390,12 +400,10 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        let node = self.current.get()?;
-        let task = match node.nursery() {
-            Some(nursery) => nursery.task()?,
-            None => &node,
-        };
-        Some(task.name())
+        self.current.with(|node| match node.nursery() {
+            Some(nursery) => nursery.task().map(|task| task.name()),
+            None => Some(node.name()),
+        })?
     }
 
     /// Where the code stands and what it may still do, to be put back after nodes have been polled.

@@ -32,7 +32,63 @@ impl Run {
             self.look();
         }
         self.turn.set(self.turn.get().wrapping_add(1));
+        self.turns_inside.set(self.watchdog.is_none());
         root.drive_root();
+    }
+
+    /// Begins the next turn from inside a nursery in which something is ready, and gives whether that
+    /// has been done: if nothing is ready anywhere else, and the loop would find nothing to do, all that
+    /// came of going up to it would be to come down again, through every nursery around.
+    ///
+    /// The children are still polled from inside the future of their nursery, in a poll that goes on. No
+    /// code around it notices: each task on the way down is in a step that it takes for this nursery
+    /// alone ([`leave_turns_to_loop`](Self::leave_turns_to_loop) is called where that is not so), and
+    /// what it may poll besides has not been woken. As soon as anything has been, in a task or by a waker
+    /// of others, the nursery's poll ends.
+    pub(crate) fn next_turn_here(&self) -> bool {
+        let turn = self.turn.get();
+        let alone = self.queues.get() == 1 && self.turns_inside.get();
+        if !alone || self.is_worth_asking() || self.shared.has_news() || self.is_any_due() {
+            return false;
+        }
+        if !self.deferred.borrow().is_empty() {
+            return false;
+        }
+        self.turn.set(turn.wrapping_add(1));
+        true
+    }
+
+    /// Whether a deadline has passed. Counts, as [`expire`](Self::expire) does, those from now that have
+    /// not been counted.
+    fn is_any_due(&self) -> bool {
+        if self.tree.borrow().timers.is_empty() {
+            return false;
+        }
+        // A virtual clock may do anything when it is read, and what it stands at is up to the loop.
+        self.is_virtual() || {
+            let now = self.now();
+            self.tree.borrow_mut().is_any_due(now)
+        }
+    }
+
+    /// In this turn a nursery is polled in the step of a task that has been woken itself, or by code that
+    /// is not of this library. That goes on when the nursery has been polled, and is not to be kept
+    /// waiting: the next turn is made by the loop.
+    #[inline]
+    pub(crate) fn leave_turns_to_loop(&self) {
+        self.turns_inside.set(false);
+    }
+
+    /// Something is ready in a nursery in which nothing was.
+    #[inline]
+    pub(crate) fn one_queue_more(&self) {
+        self.queues.set(self.queues.get() + 1);
+    }
+
+    /// Nothing is ready any more in a nursery in which something was.
+    #[inline]
+    pub(crate) fn one_queue_less(&self) {
+        self.queues.set(self.queues.get() - 1);
     }
 
     /// The loop stands where it may stand for any time.
@@ -64,7 +120,7 @@ impl Run {
     /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
     #[inline]
     pub(super) fn look(&self) {
-        let worth_asking = self.turn.get() % POLLING_INTERVAL == 0 || self.has_news();
+        let worth_asking = self.is_worth_asking();
         if worth_asking || !self.tree.borrow().timers.is_empty() {
             self.look_closely(worth_asking);
         }
@@ -78,6 +134,12 @@ impl Run {
         }
         self.expire(&mut effects);
         self.apply(effects);
+    }
+
+    /// Whether a turn in which a task is ready asks the driver.
+    #[inline]
+    fn is_worth_asking(&self) -> bool {
+        self.turn.get() % POLLING_INTERVAL == 0 || self.has_news()
     }
 
     /// Whether the driver may have something that can be had at a price worth paying in each turn.

@@ -21,6 +21,9 @@
 //! 6. A node is linked into lists through itself, and each list counts one handle to it: the ready
 //!    queue of rule 1, and one list of siblings, which is that of the children of its home for a
 //!    task, and that of the nurseries of the run for a body.
+//! 7. A node that is ready for nothing but what is ready in a nursery inside it says so. A nursery
+//!    whose poll lies in the steps of such nodes only, up to the root, makes the next turn itself if
+//!    nothing else is ready and the loop would find nothing to do: nobody waits for that poll to end.
 
 mod local;
 #[expect(unsafe_code, reason = "the memory of a task, and its wakers")]
@@ -29,6 +32,6 @@ mod raw;
 pub(crate) use local::{Id, Locals};
 pub use local::{InLocal, TaskLocal, TreeVar};
 pub(crate) use raw::{
-    Birth, Current, NodeRef, NurseryRef, Output, ReadyQueue, Remote, Siblings, TaskInfo,
+    Birth, Current, NodeRef, NurseryRef, Output, ReadyQueue, Reason, Remote, Siblings, TaskInfo,
 };
 pub(crate) use raw::{clear_blocks, new_silent_task, new_task, tidy_type_name};

@@ -36,6 +36,8 @@ const AGAIN: u8 = 8;
 const APART: u8 = 16;
 /// Of a task that is `APART`: it has been cancelled by itself.
 const MARKED: u8 = 32;
+/// The node was made ready for nothing but a nursery inside it, in which something is ready.
+const BEHALF: u8 = 64;
 
 // What is looked at less often.
 
@@ -419,6 +421,8 @@ impl Node {
     pub(crate) fn schedule(&self) {
         if !self.state.has(READY | DONE) {
             self.reference().schedule_owned();
+        } else {
+            self.state.clear(BEHALF);
         }
     }
 
@@ -435,11 +439,12 @@ impl Node {
         Some(Arc::strong_count(&remote) - 1)
     }
 
-    /// Makes a node ready that has been polled and [has asked for it](Self::is_again).
-    #[cold]
-    pub(crate) fn schedule_again(&self) {
+    /// Takes back that it [has asked](Self::is_again) to be polled again; gives whether that is still to
+    /// be seen to: not if it has been woken besides, or has ended.
+    #[inline]
+    pub(crate) fn take_again(&self) -> bool {
         self.state.clear(AGAIN);
-        self.schedule();
+        !self.state.has(READY | DONE)
     }
 
     /// Polls with a context whose waker is this node's own.
@@ -529,7 +534,7 @@ impl NodeRef {
     #[inline]
     pub(crate) fn schedule_first(&self, home: &NurseryRef) {
         if home.is_driven() {
-            home.ready.push_in(home.turn(), self.clone());
+            home.take_ready(self.clone(), Reason::Itself);
         } else {
             self.schedule();
         }
@@ -538,6 +543,7 @@ impl NodeRef {
     /// As [`Node::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
+        let mut reason = Reason::Itself;
         while !node.state.has(READY | DONE) {
             let Some(home) = node.home_uncounted() else {
                 return;
@@ -546,10 +552,10 @@ impl NodeRef {
             if matches!(notice, Notice::Others) {
                 return node.schedule_watched();
             }
-            home.ready.push_in(home.turn(), node);
+            home.take_ready(node, reason);
             let Notice::Owner = notice else { return };
             let Some(owner) = home.owner() else { return };
-            node = owner;
+            (node, reason) = (owner, Reason::Inside);
         }
     }
 
@@ -573,7 +579,7 @@ impl NodeRef {
     fn schedule_watched(self) {
         let Some(home) = self.home() else { return };
         let node = self.clone();
-        home.ready.push_in(home.turn(), self);
+        home.take_ready(self, Reason::Itself);
         home.instrument_scheduled(&node);
         if let Some(next) = home.notify_watched() {
             next.schedule();
@@ -666,6 +672,14 @@ impl NurseryRef {
         self.0.set_around(owner);
     }
 
+    /// Whether the owner is being polled for nothing but nurseries inside it, in which something is ready.
+    #[inline]
+    pub(crate) fn is_polled_on_behalf(&self) -> bool {
+        // SAFETY: as in `Node::around`; the reference is gone when the flag has been read.
+        let owner = unsafe { &*self.0.around.get() };
+        owner.as_ref().is_some_and(|owner| owner.state.has(BEHALF))
+    }
+
     /// Has the owner, which is being polled, polled again: whoever polls it sees to that.
     #[inline]
     pub(crate) fn ask_owner_again(&self) {
@@ -678,8 +692,8 @@ impl NurseryRef {
     /// Makes the body ready as if it had been so for a turn: it takes its first step in the first poll
     /// of its nursery, whenever that is.
     pub(crate) fn begin_body(&self) {
-        self.ready
-            .push_in(self.turn().wrapping_sub(1), self.0.clone());
+        let before = self.turn().wrapping_sub(1);
+        self.take_ready_as_in(before, self.0.clone(), Reason::Itself);
     }
 
     /// The node of the nursery's body.
@@ -1069,6 +1083,15 @@ impl Kept {
     }
 }
 
+/// Why a node is ready.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    /// It has been woken, or is new.
+    Itself,
+    /// Something is ready in a nursery inside it, and nothing else has woken it.
+    Inside,
+}
+
 /// The nodes of one nursery that are ready to be polled, first in, first out, linked through the
 /// nodes themselves. Holds one reference to each.
 #[derive(Default)]
@@ -1079,16 +1102,22 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    /// Takes in a node that stands in no queue, as woken in `turn` (rules 1 and 3).
+    /// Takes in a node that stands in no queue, as woken in `turn` (rules 1 and 3); gives whether it is
+    /// the only one.
     #[inline]
-    pub(crate) fn push_in(&self, turn: u32, node: NodeRef) {
+    pub(crate) fn push_in(&self, turn: u32, node: NodeRef, reason: Reason) -> bool {
         node.stamp.set(turn);
-        self.push(node);
+        match reason {
+            Reason::Itself => node.state.clear(BEHALF),
+            Reason::Inside => node.state.set(BEHALF),
+        }
+        self.push(node)
     }
 
-    /// Takes in a node that stands in no queue (rule 1), as woken when it was.
+    /// Takes in a node that stands in no queue (rule 1), as woken when and why it was; gives whether it
+    /// is the only one.
     #[inline]
-    pub(crate) fn push(&self, node: NodeRef) {
+    pub(crate) fn push(&self, node: NodeRef) -> bool {
         debug_assert!(!node.is_ready(), "a node stands in one queue, once");
         node.state.set(READY);
         // The reference goes into the queue, and comes out with `pop`.
@@ -1097,8 +1126,12 @@ impl ReadyQueue {
             // SAFETY: while there is a head, the tail is the last node of the chain that starts
             // there, and the queue holds a reference to each node in it.
             (Some(_), Some(tail)) => unsafe { tail.as_ref() }.next_ready.set(Some(node)),
-            _ => self.head.set(Some(node)),
+            _ => {
+                self.head.set(Some(node));
+                return true;
+            }
         }
+        false
     }
 
     #[inline]
@@ -1108,16 +1141,6 @@ impl ReadyQueue {
         self.head.set(node.next_ready.take());
         node.state.clear(READY);
         Some(node)
-    }
-
-    /// Takes in a node again that has been polled in `turn` and [has asked for it](Node::is_again),
-    /// unless it has been woken besides, or has ended.
-    #[inline]
-    pub(crate) fn push_again(&self, turn: u32, node: NodeRef) {
-        node.state.clear(AGAIN);
-        if !node.state.has(READY | DONE) {
-            self.push_in(turn, node);
-        }
     }
 
     /// The next node, if it was woken in another turn than `turn`.
@@ -1272,6 +1295,15 @@ impl Current {
         // SAFETY: `during` borrows the handle for as long as its node is the one here, and puts back
         // the one before, for which the same is true of the call around.
         Some(unsafe { node.as_ref() }.reference())
+    }
+
+    /// Calls `f` with the node that is being polled, if one is.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&NodeRef) -> R) -> Option<R> {
+        // Not counted, and so not dropped: as in `get`, whoever polls has a handle, and polls until
+        // after `f`, which is called inside the poll.
+        let node = ManuallyDrop::new(NodeRef(self.0.get()?));
+        Some(f(&node))
     }
 
     /// The values local to the node that is being polled.
