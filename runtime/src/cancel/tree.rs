@@ -768,12 +768,11 @@ impl Tree {
     pub(crate) fn insert_wait(
         &mut self,
         task: NodeRef,
-        waker: Option<Waker>,
         scope: u32,
         what: &'static str,
     ) -> u32 {
         let first = &mut self.scopes[scope].first_wait;
-        self.waits.insert(task, waker, scope, first, what)
+        self.waits.insert(task, scope, first, what)
     }
 
     /// A wait of `task`, which is apart, and has no other and no scope of its own.
@@ -781,11 +780,10 @@ impl Tree {
     pub(crate) fn insert_lone_wait(
         &mut self,
         task: NodeRef,
-        waker: Option<Waker>,
         scope: u32,
         what: &'static str,
     ) -> u32 {
-        let wait = self.insert_wait(task, waker, scope, what);
+        let wait = self.insert_wait(task, scope, what);
         self.waits[wait].task().set_lone_wait(wait);
         wait
     }

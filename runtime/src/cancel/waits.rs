@@ -89,7 +89,6 @@ impl Waits {
     pub(super) fn insert(
         &mut self,
         task: NodeRef,
-        waker: Option<Waker>,
         scope: u32,
         first: &mut u32,
         what: &'static str,
@@ -104,9 +103,6 @@ impl Waits {
         debug_assert!(entry.task.is_none(), "a place is taken once");
         self.free = entry.next;
         entry.task = Some(task);
-        if waker.is_some() {
-            entry.waker = waker;
-        }
         entry.what = what;
         self.link(wait, scope, first);
         wait

@@ -11,6 +11,7 @@ use crate::cancel::{CancelSource, Cancelled, Cause, Entry, Here, without_cancell
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::{Around, Run};
+use crate::task::is_of_a_node;
 use crate::task::{Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Siblings, TaskInfo};
 
 /// The state of a nursery; shared by its future, its children and its handles.
@@ -415,8 +416,9 @@ impl NurseryRef {
     /// Notes in whose poll this is.
     #[inline]
     fn set_owner_of_poll(&self, context: &Context<'_>) {
-        // No two wakers hold the same node, so the owner is the one that it was.
-        if self.owner_data.get() != context.waker().data() {
+        // Of the wakers that nodes lend no two hold the same, so the owner is the one that it was.
+        let waker = context.waker();
+        if self.owner_data.get() != waker.data() || !is_of_a_node(waker) {
             self.change_owner(context);
         }
     }
