@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
-use trio_platform::prefetch;
+use trio_platform::{buf::poison, prefetch};
 
 use super::Locals;
 use crate::cancel::Cause;
@@ -963,7 +963,9 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
 // thread-local value that is dropped has to be asked each time whether it has been. What a handle
 // leaves that outlives the run goes back to the general allocator at once.
 //
-// Under AddressSanitizer nothing is kept, so that a touch of what was freed is found.
+// Under AddressSanitizer a block that is kept is poisoned, all of it, so that a touch of what was freed
+// is found; and every other block is freed, for one that has been given out again cannot be poisoned,
+// while the sanitizer holds back what is freed for long.
 
 /// A piece of a block; aligned as what the general allocator gives.
 #[repr(align(16))]
@@ -995,7 +997,7 @@ thread_local! {
 /// A block of so many lines, at least one; it is the caller's.
 #[inline(always)]
 fn take_block(lines: usize) -> NonNull<()> {
-    let kept = KEPT.with(|kept| kept.get(lines - 1)?.pop());
+    let kept = KEPT.with(|kept| kept.get(lines - 1)?.pop(lines));
     kept.unwrap_or_else(|| NonNull::from(Box::leak(Box::<[Line]>::new_uninit_slice(lines))).cast())
 }
 
@@ -1006,12 +1008,13 @@ fn take_block(lines: usize) -> NonNull<()> {
 /// It came from [`take_block`] with as many lines, and nobody looks at it any more.
 #[inline]
 unsafe fn give_block(block: NonNull<()>, lines: usize) {
-    if !cfg!(asan) && context::is_running() {
+    let kept = !cfg!(asan) || block.addr().get() / size_of::<Line>() % 2 == 0;
+    if kept && context::is_running() {
         let kept = KEPT.with(|kept| {
             let kept = kept.get(lines - 1);
             let kept = kept.filter(|kept| kept.count.get() * lines < LINES_KEPT);
             // SAFETY: passed on; it is the list of this size.
-            kept.map(|kept| unsafe { kept.push(block) })
+            kept.map(|kept| unsafe { kept.push(block, lines) })
         });
         if kept.is_some() {
             return;
@@ -1036,7 +1039,7 @@ unsafe fn free_block(block: NonNull<()>, lines: usize) {
 pub(crate) fn clear_blocks() {
     KEPT.with(|kept| {
         for (index, kept) in kept.iter().enumerate() {
-            while let Some(block) = kept.pop() {
+            while let Some(block) = kept.pop(index + 1) {
                 // SAFETY: what is in the list of this size is a block that was given, and now it is
                 // not in the list any more.
                 unsafe { free_block(block, index + 1) }
@@ -1047,8 +1050,9 @@ pub(crate) fn clear_blocks() {
 
 impl Kept {
     #[inline(always)]
-    fn pop(&self) -> Option<NonNull<()>> {
+    fn pop(&self, lines: usize) -> Option<NonNull<()>> {
         let first = self.first.get()?;
+        poison::lift(first.as_ptr().cast(), lines * size_of::<Line>());
         // SAFETY: a block that is in the list is nobody else's, and `push` has put this at its head.
         self.first.set(unsafe { first.as_ref() }.next);
         self.count.set(self.count.get() - 1);
@@ -1057,14 +1061,16 @@ impl Kept {
 
     /// # Safety
     ///
-    /// The block came from [`take_block`], for the size of this list, and nobody looks at it any more.
+    /// The block came from [`take_block`], with as many lines, which is the size of this list, and nobody
+    /// looks at it any more.
     #[inline(always)]
-    unsafe fn push(&self, block: NonNull<()>) {
+    unsafe fn push(&self, block: NonNull<()>, lines: usize) {
         let spare = block.cast::<Spare>();
         let next = self.first.replace(Some(spare));
         // SAFETY: a block has at least one line, which is larger and more aligned than this; and it is
         // nobody else's.
         unsafe { spare.write(Spare { next }) };
+        poison::set(spare.as_ptr().cast(), lines * size_of::<Line>());
         self.count.set(self.count.get() + 1);
     }
 }
@@ -1485,6 +1491,70 @@ mod tests {
             })
             .await;
         }
+    }
+
+    /// Fills a block with its number, to be found there again.
+    fn fill(block: NonNull<()>, lines: usize, number: u8) {
+        // SAFETY: the block has so many lines, and is the caller's.
+        unsafe { block.cast::<Line>().write_bytes(number, lines) }
+    }
+
+    fn is_filled(block: NonNull<()>, lines: usize, number: u8) -> bool {
+        let (begin, length) = (block.cast::<u8>().as_ptr(), lines * size_of::<Line>());
+        // SAFETY: the block has so many lines, all of which have been filled, and nobody writes them.
+        let bytes = unsafe { std::slice::from_raw_parts(begin, length) };
+        bytes.iter().all(|byte| *byte == number)
+    }
+
+    fn kept_blocks() -> Vec<usize> {
+        KEPT.with(|kept| kept.iter().map(|kept| kept.count.get()).collect())
+    }
+
+    #[test]
+    fn blocks_that_are_kept_are_given_out_once_and_go_with_the_run() {
+        crate::run(async {
+            // A generator of numbers that look like chance.
+            let mut state = 7_u64;
+            let mut next = move |below: usize| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+                usize::try_from(state >> 33).unwrap() % below
+            };
+            let mut living = Vec::new();
+            let mut reused = 0;
+            for number in 0..20_000 {
+                let number = (number % 251) as u8;
+                if next(2) == 0 {
+                    // Beyond what is kept, too.
+                    let lines = 1 + next(LINES_MAX + 2);
+                    let before: usize = kept_blocks().iter().sum();
+                    let block = take_block(lines);
+                    reused += before - kept_blocks().iter().sum::<usize>();
+                    fill(block, lines, number);
+                    living.push((block, lines, number));
+                } else if !living.is_empty() {
+                    let (block, lines, number) = living.swap_remove(next(living.len()));
+                    assert!(is_filled(block, lines, number), "nobody else has had it");
+                    // SAFETY: it was taken with as many lines, and is in the list no more.
+                    unsafe { give_block(block, lines) };
+                }
+            }
+            assert!(reused > 1000, "{reused}");
+            for (block, lines, number) in living {
+                assert!(is_filled(block, lines, number), "nobody else has had it");
+                // SAFETY: the same.
+                unsafe { give_block(block, lines) };
+            }
+            // Up to a bound.
+            let many: Vec<_> = (0..2 * LINES_KEPT).map(|_| take_block(1)).collect();
+            for block in many {
+                // SAFETY: the same, with one line.
+                unsafe { give_block(block, 1) };
+            }
+            for (index, count) in kept_blocks().into_iter().enumerate() {
+                assert!(count * (index + 1) < LINES_KEPT + index + 1, "{count}");
+            }
+        });
+        assert!(kept_blocks().iter().all(|count| *count == 0));
     }
 
     #[test]
