@@ -773,7 +773,7 @@ impl NurseryRef {
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
     #[inline]
     fn settle_left_behind(&self, task: &NodeRef) {
-        if task.waits.get() > 0 {
+        if task.has_waits() {
             self.run.settle_left_behind(task, self);
         }
     }

@@ -71,7 +71,7 @@ pub(crate) struct Node {
     stamp: Cell<u32>,
     /// The cancel scope at the root of the node.
     pub(crate) scope: Cell<u32>,
-    /// Waits that were registered by this task and not released.
+    /// The first of the waits that were registered by this task and not released, or `NONE`.
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
@@ -192,7 +192,7 @@ impl Node {
             references: Cell::new(1),
             stamp: Cell::new(0),
             scope: Cell::new(birth.scope),
-            waits: Cell::new(0),
+            waits: Cell::new(NONE),
             joiner: Cell::new(NONE),
             locals: Cell::new(birth.locals),
             state: Flags(Cell::new(state)),
@@ -251,6 +251,12 @@ impl Node {
         self.state.clear(APART);
         self.alone.set(NONE);
         self.scope.set(scope);
+    }
+
+    /// Whether the task has waits that have not been released.
+    #[inline]
+    pub(crate) fn has_waits(&self) -> bool {
+        self.waits.get() != NONE
     }
 
     /// Whether a wait of a task that is apart can do without a scope of its own: it is the only one,
