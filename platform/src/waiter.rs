@@ -11,9 +11,14 @@ use std::io;
 use std::time::Duration;
 
 #[cfg(unix)]
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 #[cfg(unix)]
 use std::sync::Arc;
+
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(unix)]
+use rustix::io::Errno;
 
 /// What [`Driver::waiter`](crate::Driver::waiter) gives to another thread.
 #[derive(Clone)]
@@ -38,27 +43,19 @@ impl Waiter {
     }
 
     /// Blocks this thread until the driver has something to collect or is woken, for at most
-    /// `timeout`. May return early without a reason.
+    /// `timeout`: to the nanosecond where the system counts these, else to the next millisecond. May
+    /// return early without a reason.
     ///
     /// # Errors
     ///
     /// What the system says when it cannot wait.
     #[cfg(unix)]
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let mut bell = libc::pollfd {
-            fd: self.bell.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: the list has one entry, which lives on this stack until the call returns.
-        let count = unsafe { libc::poll(&raw mut bell, 1, milliseconds(timeout)) };
-        if count >= 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::Interrupted => Ok(()),
-            _ => Err(error),
+        let mut bell = [PollFd::new(&self.bell, PollFlags::IN)];
+        let timeout = timeout.map(timespec);
+        match poll(&mut bell, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -87,10 +84,33 @@ pub(crate) fn unavailable() -> io::Error {
     )
 }
 
-/// Rounded up, so that a deadline has come when the wait is over.
+/// Nothing is rounded, for a wait that is too long makes a deadline late. One that is longer than the
+/// system counts is cut, and the caller comes back for the rest.
 #[cfg(unix)]
-fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
-    let Some(timeout) = timeout else { return -1 };
-    let rounded = timeout.as_nanos().div_ceil(1_000_000);
-    libc::c_int::try_from(rounded).unwrap_or(libc::c_int::MAX)
+fn timespec(timeout: Duration) -> Timespec {
+    let timeout = timeout.min(LONGEST);
+    Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    }
+}
+
+/// As long as a wait is asked for at once: what counts milliseconds in an `int` has room for it.
+#[cfg(unix)]
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_to_the_system_is_not_rounded() {
+        for nanos in [0, 1, 1_000, 100_000, 999_999, 1_000_001, 1_500_000_001] {
+            let handed = timespec(Duration::from_nanos(nanos));
+            let nanos = i64::try_from(nanos).unwrap();
+            assert_eq!(handed.tv_sec, nanos / 1_000_000_000);
+            assert_eq!(i64::from(handed.tv_nsec), nanos % 1_000_000_000);
+        }
+        assert_eq!(timespec(Duration::MAX).tv_sec, 24 * 60 * 60);
+    }
 }

@@ -167,6 +167,7 @@ impl Gate {
         self.belong(run);
         let parked = Parked::in_run(run, context, what);
         let wait = parked.wait();
+        run.tree.borrow_mut().set_watches(wait);
         self.place.set(Some(parked));
         wait
     }

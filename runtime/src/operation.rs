@@ -80,14 +80,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Submits `operation`, whose future has passed its checkpoint.
-    pub(crate) fn begin(
-        run: &Rc<Run>,
-        context: &Context<'_>,
-        operation: Operation,
-        gate: Option<&Gate>,
-    ) -> Self {
-        let parked = Parked::in_run(run, context, operation.name());
+    /// The wait of an operation whose future has passed its checkpoint. Code of others may run before
+    /// this returns: what depends on that is looked at between this and [`begin`](Self::begin).
+    pub(crate) fn park(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Result<Parked> {
+        let parked = Parked::in_run(run, context, what);
+        match parked.overtaken() {
+            None => Ok(parked),
+            Some(cancelled) => Err(Error::cancelled(cancelled)),
+        }
+    }
+
+    /// Submits `operation`.
+    pub(crate) fn begin(parked: Parked, operation: Operation, gate: Option<&Gate>) -> Self {
+        let run = parked.run();
         let token = Token(u64::from(parked.wait()));
         let key = run.driver().submit(operation, token);
         parked.on(key);
@@ -138,12 +143,12 @@ impl Future for Submit<'_> {
         let State::New(operation) = std::mem::replace(&mut self.state, State::Ended) else {
             unreachable!("it was looked at");
         };
+        let parked = context::with(|run| Running::park(run, context, operation.name()))?;
         if self.gate.is_some_and(Gate::is_closed) {
             let result = Err(cancelled());
             return Poll::Ready(Ok(Finished { operation, result }));
         }
-        let running = context::with(|run| Running::begin(run, context, operation, self.gate));
-        self.state = State::Running(running);
+        self.state = State::Running(Running::begin(parked, operation, self.gate));
         Poll::Pending
     }
 }

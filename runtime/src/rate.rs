@@ -5,12 +5,16 @@
 //!
 //! 1. Permits grow at an even pace, one each `per / rate`, up to as many as may be used at once.
 //! 2. Who comes first is served first. While somebody waits nobody else gets a permit.
-//! 3. Only the first in the line has a timer. Who leaves the line, cancelled or dropped, takes no permit
-//!    along, and the next has the place. One that is forgotten half-way holds up those behind it until
-//!    its task has ended and somebody else comes.
+//! 3. Each in the line has a timer, for the moment at which its permit grows if all before it take theirs;
+//!    who comes to be the first, for the moment at which the next one grows. Who leaves the line, cancelled
+//!    or dropped, takes no permit along, and the next has the place.
+//! 4. Who was woken by its timer keeps its place until it is polled, in the turn that woke it or the next.
+//!    One that has not been by then is forgotten, or polled by somebody who takes his time: it is passed
+//!    over, and takes no permit. If it comes after all, it stands where it stood. So those behind one that
+//!    is forgotten half-way have their permits when they would have had them anyway.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -54,15 +58,29 @@ pub struct RateLimiter {
     due: Cell<Time>,
     /// The run on whose clock that is.
     run: Cell<u64>,
-    line: RefCell<VecDeque<Place>>,
+    /// By the numbers that they drew when they came.
+    line: RefCell<BTreeMap<u64, Place>>,
+    drawn: Cell<u64>,
     acquired: Cell<u64>,
 }
 
 /// A place in the line: a wait, and the run that has numbered it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Place {
     run: u64,
     wait: u32,
+    /// The turn in which its wait was first found to be over.
+    over: Option<u32>,
+}
+
+/// How it stands with who has a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Waits,
+    /// Has been woken, or cancelled, and not been polled since.
+    Woken,
+    /// Is not going to come back: its run or its task has ended.
+    Left,
 }
 
 impl Place {
@@ -70,15 +88,36 @@ impl Place {
         Self {
             run: parked.run().id,
             wait: parked.wait(),
+            over: None,
         }
     }
 
-    /// Whether nobody is going to come back for it, as seen from the `current` run.
-    fn is_left(&self, current: Option<&Rc<Run>>) -> bool {
-        let own = current.filter(|run| run.id == self.run && !run.has_ended());
-        own.is_none_or(|run| run.tree.borrow().is_left(self.wait))
+    /// As seen from the `current` run.
+    fn who(&self, current: Option<&Rc<Run>>) -> Who {
+        let Some(run) = current.filter(|run| run.id == self.run && !run.has_ended()) else {
+            return Who::Left;
+        };
+        let tree = run.tree.borrow();
+        match (tree.is_left(self.wait), tree.is_over(self.wait)) {
+            (true, _) => Who::Left,
+            (false, true) => Who::Woken,
+            (false, false) => Who::Waits,
+        }
+    }
+
+    /// Whether it is passed over from now on (rule 4).
+    fn is_lost(&mut self, current: Option<&Rc<Run>>) -> bool {
+        let (Who::Woken, Some(run)) = (self.who(current), current) else {
+            return self.who(current) == Who::Left;
+        };
+        let turn = run.turn.get();
+        turn.wrapping_sub(*self.over.get_or_insert(turn)) >= PATIENCE
     }
 }
+
+/// So many turns after it was found woken a future has been polled, or nobody is going to: one in which it
+/// is, and one for a waker of others, which is called between turns.
+const PATIENCE: u32 = 2;
 
 /// How it stands with a [`RateLimiter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +144,7 @@ impl RateLimiter {
             due: Cell::new(Time::PAST),
             run: Cell::new(0),
             line: RefCell::default(),
+            drawn: Cell::new(0),
             acquired: Cell::new(0),
         }
     }
@@ -135,7 +175,7 @@ impl RateLimiter {
     pub fn acquire(&self) -> AcquireRate<'_> {
         AcquireRate {
             limiter: self,
-            parked: None,
+            standing: None,
         }
     }
 
@@ -167,12 +207,22 @@ impl RateLimiter {
 
     fn waiting(&self) -> usize {
         let line = self.line.borrow();
-        context::try_with(|run| line.iter().filter(|place| !place.is_left(run)).count())
+        context::try_with(|run| {
+            let who = line.values().map(|place| place.who(run));
+            who.filter(|who| *who == Who::Waits).count()
+        })
     }
 
     /// When there is a permit; not after `now` if there is one.
     fn earliest(&self, now: Time) -> Time {
-        match self.due.get().saturating_since(now).checked_sub(self.ahead) {
+        self.earliest_behind(0, now)
+    }
+
+    /// The same for who is behind so many others.
+    fn earliest_behind(&self, others: usize, now: Time) -> Time {
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        let due = self.due.get() + self.interval.saturating_mul(others);
+        match due.saturating_since(now).checked_sub(self.ahead) {
             Some(left) => now + left,
             None => now,
         }
@@ -193,58 +243,68 @@ impl RateLimiter {
         now
     }
 
-    /// Who is first in the line, past those whom a run or a task that has ended has left there.
-    fn first(&self) -> Option<Place> {
+    /// Who is first in the line, past those who are lost.
+    fn first(&self) -> Option<(u64, Place)> {
         let mut passed = false;
         let first = context::try_with(|run| {
             let mut line = self.line.borrow_mut();
-            while line.front().is_some_and(|place| place.is_left(run)) {
-                line.pop_front();
+            while let Some(mut first) = line.first_entry() {
+                if !first.get_mut().is_lost(run) {
+                    return Some((*first.key(), *first.get()));
+                }
+                first.remove();
                 passed = true;
             }
-            line.front().copied()
+            None
         });
-        // Who was behind those had no timer.
-        if let Some(first) = first.filter(|_| passed) {
-            self.wake_in_time(first);
+        if let Some((_, first)) = first.filter(|_| passed) {
+            self.wake_in_time(first, 0);
         }
         first
     }
 
-    /// Puts somebody at the end of the line, who is not in it already.
-    fn stand(&self, place: Place) {
-        if self.line.borrow().contains(&place) {
+    /// Puts somebody into the line, who may be in it already.
+    fn stand(&self, number: u64, place: Place) {
+        if self.line.borrow().contains_key(&number) {
             return;
         }
-        let first = self.first().is_none();
-        self.line.borrow_mut().push_back(place);
-        if first {
-            self.wake_in_time(place);
+        let first = self.first();
+        let ahead = first.is_some_and(|(first, _)| first < number);
+        let mut line = self.line.borrow_mut();
+        // At most: who stood here before may stand before some of them.
+        let others = if ahead { line.len() } else { 0 };
+        line.insert(number, place);
+        drop(line);
+        self.wake_in_time(place, others);
+    }
+
+    /// Who is behind so many others wakes up when there is a permit.
+    fn wake_in_time(&self, place: Place, others: usize) {
+        if place.over.is_none() {
+            let earliest = self.earliest_behind(others, self.now());
+            context::with(|run| run.tree.borrow_mut().set_wait_timer(place.wait, earliest));
         }
     }
 
-    /// The first in the line wakes up when there is a permit.
-    fn set_timer(&self) {
-        if let Some(first) = self.first() {
-            self.wake_in_time(first);
+    /// Takes a permit for who has been woken because there is one, if that is so and nobody before it
+    /// waits.
+    fn take_in_turn(&self, number: u64) -> bool {
+        let now = self.now();
+        let first = self.first();
+        if first.is_some_and(|(first, _)| first < number) || self.earliest(now) > now {
+            return false;
         }
+        self.take(now);
+        true
     }
 
-    fn wake_in_time(&self, first: Place) {
-        let earliest = self.earliest(self.now());
-        context::with(|run| run.tree.borrow_mut().set_wait_timer(first.wait, earliest));
-    }
-
-    /// Somebody is not in the line any more.
-    fn leave(&self, place: Place) {
-        let first = {
-            let mut line = self.line.borrow_mut();
-            let first = line.front() == Some(&place);
-            line.retain(|other| *other != place);
-            first
-        };
-        if first {
-            self.set_timer();
+    /// Somebody is not in the line any more, and the next may be first.
+    fn leave(&self, number: u64) {
+        self.line.borrow_mut().remove(&number);
+        if let Some((first, place)) = self.first() {
+            if first > number {
+                self.wake_in_time(place, 0);
+            }
         }
     }
 }
@@ -253,7 +313,13 @@ impl RateLimiter {
 #[must_use = "futures do nothing unless polled"]
 pub struct AcquireRate<'a> {
     limiter: &'a RateLimiter,
-    parked: Option<Parked>,
+    standing: Option<Standing>,
+}
+
+/// What a future that waits for its permit holds.
+struct Standing {
+    number: u64,
+    parked: Parked,
 }
 
 impl Future for AcquireRate<'_> {
@@ -262,34 +328,45 @@ impl Future for AcquireRate<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         let limiter = this.limiter;
-        if let Some(parked) = &this.parked {
-            let Poll::Ready(cancelled) = parked.poll_woken(context) else {
-                // It may have been passed over on the way from a task that has ended to this one.
-                parked.with(|_| limiter.stand(Place::of(parked)));
-                return Poll::Pending;
-            };
-            if cancelled.is_none() {
-                limiter.take(limiter.now());
+        let number = match &this.standing {
+            None => {
+                ready!(enter_operation(context))?;
+                if limiter.try_acquire() {
+                    return Poll::Ready(Ok(()));
+                }
+                let number = limiter.drawn.get();
+                limiter.drawn.set(number + 1);
+                number
             }
-            limiter.leave(Place::of(parked));
-            this.parked = None;
-            return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
-        }
-        ready!(enter_operation(context))?;
-        if limiter.try_acquire() {
-            return Poll::Ready(Ok(()));
-        }
+            Some(Standing { number, parked }) => {
+                let number = *number;
+                let Poll::Ready(cancelled) = parked.poll_woken(context) else {
+                    // It may have been passed over on the way from a task that has ended to this one.
+                    limiter.stand(number, Place::of(parked));
+                    return Poll::Pending;
+                };
+                if cancelled.is_some() || limiter.take_in_turn(number) {
+                    this.standing = None;
+                    limiter.leave(number);
+                    return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
+                }
+                // The place of a wait that is over is another's as soon as that is gone.
+                limiter.line.borrow_mut().remove(&number);
+                this.standing = None;
+                number
+            }
+        };
         let parked = Parked::new(context, "RateLimiter");
-        limiter.stand(Place::of(&parked));
-        this.parked = Some(parked);
+        limiter.stand(number, Place::of(&parked));
+        this.standing = Some(Standing { number, parked });
         Poll::Pending
     }
 }
 
 impl Drop for AcquireRate<'_> {
     fn drop(&mut self) {
-        if let Some(parked) = &self.parked {
-            self.limiter.leave(Place::of(parked));
+        if let Some(Standing { number, .. }) = self.standing.take() {
+            self.limiter.leave(number);
         }
     }
 }

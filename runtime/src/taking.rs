@@ -348,28 +348,55 @@ impl<'a, K: Kind> Taking<'a, K> {
         if watched {
             self.phase = Phase::Watching;
         } else {
-            self.wait(run, context, &from);
+            drop(from);
+            self.wait(run, context)?;
         }
         Poll::Pending
     }
 
     /// Waits in a place of its own, by a watch or by an operation.
     #[cold]
-    fn wait(&mut self, run: &Rc<Run>, context: &Context<'_>, from: &Descriptor) {
-        // May clone a waker of others, whose code may look at the run: the driver is not held.
+    fn wait(&mut self, run: &Rc<Run>, context: &Context<'_>) -> Result<()> {
+        // May clone a waker of others, whose code may look at the run, cancel and close: nothing is
+        // held, and all of that is looked at afterwards.
         let wait = self.gate.park(run, context, K::NAME);
+        let watched = self.watch(run, wait);
+        if !matches!(watched, Ok(true)) {
+            self.gate.leave();
+        }
+        if watched? {
+            return Ok(());
+        }
+        let parked = Running::park(run, context, K::NAME)?;
+        let operation = K::operation(self.open()?);
+        let running = Running::begin(parked, operation, Some(self.gate));
+        self.rarely = Some(Rarely::Running(running));
+        self.phase = Phase::Rarely;
+        Ok(())
+    }
+
+    /// Has the driver watch for the wait in the place; `false` if it cannot.
+    fn watch(&mut self, run: &Rc<Run>, wait: u32) -> Result<bool> {
+        let overtaken = self.gate.at_place(Parked::overtaken);
+        if let Some(cancelled) = overtaken.flatten() {
+            return Err(Error::cancelled(cancelled));
+        }
+        let from = self.open()?;
         let token = Token(u64::from(wait));
-        let watched = run.driver().watch(from, K::DIRECTION, token);
+        let watched = run.driver().watch(&from, K::DIRECTION, token);
         if watched {
             self.gate.set_waiting(wait);
             self.phase = Phase::Watching;
-            return;
         }
-        self.gate.leave();
-        let operation = K::operation(from.clone());
-        let running = Running::begin(run, context, operation, Some(self.gate));
-        self.rarely = Some(Rarely::Running(running));
-        self.phase = Phase::Rarely;
+        Ok(watched)
+    }
+
+    /// The descriptor, unless it or the gate has been closed.
+    fn open(&self) -> Result<Descriptor> {
+        match self.gate.is_closed() {
+            true => Err(closed()),
+            false => self.from.open(),
+        }
     }
 
     /// Goes on with what few futures wait in: ready with what was won, or with nothing if it is time

@@ -1,4 +1,9 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
+//!
+//! A waker that a foreign combinator has put in the task's place is cloned when the wait stands in the
+//! tree already, and with its future in whatever line that waits in: to clone it is to run code of others,
+//! which may cancel the scope, set the event or close the descriptor. So that finds the wait, and ends it
+//! as at any other time; and who is about to submit an operation looks once more before.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,7 +18,8 @@ use crate::run::Run;
 /// A registered wait. Dropping it takes the wait back, unless that has been done already.
 ///
 /// Holds the run, and not its number, so that no call has to find it. A wait that outlives the run,
-/// in a future that was forgotten or returned, finds that it has ended, and does nothing.
+/// in a future that was forgotten or returned, finds that it has ended: it is dropped without a word, and
+/// refuses to be polled, as in any other run, for nothing would ever wake it.
 pub(crate) struct Parked {
     run: Rc<Run>,
     wait: u32,
@@ -26,7 +32,8 @@ fn foreign<'a>(run: &Run, context: &Context<'a>) -> Option<&'a Waker> {
 }
 
 impl Parked {
-    /// Registers the current task as waiting under the current scope, which is not cancelled.
+    /// Registers the current task as waiting under the current scope, which is not cancelled. The wait
+    /// may be over already if a waker of others had to be cloned.
     #[inline]
     pub(crate) fn new(context: &Context<'_>, what: &'static str) -> Self {
         context::with(|run| Self::in_run(run, context, what))
@@ -34,8 +41,15 @@ impl Parked {
 
     #[inline]
     pub(crate) fn in_run(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Self {
-        // First: a waker of others runs code of others, which may ask for the scope of the task.
-        let waker = foreign(run, context).cloned();
+        let parked = Self::begin(run, what);
+        parked.follow(context);
+        parked
+    }
+
+    /// The same for who has to stand in a line before code of others runs, and [follows](Self::follow)
+    /// then: until that, nobody is woken but the task.
+    #[inline]
+    pub(crate) fn begin(run: &Rc<Run>, what: &'static str) -> Self {
         let task = run.node_or_main();
         let alone = run.position.is_only_apart() && task.may_wait_alone();
         let scope = match alone {
@@ -43,7 +57,30 @@ impl Parked {
             false => run.scope(),
         };
         let wait = run.tree.borrow_mut().insert_wait(task, scope, alone, what);
-        Self::with_waker(run, wait, waker)
+        let run = run.clone();
+        Self { run, wait }
+    }
+
+    /// Has the wait wake whoever polls its future, for the first time.
+    #[inline]
+    pub(crate) fn follow(&self, context: &Context<'_>) {
+        if let Some(waker) = foreign(&self.run, context) {
+            self.follow_foreign(waker);
+        }
+    }
+
+    #[cold]
+    fn follow_foreign(&self, waker: &Waker) {
+        let waker = waker.clone();
+        let mut tree = self.run.tree.borrow_mut();
+        if tree.is_over(self.wait) {
+            drop(tree);
+            // The task has been woken, and it is not the task that polls.
+            self.run.defer_wake(waker);
+            return;
+        }
+        let before = tree.replace_waker(self.wait, Some(waker));
+        debug_assert!(before.is_none(), "nobody has followed before");
     }
 
     /// Registers the current task as waiting under a scope that need not be around it, and is not
@@ -55,20 +92,12 @@ impl Parked {
         scope: u32,
         what: &'static str,
     ) -> Self {
-        let waker = foreign(run, context).cloned();
         let task = run.node_or_main();
         let wait = run.tree.borrow_mut().insert_wait(task, scope, false, what);
-        Self::with_waker(run, wait, waker)
-    }
-
-    #[inline]
-    fn with_waker(run: &Rc<Run>, wait: u32, waker: Option<Waker>) -> Self {
-        if waker.is_some() {
-            // There was none before.
-            drop(run.tree.borrow_mut().replace_waker(wait, waker));
-        }
         let run = run.clone();
-        Self { run, wait }
+        let parked = Self { run, wait };
+        parked.follow(context);
+        parked
     }
 
     /// Keeps the place of a wait that what was waited for has ended, for one who is going to wait again
@@ -124,13 +153,16 @@ impl Parked {
     }
 
     /// Ready when the wait is over: with the cancellation if that is what ended it.
+    ///
+    /// # Panics
+    ///
+    /// If the run of the wait has ended, as everything that polls does: a thread is in one run at a time,
+    /// so that there is no other.
     #[inline]
     pub(crate) fn poll_woken(&self, context: &Context<'_>) -> Poll<Option<Cancelled>> {
-        let outcome = self.with(|run| {
-            self.refresh_in(run, context);
-            run.tree.borrow_mut().outcome(self.wait)
-        });
-        outcome.unwrap_or(Poll::Pending)
+        let run = self.living_run();
+        self.refresh_in(run, context);
+        run.tree.borrow_mut().outcome(self.wait)
     }
 
     /// As [`poll_woken`](Self::poll_woken), of a wait that is there, which is taken back when it is over.
@@ -140,11 +172,10 @@ impl Parked {
         context: &Context<'_>,
     ) -> Poll<Option<Cancelled>> {
         let waiting = parked.as_mut().expect("it waits until it is over");
-        let outcome = waiting.with(|run| {
-            waiting.refresh_in(run, context);
-            run.tree.borrow_mut().end_wait(waiting.wait)
-        });
-        let (cancelled, task) = ready!(outcome.unwrap_or(Poll::Pending));
+        let run = waiting.living_run();
+        waiting.refresh_in(run, context);
+        let outcome = run.tree.borrow_mut().end_wait(waiting.wait);
+        let (cancelled, task) = ready!(outcome);
         if task.is_some() {
             waiting.wait = GIVEN_UP;
         }
@@ -154,17 +185,15 @@ impl Parked {
 
     /// The same for a wait [under](Self::under) a scope of its own, which has not been left.
     pub(crate) fn poll_under(&self, context: &Context<'_>, scope: u32) -> Poll<Option<Cancelled>> {
-        let outcome = self.with(|run| {
-            self.move_here(run, foreign(run, context), scope);
-            run.tree.borrow_mut().outcome(self.wait)
-        });
-        outcome.unwrap_or(Poll::Pending)
+        let run = self.living_run();
+        self.move_here(run, foreign(run, context), scope);
+        run.tree.borrow_mut().outcome(self.wait)
     }
 
     /// Follows the future to wherever it is polled now.
     #[inline]
     pub(crate) fn refresh(&self, context: &Context<'_>) {
-        self.with(|run| self.refresh_in(run, context));
+        self.refresh_in(self.living_run(), context);
     }
 
     #[inline]
@@ -214,6 +243,15 @@ impl Parked {
         }
     }
 
+    /// The cancellation that has come while the wait began, for who is about to submit an operation.
+    #[inline]
+    pub(crate) fn overtaken(&self) -> Option<Cancelled> {
+        if self.run.is_calm() {
+            return None;
+        }
+        self.cancelled()
+    }
+
     /// The cancellation with which an operation has been asked to end, if it has.
     pub(crate) fn asked(&self) -> Option<Cancelled> {
         self.with(|run| run.tree.borrow().asked(self.wait).cloned())
@@ -226,6 +264,15 @@ impl Parked {
         self.with(|run| run.orphan(self.wait));
         // The entry stays until the driver reports the operation.
         self.wait = GIVEN_UP;
+    }
+
+    /// The run that this wait belongs to, which has not ended.
+    #[inline]
+    fn living_run(&self) -> &Rc<Run> {
+        if self.run.has_ended() {
+            outlived();
+        }
+        &self.run
     }
 
     /// Calls `f` in the run that this wait belongs to; not at all if the run has ended.
@@ -242,6 +289,12 @@ impl Drop for Parked {
             self.with(|run| run.release_wait(self.wait));
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn outlived() -> ! {
+    panic!("a wait goes on in the run in which it began, and that run has ended")
 }
 
 /// The number of no wait: it has been taken back, or given up.

@@ -414,6 +414,21 @@ fn u2_the_run_has_begun_when_start_returns_and_no_task_has() {
 }
 
 #[test]
+fn x4_the_thread_of_a_guest_is_in_no_other_run() {
+    for builder in real_builders() {
+        let host = Loop::new();
+        let started = host.start(builder, async {
+            sleep(Duration::from_millis(1)).await.map(drop)
+        });
+        host.until_it_waits();
+        let second = Builder::new().start_guest_run(async {}, host.host(), drop);
+        assert!(second.is_err(), "what waits in one is polled in that one");
+        assert!(Builder::new().try_run(async {}).is_err());
+        host.to_the_end(started).unwrap().unwrap();
+    }
+}
+
+#[test]
 fn u2_what_keeps_a_guest_from_beginning_is_returned() {
     let begin = |builder: Builder| {
         let done = |_| panic!("a run that has not begun has no outcome");

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use trio::testing::wait_all_tasks_blocked;
 use trio::{
-    RateLimiter, Result, current_time, join_all, map_concurrent, move_on_after, open_nursery, sleep,
+    RateLimiter, Result, checkpoint, current_time, join_all, map_concurrent, move_on_after,
+    open_nursery, sleep,
 };
 
 use crate::support::secs;
@@ -94,6 +95,61 @@ async fn rl3_whoever_gives_up_takes_no_permit_along() -> Result<()> {
     limiter.acquire().await?;
     assert_eq!(current_time() - start, secs(30));
     Ok(())
+}
+
+#[trio::test(clock = "autojump")]
+#[allow(clippy::mem_forget)] // it is what is tested
+async fn rl3_who_is_forgotten_half_way_holds_up_nobody() -> Result<()> {
+    let limiter = RateLimiter::new(1, secs(10));
+    let start = current_time();
+    let forget = || {
+        let mut forgotten = Box::pin(limiter.acquire());
+        async move {
+            assert!(futures::poll!(forgotten.as_mut()).is_pending());
+            std::mem::forget(forgotten);
+        }
+    };
+    limiter.acquire().await?;
+    // At the head of the line, in the middle, twice in a row, and at the end.
+    let times = RefCell::new(Vec::new());
+    open_nursery(async |nursery| {
+        for forgotten in [1, 0, 2, 1] {
+            for _ in 0..forgotten {
+                forget().await;
+            }
+            let (limiter, times) = (&limiter, &times);
+            nursery.start_soon(async move {
+                limiter.acquire().await?;
+                times.borrow_mut().push((current_time() - start).as_secs());
+                Ok(())
+            });
+            wait_all_tasks_blocked(Duration::ZERO).await?;
+        }
+        forget().await;
+        Ok(())
+    })
+    .await?;
+    let times = times.into_inner();
+    assert_eq!(times.len(), 4);
+    assert!(times.is_sorted(), "in order: {times:?}");
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] >= 10),
+        "at the pace: {times:?}"
+    );
+    assert!(
+        times[3] <= 80,
+        "when it would have been their turn: {times:?}"
+    );
+    // Nobody but the forgotten one is left, and its time has come as well.
+    sleep(secs(100)).await?;
+    assert_eq!(limiter.statistics().tasks_waiting, 0);
+    let mut turns = 0;
+    while !limiter.try_acquire() {
+        turns += 1;
+        assert!(turns < 5, "it is passed over");
+        checkpoint().await?;
+    }
+    limiter.acquire().await
 }
 
 #[trio::test(clock = "autojump")]

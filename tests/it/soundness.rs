@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use trio::channel::{ThreadSendChannel, open_thread_channel};
-use trio::lowlevel::{RunVar, spawn_system_task};
+use trio::lowlevel::{Abort, Reschedule, RunVar, cancellable};
+use trio::lowlevel::{spawn_system_task, task_tree, wait_task_rescheduled};
 use trio::net::TcpStream;
-use trio::sync::Event;
+use trio::sync::{Event, Lock};
 use trio::testing::{Clock, MockClock, Simulation, wait_all_tasks_blocked};
 use trio::{
     Backend, Builder, CancelScope, RateLimiter, Result, TaskStatus, Time, checkpoint, current_time,
@@ -218,7 +219,7 @@ fn x3_what_is_dropped_with_a_run_may_look_at_the_run() {
             let _ = current_time();
             let _ = trio::lowlevel::driver_statistics();
             drop(trio::lowlevel::current_root_task());
-            drop(trio::lowlevel::task_tree());
+            drop(task_tree());
             let _ = trio::current_effective_deadline();
             assert!(spawn_system_task(async { Ok(()) }).is_err());
             scope.cancel("at the very end");
@@ -270,6 +271,87 @@ fn x4_a_scope_that_goes_on_in_another_run_says_so_and_harms_nobody() {
             "the scopes of this run are as they were"
         );
     });
+}
+
+#[test]
+fn x4_a_wait_that_goes_on_in_another_run_says_so() {
+    for (name, builder) in builders() {
+        let slow = Rc::new(RateLimiter::new(1, PATIENCE));
+        let kept = Rc::new(RefCell::new(None));
+        let waits: Result<Vec<Boxed<'static, ()>>> = builder.run(async {
+            let (here, there) = connection().await?;
+            let (limiter, handle) = (slow.clone(), kept.clone());
+            assert!(limiter.try_acquire());
+            let mut waits: Vec<Boxed<'static, ()>> = vec![
+                Box::pin(sleep(PATIENCE)),
+                Box::pin(sleep_forever()),
+                Box::pin(async move { limiter.acquire().await }),
+                Box::pin(cancellable(std::future::pending())),
+                Box::pin(wait_task_rescheduled(move |reschedule: Reschedule<()>| {
+                    *handle.borrow_mut() = Some(reschedule);
+                    |_| Abort::Failed
+                })),
+                Box::pin(async move { here.receive().await.map(drop) }),
+                Box::pin(async move { there.receive().await.map(drop) }),
+                Box::pin(wait_all_tasks_blocked(PATIENCE)),
+            ];
+            for wait in &mut waits {
+                begin(wait).await;
+            }
+            Ok(waits)
+        });
+        let mut waits = waits.unwrap();
+        trio::run(async {
+            for (number, wait) in waits.iter_mut().enumerate() {
+                poll_fn(|context| {
+                    let polled = catch_unwind(AssertUnwindSafe(|| wait.as_mut().poll(context)));
+                    let panic = polled.map(drop).expect_err("it would wait for ever");
+                    let text = panic.downcast_ref::<&str>().unwrap();
+                    assert!(
+                        text.contains("that run has ended"),
+                        "{number} on {name}: {text}"
+                    );
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            drop(waits);
+            sleep(Duration::from_millis(1)).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn x4_who_stands_in_line_begins_anew_in_another_run() {
+    for (name, builder) in builders() {
+        let event = Rc::new(Event::new());
+        let lock = Rc::new(Lock::new(()));
+        let (send, receive) = open_memory_channel::<u8>(1);
+        let (own_event, own_lock) = (event.clone(), lock.clone());
+        let waits = builder.run(async {
+            let held = lock.try_acquire().unwrap();
+            let mut waits: Vec<Boxed<'static, ()>> = vec![
+                Box::pin(async move { own_event.wait().await }),
+                Box::pin(async move { own_lock.acquire().await.map(drop) }),
+                Box::pin(async move { Ok(receive.receive().await.map(drop)?) }),
+            ];
+            for wait in &mut waits {
+                begin(wait).await;
+            }
+            drop(held);
+            Some(waits)
+        });
+        trio::run(async {
+            for wait in waits.unwrap() {
+                event.set();
+                send.try_send(1).unwrap_or_else(|_| ());
+                fail_after(PATIENCE, wait)
+                    .await
+                    .unwrap_or_else(|error| panic!("on {name}: {error}"));
+            }
+            assert!(lock.try_acquire().is_ok(), "on {name}");
+        });
+    }
 }
 
 #[test]
@@ -910,5 +992,79 @@ fn x16_a_hundred_thousand_waits_are_cancelled_at_once() {
         });
         outcome.await.unwrap();
         assert_eq!(event.statistics().tasks_waiting, 0);
+    });
+}
+
+#[test]
+fn x16_a_hundred_thousand_tasks_may_forget_what_they_wait_in() {
+    // Each end of a task is about its own waits, however many others have been left: by a look at all of
+    // them this takes minutes.
+    trio::run(async {
+        let event = Event::new();
+        let outcome = open_nursery(async |nursery| {
+            for _ in 0..100_000 {
+                nursery.start_soon(async {
+                    begin_and_forget(event.wait()).await;
+                    checkpoint().await
+                });
+            }
+            Ok(())
+        });
+        outcome.await.unwrap();
+        assert_eq!(event.statistics().tasks_waiting, 0);
+        event.set();
+    });
+}
+
+#[test]
+fn x16_a_task_takes_its_waits_back_in_any_order_and_others_go_on_with_them() {
+    fn waits_of(name: &str) -> usize {
+        let tree = task_tree();
+        let named = tree.children.iter().filter(|task| task.name == name);
+        named.map(|task| task.waiting_in.len()).sum()
+    }
+    trio::run(async {
+        let event = Event::new();
+        let taken: RefCell<Vec<Boxed<'_, ()>>> = RefCell::default();
+        let (go, gone) = (Event::new(), Event::new());
+        let outcome = open_nursery(async |nursery| {
+            let mut begins = nursery.spawn_named("begins", async {
+                let mut waits: Vec<Boxed<'_, ()>> = Vec::new();
+                for _ in 0..100 {
+                    let mut wait: Boxed<'_, ()> = Box::pin(event.wait());
+                    begin(&mut wait).await;
+                    waits.push(wait);
+                }
+                assert_eq!(waits_of("begins"), 100);
+                // The first, the last, and some between, in an order that looks like chance.
+                drop((waits.pop(), waits.remove(0)));
+                for step in 0..48 {
+                    drop(waits.swap_remove(step * 31 % waits.len()));
+                    assert_eq!(waits_of("begins"), 97 - step);
+                }
+                taken.borrow_mut().append(&mut waits);
+                Ok(())
+            });
+            begins.join().await?;
+            nursery.start_soon_named("goes on", async {
+                let mut waits = taken.take();
+                for (number, wait) in waits.iter_mut().enumerate() {
+                    begin(wait).await;
+                    assert_eq!(waits_of("goes on"), number + 1);
+                }
+                gone.set();
+                go.wait().await?;
+                for wait in waits {
+                    wait.await?;
+                }
+                Ok(())
+            });
+            gone.wait().await?;
+            assert_eq!(event.statistics().tasks_waiting, 50);
+            event.set();
+            go.set();
+            Ok(())
+        });
+        outcome.await.unwrap();
     });
 }

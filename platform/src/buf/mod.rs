@@ -5,7 +5,7 @@
 //! AddressSanitizer (`--cfg asan`) a block is poisoned unless a lease holds it, and the block of an
 //! operation in flight is poisoned too, so that a touch from user space is reported at once.
 
-pub(crate) mod poison;
+pub mod poison;
 mod pool;
 
 use std::fmt;

@@ -9,9 +9,9 @@ unsafe extern "C" {
     fn __asan_unpoison_memory_region(address: *const core::ffi::c_void, size: usize);
 }
 
-/// Any touch of these bytes from user space is an error from now on.
+/// Any touch of these bytes, which are memory of the caller's, from user space is an error from now on.
 #[inline]
-pub(crate) fn set(address: *const u8, size: usize) {
+pub fn set(address: *const u8, size: usize) {
     #[cfg(asan)]
     // SAFETY: the function only writes to the sanitizer's shadow of the region, and every region
     // passed here is memory of ours.
@@ -23,7 +23,7 @@ pub(crate) fn set(address: *const u8, size: usize) {
 
 /// These bytes may be touched again.
 #[inline]
-pub(crate) fn lift(address: *const u8, size: usize) {
+pub fn lift(address: *const u8, size: usize) {
     #[cfg(asan)]
     // SAFETY: as in `set`.
     unsafe {

@@ -815,11 +815,17 @@ impl Tree {
         self.waits[wait].operation
     }
 
-    /// The waits without an operation that a task has left behind when it ended.
-    pub(crate) fn left_waiting(&self, task: &NodeRef) -> Vec<u32> {
-        let left = self.waits.of(task).filter(|(_, entry)| {
-            matches!(entry.state, WaitState::Waiting) && entry.operation.is_none()
-        });
+    /// The driver may watch a descriptor for this wait.
+    pub(crate) fn set_watches(&mut self, wait: u32) {
+        self.waits[wait].watches = true;
+    }
+
+    /// The waits for which the driver may watch a descriptor that a task has left behind when it ended.
+    pub(crate) fn left_watching(&self, task: &NodeRef) -> Vec<u32> {
+        let left = self
+            .waits
+            .of(task)
+            .filter(|(_, entry)| matches!(entry.state, WaitState::Waiting) && entry.watches);
         left.map(|(wait, _)| wait).collect()
     }
 
@@ -906,12 +912,11 @@ impl Tree {
         scope: u32,
         effects: &mut Effects,
     ) -> Option<NodeRef> {
-        let entry = &mut self.waits[wait];
-        let before = (entry.task() != task).then(|| {
-            entry.task().end_lone_wait(wait);
-            entry.set_task(task)
+        let before = (self.waits[wait].task() != task).then(|| {
+            self.waits[wait].task().end_lone_wait(wait);
+            self.waits.set_task(wait, task)
         });
-        if entry.scope != scope {
+        if self.waits[wait].scope != scope {
             self.move_wait(wait, scope);
         }
         // The wait may have come here from a scope that was left, or been moved by its owner.

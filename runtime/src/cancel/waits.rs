@@ -8,6 +8,9 @@
 //!    the next that is free.
 //! 2. A wait that is taken stands in the list of its scope, whose head belongs to the scope and is
 //!    lent to each call that changes the list.
+//! 3. It stands in the list of its task too, whose head is the task's: to be found when the task ends
+//!    without having taken it back. Nearly every task waits in one place at a time, so a wait that is
+//!    alone writes nothing but the head, and behind a wait that is free there is none.
 
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
@@ -38,6 +41,8 @@ pub(super) struct Wait {
     previous: u32,
     /// In the list of the scope, or among what is free.
     next: u32,
+    /// In the list of the task; the one before means nothing where this is the first.
+    of_task: (u32, u32),
     pub(super) timer: Option<TimerKey>,
     pub(super) operation: Option<Key>,
     pub(super) state: WaitState,
@@ -47,6 +52,8 @@ pub(super) struct Wait {
     pub(super) aborter: Option<Rc<dyn Aborter>>,
     /// The nursery that must not end before the operation has.
     pub(super) counted: Option<NurseryRef>,
+    /// Whether the driver may watch a descriptor for it.
+    pub(super) watches: bool,
     /// What the task waits in, for the task tree.
     pub(super) what: &'static str,
 }
@@ -62,8 +69,7 @@ pub(crate) enum WaitState {
     Asked(Cause),
     /// Nobody waits any more; the entry lives until the operation ends.
     Orphan,
-    /// Nobody waits, and somebody is going to wait again: the place is kept, and not counted with its
-    /// task.
+    /// Nobody waits, and somebody is going to wait again: the place is kept.
     Resting,
 }
 
@@ -94,7 +100,6 @@ impl Waits {
         first: &mut u32,
         what: &'static str,
     ) -> u32 {
-        task.waits.set(task.waits.get() + 1);
         // `NONE` is beyond the end.
         if self.free as usize >= self.places.len() {
             self.grow();
@@ -106,10 +111,38 @@ impl Waits {
         if alone {
             task.set_lone_wait(wait);
         }
+        let others = task.waits.replace(wait);
         entry.task = Some(task);
         entry.what = what;
+        if others != NONE {
+            self.chain(wait, others);
+        }
         self.link(wait, scope, first);
         wait
+    }
+
+    /// A wait has become the first of its task, before those that begin with `others`.
+    #[cold]
+    fn chain(&mut self, wait: u32, others: u32) {
+        self.places[wait as usize].of_task.1 = others;
+        if let Some(other) = self.places.get_mut(others as usize) {
+            other.of_task.0 = wait;
+        }
+    }
+
+    /// Takes a wait, which is not alone, out of the list of its task.
+    #[cold]
+    fn unchain(&mut self, wait: u32) {
+        let entry = &mut self.places[wait as usize];
+        let (previous, next) = std::mem::replace(&mut entry.of_task, (NONE, NONE));
+        if entry.task().waits.get() == wait {
+            entry.task().waits.set(next);
+        } else {
+            self.places[previous as usize].of_task.1 = next;
+        }
+        if let Some(next) = self.places.get_mut(next as usize) {
+            next.of_task.0 = previous;
+        }
     }
 
     /// A place that is free, at the end.
@@ -122,12 +155,14 @@ impl Waits {
             scope: NONE,
             previous: NONE,
             next: NONE,
+            of_task: (NONE, NONE),
             timer: None,
             operation: None,
             state: WaitState::Waiting,
             shielded: false,
             aborter: None,
             counted: None,
+            watches: false,
             what: "",
         });
     }
@@ -160,13 +195,15 @@ impl Waits {
         let entry = &mut self.places[wait as usize];
         entry.next = free;
         entry.operation = None;
-        let rested = matches!(entry.state, WaitState::Resting);
         entry.state = WaitState::Waiting;
-        entry.shielded = false;
-        let task = entry.task.take()?;
-        if !rested {
-            task.waits.set(task.waits.get() - 1);
+        (entry.shielded, entry.watches) = (false, false);
+        let alone = entry.task().waits.get() == wait && entry.of_task.1 == NONE;
+        if alone {
+            entry.task().waits.set(NONE);
+        } else {
+            self.unchain(wait);
         }
+        let task = self.places[wait as usize].task.take()?;
         task.end_lone_wait(wait);
         Some(task)
     }
@@ -209,10 +246,21 @@ impl Waits {
     }
 
     /// The waits of `task`, with their numbers.
-    pub(super) fn of<'a>(&'a self, task: &'a NodeRef) -> impl Iterator<Item = (u32, &'a Wait)> {
-        let all = self.places.iter().enumerate();
-        all.filter(|(_, entry)| entry.task.as_ref() == Some(task))
-            .map(|(index, entry)| (id(index), entry))
+    pub(super) fn of<'a>(&'a self, task: &NodeRef) -> impl Iterator<Item = (u32, &'a Wait)> {
+        let numbered = |wait: u32| Some((wait, self.places.get(wait as usize)?));
+        std::iter::successors(numbered(task.waits.get()), move |(_, entry)| {
+            numbered(entry.of_task.1)
+        })
+    }
+
+    /// A wait has moved to another task; gives the one before.
+    pub(super) fn set_task(&mut self, wait: u32, task: &NodeRef) -> Option<NodeRef> {
+        self.unchain(wait);
+        let others = task.waits.replace(wait);
+        if others != NONE {
+            self.chain(wait, others);
+        }
+        self.places[wait as usize].task.replace(task.clone())
     }
 }
 
@@ -262,8 +310,6 @@ impl Wait {
             self.operation.is_none(),
             "an operation has a wait of its own"
         );
-        let task = self.task();
-        task.waits.set(task.waits.get() - 1);
         self.state = WaitState::Resting;
         true
     }
@@ -272,8 +318,6 @@ impl Wait {
     #[inline]
     pub(super) fn resume(&mut self) {
         debug_assert!(matches!(self.state, WaitState::Resting), "nobody waits");
-        let task = self.task();
-        task.waits.set(task.waits.get() + 1);
         self.state = WaitState::Waiting;
     }
 
@@ -281,16 +325,6 @@ impl Wait {
     #[inline]
     pub(super) fn task(&self) -> &NodeRef {
         self.task.as_ref().expect("a wait has a task until it ends")
-    }
-
-    /// The wait has moved to another task; gives the one before.
-    pub(super) fn set_task(&mut self, task: &NodeRef) -> Option<NodeRef> {
-        task.waits.set(task.waits.get() + 1);
-        let before = self.task.replace(task.clone());
-        if let Some(before) = &before {
-            before.waits.set(before.waits.get() - 1);
-        }
-        before
     }
 
     /// The one behind this in the list of its scope, or `NONE`.

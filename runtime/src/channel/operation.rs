@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker, ready};
 use super::waiters::{Once, Place};
 use crate::cancel::Cancelled;
 use crate::checkpoint::pass;
+use crate::context;
 use crate::wait::Parked;
 
 /// One operation of a channel, as a future polls it and [`select`](super::select()) chooses it.
@@ -80,11 +81,12 @@ fn stand<O: Operation>(
     context: &Context<'_>,
 ) -> Poll<O::Output> {
     loop {
-        let standing = Parked::new(context, O::WHAT);
+        let standing = context::with(|run| Parked::begin(run, O::WHAT));
         let once = (O::REMOTE && shared).then(Once::default);
         let stands = operation.enlist(&Place::of(&standing, once, context.waker()));
         if stands {
-            *parked = Some(standing);
+            // Only now, when whoever has something for it finds it in line: code of others may run.
+            parked.insert(standing).follow(context);
             return Poll::Pending;
         }
         if let Some(output) = operation.withdraw().or_else(|| operation.attempt()) {
@@ -100,12 +102,15 @@ fn poll_standing<O: Operation>(
     context: &mut Context<'_>,
 ) -> Poll<O::Output> {
     let standing = parked.as_ref().expect("it stands in line");
-    let cancelled = match standing.poll_woken(context) {
-        Poll::Ready(cancelled) => cancelled,
-        Poll::Pending if operation.is_settled(context.waker()) => None,
-        // Nobody claims a wait of a run that has ended.
-        Poll::Pending if standing.run().has_ended() => None,
-        Poll::Pending => return Poll::Pending,
+    let cancelled = if standing.run().has_ended() {
+        // Nobody claims such a wait: begin anew.
+        None
+    } else {
+        match standing.poll_woken(context) {
+            Poll::Ready(cancelled) => cancelled,
+            Poll::Pending if operation.is_settled(context.waker()) => None,
+            Poll::Pending => return Poll::Pending,
+        }
     };
     let output = operation.withdraw();
     *parked = None;

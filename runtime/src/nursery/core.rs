@@ -11,7 +11,9 @@ use crate::cancel::{CancelSource, Cancelled, Cause, Entry, Here, without_cancell
 use crate::context;
 use crate::error::{Error, Result};
 use crate::run::{Around, Run};
-use crate::task::{Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Reason, Siblings, TaskInfo};
+use crate::task::{
+    Birth, Locals, NodeRef, NurseryRef, ReadyQueue, Reason, Siblings, TaskInfo, is_of_a_node,
+};
 
 /// The state of a nursery; shared by its future, its children and its handles.
 pub(crate) struct Core {
@@ -456,8 +458,9 @@ impl NurseryRef {
     /// Notes in whose poll this is.
     #[inline]
     fn set_owner_of_poll(&self, context: &Context<'_>) {
-        // No two wakers hold the same node, so the owner is the one that it was.
-        if self.owner_data.get() != context.waker().data() {
+        // Of the wakers that nodes lend no two hold the same, so the owner is the one that it was.
+        let waker = context.waker();
+        if self.owner_data.get() != waker.data() || !is_of_a_node(waker) {
             self.change_owner(context);
         }
     }
@@ -875,7 +878,7 @@ impl NurseryRef {
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
     #[inline]
     fn settle_left_behind(&self, task: &NodeRef) {
-        if task.waits.get() > 0 {
+        if task.has_waits() {
             self.run.settle_left_behind(task, self);
         }
     }

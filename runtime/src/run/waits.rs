@@ -80,7 +80,7 @@ impl Run {
 
     /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
-        let waiting = self.tree.borrow().left_waiting(task);
+        let waiting = self.tree.borrow().left_watching(task);
         for wait in waiting {
             // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
             // begins anew; other waits go on there.

@@ -164,8 +164,9 @@ impl Future for BarrierWait<'_> {
         if barrier.is_complete() {
             return Poll::Ready(Ok(BarrierPassed { leader: true }));
         }
-        this.waiter = Some(Waiter::join(&barrier.waiting, context, "Barrier::wait", ()));
         barrier.come.set(barrier.come.get() + 1);
+        let (slot, waiting) = (&mut this.waiter, &barrier.waiting);
+        Waiter::join(slot, waiting, context, "Barrier::wait", ());
         Poll::Pending
     }
 }

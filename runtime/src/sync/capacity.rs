@@ -398,7 +398,7 @@ impl<'a> Future for CapacityAcquire<'a> {
             named.insert(borrower.number, Named::Waits);
         }
         let what = "CapacityLimiter::acquire";
-        this.waiter = Some(Waiter::join(&limiter.queue, context, what, borrower));
+        Waiter::join(&mut this.waiter, &limiter.queue, context, what, borrower);
         Poll::Pending
     }
 }

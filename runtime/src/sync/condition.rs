@@ -260,9 +260,12 @@ impl<T: ?Sized> Future for ConditionWait<'_, '_, '_, T> {
                         key: 0,
                     };
                     let waiting = &this.condition.waiting;
-                    let waiter = Waiter::join(waiting, context, "Condition::wait", sleeping);
-                    this.state = State::Sleeping(Some(waiter));
+                    let waiter = Waiter::stand(waiting, "Condition::wait", sleeping);
                     this.guard.put_aside();
+                    this.state = State::Sleeping(Some(waiter));
+                    if let State::Sleeping(Some(waiter)) = &this.state {
+                        waiter.follow(context);
+                    }
                     return Poll::Pending;
                 }
                 State::Sleeping(waiter) => {

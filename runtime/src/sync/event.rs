@@ -140,7 +140,7 @@ impl Future for EventWait<'_> {
             return Poll::Ready(Ok(()));
         }
         let waiting = &this.event.waiting;
-        this.waiter = Some(Waiter::join(waiting, context, "Event::wait", ()));
+        Waiter::join(&mut this.waiter, waiting, context, "Event::wait", ());
         Poll::Pending
     }
 }
@@ -161,7 +161,7 @@ impl Selectable for EventWait<'_> {
         self.abandon();
         let context = Context::from_waker(place.waker());
         let waiting = &self.event.waiting;
-        self.waiter = Some(Waiter::join(waiting, &context, "Event::wait", ()));
+        Waiter::join(&mut self.waiter, waiting, &context, "Event::wait", ());
         true
     }
 

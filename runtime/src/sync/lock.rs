@@ -349,7 +349,7 @@ impl RawLock {
         if self.try_acquire(place) {
             return Poll::Ready(Ok(()));
         }
-        *waiter = Some(Waiter::join(&self.queue, context, "Lock::acquire", place));
+        Waiter::join(waiter, &self.queue, context, "Lock::acquire", place);
         Poll::Pending
     }
 
@@ -372,9 +372,9 @@ impl RawLock {
             if self.try_acquire(place) {
                 return Poll::Ready(());
             }
-            let joined = Waiter::join(&self.queue, context, "Lock::acquire", place);
+            let joined = waiter.insert(Waiter::stand(&self.queue, "Lock::acquire", place));
             joined.shield();
-            *waiter = Some(joined);
+            joined.follow(context);
         }
     }
 

@@ -298,13 +298,8 @@ impl Future for Park {
         }
         this.lot.check()?;
         ready!(enter_operation(context))?;
-        let waiter = Waiter::join(
-            &this.lot.queue,
-            context,
-            "ParkingLot::park",
-            Parking::Parked,
-        );
-        this.waiter = Some(waiter);
+        let (slot, queue) = (&mut this.waiter, &this.lot.queue);
+        Waiter::join(slot, queue, context, "ParkingLot::park", Parking::Parked);
         Poll::Pending
     }
 }

@@ -29,6 +29,7 @@ use std::task::{Context, Poll, ready};
 use super::wait_list::WaitId;
 use crate::cancel::Cancelled;
 use crate::checkpoint::enter_operation;
+use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::wait::Parked;
 
@@ -297,7 +298,7 @@ where
             ready!(enter_operation(context))?;
             let begin = this.begin.take();
             let begin = begin.expect("a future is not polled after its end");
-            begin_to_wait(&mut this.waiting, begin, context);
+            begin_to_wait(&mut this.waiting, begin);
         }
         let waiting = this.waiting.as_ref().expect("it has just begun");
         if let Some(parked) = &waiting.parked {
@@ -315,13 +316,13 @@ where
     }
 }
 
-fn begin_to_wait<T, B, A>(slot: &mut Option<Waiting<T>>, begin: B, context: &Context<'_>)
+fn begin_to_wait<T, B, A>(slot: &mut Option<Waiting<T>>, begin: B)
 where
     T: 'static,
     B: FnOnce(Reschedule<T>) -> A,
     A: FnOnce(Option<Cancelled>) -> Abort + 'static,
 {
-    let parked = Parked::new(context, "wait_task_rescheduled");
+    let parked = context::with(|run| Parked::begin(run, "wait_task_rescheduled"));
     let wait = WaitId::of(&parked);
     let shared = Rc::new(Shared {
         wait: wait.clone(),

@@ -413,7 +413,7 @@ impl RawRwLock {
         if self.try_acquire(kind) {
             return Poll::Ready(Ok(()));
         }
-        *waiter = Some(Waiter::join(&self.queue, context, what, kind));
+        Waiter::join(waiter, &self.queue, context, what, kind);
         Poll::Pending
     }
 

@@ -213,8 +213,8 @@ impl<'a> Future for SemaphoreAcquire<'a> {
         if semaphore.take_one() {
             return Poll::Ready(Ok(SemaphorePermit { semaphore }));
         }
-        let waiter = Waiter::join(&semaphore.queue, context, "Semaphore::acquire", ());
-        this.waiter = Some(waiter);
+        let (slot, queue) = (&mut this.waiter, &semaphore.queue);
+        Waiter::join(slot, queue, context, "Semaphore::acquire", ());
         Poll::Pending
     }
 }

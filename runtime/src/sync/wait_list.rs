@@ -37,6 +37,7 @@ use slab::Slab;
 
 use super::reschedule::Aborter;
 use crate::cancel::{Cancelled, Tree};
+use crate::context;
 use crate::run::Run;
 use crate::wait::Parked;
 
@@ -364,16 +365,32 @@ pub(crate) enum Outcome<T> {
 impl Waiter {
     /// Begins to wait, at the end of `list`, under the current scope, which is not cancelled.
     /// `what` is what the task tree says that the task waits in.
+    ///
+    /// Last of all that the future does, for it may run the code of a waker of others, which may give,
+    /// or cancel: by then the future is in line, and its `Drop` finds the wait.
     #[inline]
     pub(crate) fn join<T>(
+        slot: &mut Option<Self>,
         list: &WaitList<T>,
         context: &Context<'_>,
         what: &'static str,
         value: T,
-    ) -> Self {
-        let parked = Parked::new(context, what);
+    ) {
+        slot.insert(Self::stand(list, what, value)).follow(context);
+    }
+
+    /// The same without code of others: who polls is not woken until the wait [follows](Self::follow).
+    #[inline]
+    pub(super) fn stand<T>(list: &WaitList<T>, what: &'static str, value: T) -> Self {
+        let parked = context::with(|run| Parked::begin(run, what));
         let key = list.push(WaitId::of(&parked), value);
         Self { parked, key }
+    }
+
+    /// Has the wait wake whoever polls, for the first time.
+    #[inline]
+    pub(super) fn follow(&self, context: &Context<'_>) {
+        self.parked.follow(context);
     }
 
     /// The same wait in another list, where it has the entry `key`.
@@ -411,17 +428,22 @@ impl Waiter {
             }
             Err(place) => place,
         };
-        let ended_run = waiter.parked.with(|_| ()).is_none();
-        let outcome = match waiter.parked.poll_woken(context) {
-            Poll::Pending if place == Place::Linked && !ended_run => return Poll::Pending,
-            Poll::Pending | Poll::Ready(None) => None,
-            Poll::Ready(Some(cancelled)) => Some(cancelled),
+        let outcome = if waiter.parked.run().has_ended() {
+            None
+        } else {
+            match waiter.parked.poll_woken(context) {
+                Poll::Pending if place == Place::Linked => return Poll::Pending,
+                Poll::Pending | Poll::Ready(None) => None,
+                Poll::Ready(Some(cancelled)) => Some(cancelled),
+            }
         };
-        let (_, value) = waiter.remove(list);
-        *slot = None;
-        Poll::Ready(match outcome {
-            Some(cancelled) => Outcome::Cancelled(cancelled, value),
-            None => Outcome::Lapsed(value),
+        let waiter = slot.take().expect("it was just looked at");
+        Poll::Ready(match (waiter.remove(list), outcome) {
+            // To move with a waker of others is to run code of others, which may have given something.
+            ((Place::Claimed, value), _) => Outcome::Claimed(value),
+            ((Place::Moved, value), None) => Outcome::Moved(waiter, value),
+            ((_, value), Some(cancelled)) => Outcome::Cancelled(cancelled, value),
+            ((_, value), None) => Outcome::Lapsed(value),
         })
     }
 

@@ -34,4 +34,4 @@ pub use local::{InLocal, TaskLocal, TreeVar};
 pub(crate) use raw::{
     Birth, Current, NodeRef, NurseryRef, Output, ReadyQueue, Reason, Remote, Siblings, TaskInfo,
 };
-pub(crate) use raw::{clear_blocks, new_silent_task, new_task, tidy_type_name};
+pub(crate) use raw::{clear_blocks, is_of_a_node, new_silent_task, new_task, tidy_type_name};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 
-use trio_platform::prefetch;
+use trio_platform::{buf::poison, prefetch};
 
 use super::Locals;
 use crate::cancel::Cause;
@@ -73,7 +73,7 @@ pub(crate) struct Node {
     stamp: Cell<u32>,
     /// The cancel scope at the root of the node.
     pub(crate) scope: Cell<u32>,
-    /// Waits that were registered by this task and not released.
+    /// The first of the waits that were registered by this task and not released, or `NONE`.
     pub(crate) waits: Cell<u32>,
     /// The wait of a task that joins this one, or `NONE`.
     joiner: Cell<u32>,
@@ -194,7 +194,7 @@ impl Node {
             references: Cell::new(1),
             stamp: Cell::new(0),
             scope: Cell::new(birth.scope),
-            waits: Cell::new(0),
+            waits: Cell::new(NONE),
             joiner: Cell::new(NONE),
             locals: Cell::new(birth.locals),
             state: Flags(Cell::new(state)),
@@ -253,6 +253,12 @@ impl Node {
         self.state.clear(APART);
         self.alone.set(NONE);
         self.scope.set(scope);
+    }
+
+    /// Whether the task has waits that have not been released.
+    #[inline]
+    pub(crate) fn has_waits(&self) -> bool {
+        self.waits.get() != NONE
     }
 
     /// Whether a wait of a task that is apart can do without a scope of its own: it is the only one,
@@ -977,7 +983,9 @@ impl<F: Future<Output = Result<T>>, T> Typed<F, T> {
 // thread-local value that is dropped has to be asked each time whether it has been. What a handle
 // leaves that outlives the run goes back to the general allocator at once.
 //
-// Under AddressSanitizer nothing is kept, so that a touch of what was freed is found.
+// Under AddressSanitizer a block that is kept is poisoned, all of it, so that a touch of what was freed
+// is found; and every other block is freed, for one that has been given out again cannot be poisoned,
+// while the sanitizer holds back what is freed for long.
 
 /// A piece of a block; aligned as what the general allocator gives.
 #[repr(align(16))]
@@ -1009,7 +1017,7 @@ thread_local! {
 /// A block of so many lines, at least one; it is the caller's.
 #[inline(always)]
 fn take_block(lines: usize) -> NonNull<()> {
-    let kept = KEPT.with(|kept| kept.get(lines - 1)?.pop());
+    let kept = KEPT.with(|kept| kept.get(lines - 1)?.pop(lines));
     kept.unwrap_or_else(|| NonNull::from(Box::leak(Box::<[Line]>::new_uninit_slice(lines))).cast())
 }
 
@@ -1020,12 +1028,13 @@ fn take_block(lines: usize) -> NonNull<()> {
 /// It came from [`take_block`] with as many lines, and nobody looks at it any more.
 #[inline]
 unsafe fn give_block(block: NonNull<()>, lines: usize) {
-    if !cfg!(asan) && context::is_running() {
+    let kept = !cfg!(asan) || block.addr().get() / size_of::<Line>() % 2 == 0;
+    if kept && context::is_running() {
         let kept = KEPT.with(|kept| {
             let kept = kept.get(lines - 1);
             let kept = kept.filter(|kept| kept.count.get() * lines < LINES_KEPT);
             // SAFETY: passed on; it is the list of this size.
-            kept.map(|kept| unsafe { kept.push(block) })
+            kept.map(|kept| unsafe { kept.push(block, lines) })
         });
         if kept.is_some() {
             return;
@@ -1050,7 +1059,7 @@ unsafe fn free_block(block: NonNull<()>, lines: usize) {
 pub(crate) fn clear_blocks() {
     KEPT.with(|kept| {
         for (index, kept) in kept.iter().enumerate() {
-            while let Some(block) = kept.pop() {
+            while let Some(block) = kept.pop(index + 1) {
                 // SAFETY: what is in the list of this size is a block that was given, and now it is
                 // not in the list any more.
                 unsafe { free_block(block, index + 1) }
@@ -1061,8 +1070,9 @@ pub(crate) fn clear_blocks() {
 
 impl Kept {
     #[inline(always)]
-    fn pop(&self) -> Option<NonNull<()>> {
+    fn pop(&self, lines: usize) -> Option<NonNull<()>> {
         let first = self.first.get()?;
+        poison::lift(first.as_ptr().cast(), lines * size_of::<Line>());
         // SAFETY: a block that is in the list is nobody else's, and `push` has put this at its head.
         self.first.set(unsafe { first.as_ref() }.next);
         self.count.set(self.count.get() - 1);
@@ -1071,14 +1081,16 @@ impl Kept {
 
     /// # Safety
     ///
-    /// The block came from [`take_block`], for the size of this list, and nobody looks at it any more.
+    /// The block came from [`take_block`], with as many lines, which is the size of this list, and nobody
+    /// looks at it any more.
     #[inline(always)]
-    unsafe fn push(&self, block: NonNull<()>) {
+    unsafe fn push(&self, block: NonNull<()>, lines: usize) {
         let spare = block.cast::<Spare>();
         let next = self.first.replace(Some(spare));
         // SAFETY: a block has at least one line, which is larger and more aligned than this; and it is
         // nobody else's.
         unsafe { spare.write(Spare { next }) };
+        poison::set(spare.as_ptr().cast(), lines * size_of::<Line>());
         self.count.set(self.count.get() + 1);
     }
 }
@@ -1326,7 +1338,7 @@ impl Current {
     #[inline]
     pub(crate) fn owns(&self, waker: &Waker) -> bool {
         let data = self.0.get().map(|node| node.as_ptr().cast_const().cast());
-        data == Some(waker.data())
+        data == Some(waker.data()) && is_of_a_node(waker)
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -1382,6 +1394,13 @@ impl Wake for Remote {
 }
 
 static LOCAL: RawWakerVTable = RawWakerVTable::new(local_clone, local_wake, local_wake, local_drop);
+
+/// Whether `waker` is one that a node lends to its poll. Its data alone do not tell: others may put their
+/// functions around those of a waker and leave the data as they are.
+#[inline]
+pub(crate) fn is_of_a_node(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &LOCAL)
+}
 
 /// The remote of the node behind `data`, made now if it is the first.
 ///
@@ -1450,19 +1469,25 @@ unsafe fn local_drop(_: *const ()) {}
 mod tests {
     //! What only a table of functions made by hand can show: that a clone of a waker runs code of others.
 
+    use std::cell::RefCell;
     use std::future::poll_fn;
     use std::net::SocketAddr;
     use std::pin::pin;
     use std::ptr;
     use std::time::Duration;
 
+    use trio_platform::Descriptor;
     use trio_platform::sim::Simulation;
 
     use super::*;
-    use crate::lowlevel::{Connect, Family, Gate, Handle, accept, receive, socket, submit};
-    use crate::lowlevel::{current_statistics, task_tree};
-    use crate::sync::{Event, Lock};
-    use crate::{Backend, Builder, CancelScope, channel, current_effective_deadline};
+    use crate::error::{ClosedResource, Error};
+    use crate::lowlevel::{Abort, Reschedule, cancel_shielded_checkpoint, cancellable};
+    use crate::lowlevel::{
+        Connect, Family, Gate, Handle, Receive, accept, receive, socket, submit,
+    };
+    use crate::lowlevel::{current_statistics, task_tree, wait_task_rescheduled};
+    use crate::sync::{CapacityLimiter, Event, Lock, Semaphore};
+    use crate::{Backend, Builder, CancelScope, RateLimiter, channel, current_effective_deadline};
     use crate::{open_nursery, select, sleep, sleep_forever};
 
     thread_local! {
@@ -1504,6 +1529,70 @@ mod tests {
             })
             .await;
         }
+    }
+
+    /// Fills a block with its number, to be found there again.
+    fn fill(block: NonNull<()>, lines: usize, number: u8) {
+        // SAFETY: the block has so many lines, and is the caller's.
+        unsafe { block.cast::<Line>().write_bytes(number, lines) }
+    }
+
+    fn is_filled(block: NonNull<()>, lines: usize, number: u8) -> bool {
+        let (begin, length) = (block.cast::<u8>().as_ptr(), lines * size_of::<Line>());
+        // SAFETY: the block has so many lines, all of which have been filled, and nobody writes them.
+        let bytes = unsafe { std::slice::from_raw_parts(begin, length) };
+        bytes.iter().all(|byte| *byte == number)
+    }
+
+    fn kept_blocks() -> Vec<usize> {
+        KEPT.with(|kept| kept.iter().map(|kept| kept.count.get()).collect())
+    }
+
+    #[test]
+    fn blocks_that_are_kept_are_given_out_once_and_go_with_the_run() {
+        crate::run(async {
+            // A generator of numbers that look like chance.
+            let mut state = 7_u64;
+            let mut next = move |below: usize| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+                usize::try_from(state >> 33).unwrap() % below
+            };
+            let mut living = Vec::new();
+            let mut reused = 0;
+            for number in 0..20_000 {
+                let number = (number % 251) as u8;
+                if next(2) == 0 {
+                    // Beyond what is kept, too.
+                    let lines = 1 + next(LINES_MAX + 2);
+                    let before: usize = kept_blocks().iter().sum();
+                    let block = take_block(lines);
+                    reused += before - kept_blocks().iter().sum::<usize>();
+                    fill(block, lines, number);
+                    living.push((block, lines, number));
+                } else if !living.is_empty() {
+                    let (block, lines, number) = living.swap_remove(next(living.len()));
+                    assert!(is_filled(block, lines, number), "nobody else has had it");
+                    // SAFETY: it was taken with as many lines, and is in the list no more.
+                    unsafe { give_block(block, lines) };
+                }
+            }
+            assert!(reused > 1000, "{reused}");
+            for (block, lines, number) in living {
+                assert!(is_filled(block, lines, number), "nobody else has had it");
+                // SAFETY: the same.
+                unsafe { give_block(block, lines) };
+            }
+            // Up to a bound.
+            let many: Vec<_> = (0..2 * LINES_KEPT).map(|_| take_block(1)).collect();
+            for block in many {
+                // SAFETY: the same, with one line.
+                unsafe { give_block(block, 1) };
+            }
+            for (index, count) in kept_blocks().into_iter().enumerate() {
+                assert!(count * (index + 1) < LINES_KEPT + index + 1, "{count}");
+            }
+        });
+        assert!(kept_blocks().iter().all(|count| *count == 0));
     }
 
     #[test]
@@ -1566,5 +1655,313 @@ mod tests {
         let (connection, gate) = (Handle::new(connection), Gate::default());
         check("receive", || receive(&connection, &gate)).await;
         Ok(())
+    }
+
+    type Deed = Box<dyn FnOnce()>;
+
+    thread_local! {
+        /// What the next clone of a [`MEDDLING`] waker does.
+        static DEED: RefCell<Option<Deed>> = const { RefCell::new(None) };
+        /// How often such a waker has been called.
+        static WOKEN: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The functions of a waker that does something when it is cloned, and counts how often it is called.
+    static MEDDLING: RawWakerVTable = RawWakerVTable::new(meddle, count, count, |_| ());
+
+    fn meddle(data: *const ()) -> RawWaker {
+        if let Some(deed) = DEED.take() {
+            deed();
+        }
+        RawWaker::new(data, &MEDDLING)
+    }
+
+    fn count(_: *const ()) {
+        WOKEN.set(WOKEN.get() + 1);
+    }
+
+    /// A waker with these functions and the data that another one has.
+    fn meddling(data: *const ()) -> Waker {
+        // SAFETY: the functions may be called from any thread, as often as one likes and in any order:
+        // they do not look at the data, and touch only what is local to the thread.
+        unsafe { Waker::new(data, &MEDDLING) }
+    }
+
+    /// Polls `make`'s future with such a waker that does `deed` when it is cloned, `first` or after it
+    /// has waited with the task's own; and then whenever it has been called, until it is ready.
+    async fn poll_meddling<F: Future>(
+        what: &str,
+        first: bool,
+        make: impl FnOnce() -> F,
+        deed: impl FnOnce() + 'static,
+    ) -> F::Output {
+        let waker = meddling(ptr::null());
+        let mut waiting = pin!(make());
+        if !first {
+            poll_fn(|own| {
+                assert!(waiting.as_mut().poll(own).is_pending(), "{what}");
+                Poll::Ready(())
+            })
+            .await;
+        }
+        DEED.set(Some(Box::new(deed)));
+        WOKEN.set(0);
+        let mut turns = 0;
+        loop {
+            let polled = waiting.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(DEED.with_borrow(Option::is_none), "{what}: it is cloned");
+            if let Poll::Ready(output) = polled {
+                return output;
+            }
+            while WOKEN.replace(0) == 0 {
+                turns += 1;
+                assert!(turns < 1000, "{what}: whoever polls is told");
+                cancel_shielded_checkpoint().await;
+            }
+        }
+    }
+
+    /// Has the clone cancel the scope that its own wait is in.
+    async fn cancel_by_clone<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
+        what: &str,
+        make: impl Fn() -> F,
+    ) {
+        for first in [true, false] {
+            let scope = CancelScope::new();
+            let cancels = scope.clone();
+            let around = CancelScope::new();
+            let waiting = around.enter(scope.enter(async {
+                let deed = move || drop(cancels.cancel("by a clone"));
+                match poll_meddling(what, first, &make, deed).await {
+                    Ok(_) => panic!("{what}: there is nothing"),
+                    Err(error) => Err::<(), Error>(error.into()),
+                }
+            }));
+            let caught = waiting.await;
+            assert!(matches!(caught, Ok(Some(None))), "{what}: {caught:?}");
+        }
+    }
+
+    fn on_every_driver<F: Future<Output = Result<()>>>(test: impl Fn() -> F) {
+        let builders = [
+            Builder::new().backend(Backend::IoUring),
+            Builder::new().backend(Backend::Polling),
+            Builder::new().simulation(Simulation::new(1)),
+        ];
+        for builder in builders {
+            builder.run(test()).unwrap();
+        }
+    }
+
+    /// A listener, a connection to it, and the other side of that.
+    async fn listener_and_connection() -> Result<(Handle, Handle, Descriptor)> {
+        let local: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let listening = socket::stream(Family::of(&local))?;
+        socket::bind(&listening, &local, false)?;
+        socket::listen(&listening, 16)?;
+        let address = socket::local_address(&listening)?;
+        let connect = Connect::new(socket::stream(Family::of(&address))?, address);
+        let connection = submit(connect).await?.into_connected()?;
+        let listener = Handle::new(listening);
+        let other = accept(&listener, &Gate::default()).await?;
+        Ok((listener, Handle::new(connection), other))
+    }
+
+    #[test]
+    fn r4_a_clone_of_a_waker_may_cancel_the_wait_that_it_is_made_for() {
+        on_every_driver(|| async {
+            let long = Duration::from_secs(3600);
+            cancel_by_clone("sleep", || sleep(long)).await;
+            cancel_by_clone("sleep_forever", sleep_forever).await;
+            let event = Event::new();
+            cancel_by_clone("Event", || event.wait()).await;
+            let lock = Lock::new(());
+            let held = lock.try_acquire()?;
+            cancel_by_clone("Lock", || lock.acquire()).await;
+            drop(held);
+            assert!(lock.try_acquire().is_ok(), "nobody is in line");
+            let semaphore = Semaphore::new(0);
+            cancel_by_clone("Semaphore", || semaphore.acquire()).await;
+            let limiter = CapacityLimiter::new(0);
+            cancel_by_clone("CapacityLimiter", || limiter.acquire()).await;
+            let slow = RateLimiter::new(1, long);
+            assert!(slow.try_acquire());
+            cancel_by_clone("RateLimiter", || slow.acquire()).await;
+            let (send, receive) = channel::open_memory_channel::<u8>(0);
+            cancel_by_clone("receive", || receive.receive()).await;
+            cancel_by_clone("send", || send.send(1)).await;
+            let (_send, receive) = channel::open_thread_channel::<u8>(1);
+            cancel_by_clone("receive from a thread", || receive.receive()).await;
+            let choose = || async { select((event.wait(), sleep(long))).await };
+            cancel_by_clone("select", || async { choose().await.map(drop) }).await;
+            cancel_by_clone("a future of others", || {
+                cancellable(std::future::pending::<()>())
+            })
+            .await;
+            let kept = Cell::new(None);
+            let reschedule = || {
+                wait_task_rescheduled(|reschedule: Reschedule<()>| {
+                    kept.set(Some(reschedule));
+                    |_| Abort::Succeeded
+                })
+            };
+            cancel_by_clone("wait_task_rescheduled", reschedule).await;
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn r4_an_operation_that_a_clone_of_a_waker_cancels_is_not_submitted() {
+        on_every_driver(|| async {
+            let (listener, connection, _other) = listener_and_connection().await?;
+            let gate = Gate::default();
+            cancel_by_clone("accept", || accept(&listener, &gate)).await;
+            cancel_by_clone("receive", || receive(&connection, &gate)).await;
+            let scope = CancelScope::new();
+            let cancels = scope.clone();
+            let operation = Receive::new(connection.open()?);
+            let before = current_statistics().io_statistics.submitted;
+            let outcome = scope.enter(async {
+                let waker = meddling(ptr::null());
+                DEED.set(Some(Box::new(move || drop(cancels.cancel("by a clone")))));
+                match pin!(submit(operation)).poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(result) => result.map(drop),
+                    Poll::Pending => panic!("it is in flight"),
+                }
+            });
+            assert!(outcome.await?.is_none());
+            assert_eq!(current_statistics().io_statistics.submitted, before);
+            Ok(())
+        });
+    }
+
+    /// Has the clone let happen what its own wait waits for.
+    async fn give_by_clone<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
+        what: &str,
+        make: impl Fn() -> F,
+        deed: impl Fn() + Clone + 'static,
+    ) {
+        for first in [true, false] {
+            let deed = deed.clone();
+            if let Err(error) = poll_meddling(what, first, &make, move || deed()).await {
+                panic!("{what}: {}", error.into());
+            }
+        }
+    }
+
+    #[test]
+    fn r4_a_clone_of_a_waker_may_give_what_it_is_made_for() {
+        crate::run(async {
+            for first in [true, false] {
+                let event = Rc::new(Event::new());
+                let own = event.clone();
+                let waiting = poll_meddling("Event", first, || event.wait(), move || own.set());
+                waiting.await?;
+            }
+            let semaphore = Rc::new(Semaphore::new(0));
+            let own = semaphore.clone();
+            let deed = move || own.release().unwrap();
+            give_by_clone(
+                "Semaphore",
+                || async { Ok::<(), Error>(semaphore.acquire().await?.forget()) },
+                deed,
+            )
+            .await;
+            let limiter = Rc::new(CapacityLimiter::new(0));
+            let own = limiter.clone();
+            let deed = move || {
+                own.set_total_tokens(1);
+                own.set_total_tokens(0);
+            };
+            give_by_clone("CapacityLimiter", || limiter.acquire(), deed).await;
+            let lock: &'static Lock<()> = Box::leak(Box::new(Lock::new(())));
+            for first in [true, false] {
+                let held = lock.try_acquire()?;
+                let deed = move || drop(held);
+                drop(poll_meddling("Lock", first, || lock.acquire(), deed).await?);
+            }
+            let (send, receive) = channel::open_memory_channel::<u8>(1);
+            let deed = move || send.try_send(1).unwrap();
+            give_by_clone("receive", || receive.receive(), deed).await;
+            let (send, receive) = channel::open_memory_channel::<u8>(1);
+            let receive = Rc::new(receive);
+            send.try_send(0)?;
+            let own = receive.clone();
+            let deed = move || drop(own.try_receive().unwrap());
+            give_by_clone("send", || send.send(1), deed).await;
+            let (send, receive) = channel::open_thread_channel::<u8>(1);
+            let deed = move || send.try_send(1).unwrap();
+            give_by_clone("receive from a thread", || receive.receive(), deed).await;
+            Ok::<(), Error>(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn r4_a_clone_of_a_waker_may_close_what_it_is_made_for() {
+        on_every_driver(|| async {
+            for first in [true, false] {
+                let (listener, connection, _other) = listener_and_connection().await?;
+                let both = Rc::new([(listener, Gate::default()), (connection, Gate::default())]);
+                for which in [0, 1] {
+                    let (handle, gate) = &both[which];
+                    let own = both.clone();
+                    let close = move || {
+                        let (handle, gate) = &own[which];
+                        gate.close(handle);
+                        handle.close();
+                    };
+                    let error = match which {
+                        0 => {
+                            let accepting = || accept(handle, gate);
+                            poll_meddling("accept", first, accepting, close).await.err()
+                        }
+                        _ => {
+                            let receiving = || receive(handle, gate);
+                            poll_meddling("receive", first, receiving, close)
+                                .await
+                                .err()
+                        }
+                    };
+                    let error = error.expect("it is closed");
+                    assert!(error.downcast_ref::<ClosedResource>().is_some(), "{error}");
+                }
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn r4_a_waker_of_others_is_one_though_it_has_the_data_of_the_task_s_own() {
+        crate::run(async {
+            let event = Event::new();
+            let mut waiting = pin!(event.wait());
+            let mut nursery = pin!(open_nursery(async |nursery| {
+                nursery.start_soon(async { event.wait().await });
+                Ok(())
+            }));
+            for future in [true, false] {
+                poll_fn(|own| {
+                    let waker = meddling(own.waker().data());
+                    let context = &mut Context::from_waker(&waker);
+                    if future {
+                        assert!(waiting.as_mut().poll(context).is_pending());
+                    } else {
+                        // The owner before is this task, by the same data.
+                        assert!(nursery.as_mut().poll(own).is_pending());
+                        assert!(nursery.as_mut().poll(context).is_pending());
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            WOKEN.set(0);
+            event.set();
+            crate::checkpoint().await?;
+            assert!(WOKEN.get() >= 2, "both are told: {}", WOKEN.get());
+            waiting.await?;
+            nursery.await
+        })
+        .unwrap();
     }
 }

@@ -308,6 +308,11 @@ impl<T: Send + 'static> Running<T> {
             }
         });
         let parked = Parked::in_run(&run, context, "to_thread::run_sync");
+        // The waker of others that was cloned for it may have cancelled, and nothing has been called yet.
+        if let Some(cancelled) = parked.overtaken() {
+            bound.limiter.release_on_behalf_of(bound.borrower)?;
+            return Err(Error::cancelled(cancelled));
+        }
         let call = run.threads.insert(parked.wait(), &bound, |number| {
             Arc::new(Call {
                 mail: Mail::new(run.shared.clone(), number, abandon),
