@@ -217,3 +217,39 @@ impl Table {
         keys.len()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::fd::Descriptor;
+    use crate::op::{Interest, Ready};
+
+    #[test]
+    fn generations_that_begin_again_leave_old_keys_unknown() {
+        let (socket, _other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        let on = Descriptor::from_socket(socket).unwrap();
+        let mut table = Table {
+            generation: u32::MAX - 2,
+            ..Table::default()
+        };
+        let mut old: Vec<Key> = Vec::new();
+        for number in 0..5 {
+            let operation = Ready::new(on.clone(), Interest::Readable);
+            let key = table.insert(operation.into(), Token(number));
+            for old in &old {
+                assert_ne!(*old, key);
+                assert!(table.in_flight_mut(*old).is_none());
+                assert!(!table.begin_cancel(*old));
+                assert!(table.take(*old).is_none());
+                assert_eq!(table.abandon(*old), Abandon::Settled);
+            }
+            assert_eq!(table.keys_in_flight(), [key]);
+            assert_eq!(table.complete(key, Ok(0)).token, Token(number));
+            assert!(table.take(key).is_some());
+            old.push(key);
+        }
+        assert_eq!(table.generation, 2, "it has begun again");
+    }
+}
