@@ -28,8 +28,8 @@ pub(crate) struct Served {
     load: Load,
     count: Count,
     stage: Stage,
-    /// Of the server, and of the load.
-    delays: [Delay; 2],
+    /// Of the server, and of the load; none where they share their cores and wait for each other.
+    delays: Vec<Delay>,
     /// How many windows may still be thrown away in this round.
     repeats: u32,
     /// Of all windows so far: one alone has too few messages for a tail.
@@ -51,8 +51,14 @@ impl Served {
         let load = Load::start(stage.cores.load, move |phase| load(port, phase))?;
         load.run(stage.warm_up)?;
         load.rest()?;
+        let delays = match place {
+            Place::ServerCore if stage.cores.server != stage.cores.load => {
+                vec![Delay::of_process(server.process()), load.delay()]
+            }
+            _ => Vec::new(),
+        };
         let mut served = Self {
-            delays: [Delay::of_process(server.process()), load.delay()],
+            delays,
             repeats: stage.laps as u32,
             latency: latencies(),
             server,
@@ -73,13 +79,14 @@ impl Entrant for Served {
     fn window(&mut self) -> Result<Sample, String> {
         let mut repeated = 0;
         loop {
-            let mut sample = self.measure()?;
+            let (mut sample, latency) = self.measure()?;
             let disturbed = sample.delayed.is_some_and(|delayed| delayed > DISTURBED);
             if disturbed && self.repeats > 0 {
                 self.repeats -= 1;
                 repeated += 1;
                 continue;
             }
+            self.latency += latency;
             sample.repeated = repeated;
             return Ok(sample);
         }
@@ -128,12 +135,17 @@ impl Served {
         }
     }
 
-    fn measure(&mut self) -> Result<Sample, String> {
+    /// How long each side has waited for its core until now.
+    fn waited(&self) -> Vec<Option<u64>> {
+        self.delays.iter().map(Delay::now).collect()
+    }
+
+    fn measure(&mut self) -> Result<(Sample, Histogram<u64>), String> {
         // Until each connection has been served, others have what this server had in the caches.
         let settle = self.stage.settle + SETTLE_EACH * self.count.connections as u32;
         self.load.run(settle)?;
         self.load.measure(true);
-        let before = self.delays.each_ref().map(Delay::now);
+        let before = self.waited();
         let first = self.server.mark()?;
         self.load.run(self.stage.window)?;
         let mut second = self.server.mark()?;
@@ -144,9 +156,9 @@ impl Served {
             second = self.server.mark()?;
             stalled += 1;
         }
-        let after = self.delays.each_ref().map(Delay::now);
+        let after = self.waited();
         self.load.measure(false);
-        self.latency += self.load.rest()?;
+        let latency = self.load.rest()?;
         if !self.count.replies {
             self.drain()?;
         }
@@ -159,7 +171,7 @@ impl Served {
         let window = (second.at_ns - first.at_ns) as f64;
         sample.delayed = waited.max().map(|waited| waited as f64 / window);
         sample.backend = backend(&self.server.claimed, &self.server.seen());
-        Ok(sample)
+        Ok((sample, latency))
     }
 }
 
