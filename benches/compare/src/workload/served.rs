@@ -2,14 +2,14 @@
 //! that both sides have counted the same.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use kit::Report;
 
 use super::{Entrant, Sample, Stage, Values};
 use crate::contestant::Contestant;
-use crate::load::{Load, Phase, Seen, latencies};
+use crate::load::{Load, Phase, Rest, Seen, latencies};
 use crate::machine::Delay;
 use crate::server::{Place, Server};
 
@@ -50,7 +50,7 @@ impl Served {
         let port = server.port;
         let load = Load::start(stage.cores.load, move |phase| load(port, phase))?;
         load.run(stage.warm_up)?;
-        load.rest()?;
+        let rest = load.rest()?;
         let delays = match place {
             Place::ServerCore if stage.cores.server != stage.cores.load => {
                 vec![Delay::of_process(server.process()), load.delay()]
@@ -66,9 +66,7 @@ impl Served {
             count,
             stage: *stage,
         };
-        if !count.replies {
-            served.drain()?;
-        }
+        served.drain(&rest)?;
         Ok(Box::new(served))
     }
 }
@@ -99,10 +97,8 @@ impl Entrant for Served {
     fn run(&mut self, time: Duration) -> Result<u64, String> {
         let first = self.server.mark()?;
         self.load.run(time)?;
-        self.load.rest()?;
-        if !self.count.replies {
-            self.drain()?;
-        }
+        let rest = self.load.rest()?;
+        self.drain(&rest)?;
         let second = self.server.mark()?;
         Ok((second.bytes - first.bytes) / self.count.bytes_a_message as u64)
     }
@@ -121,18 +117,16 @@ impl Entrant for Served {
 }
 
 impl Served {
-    /// Waits until the server has taken what is on its way, so that it sleeps when the next one is
-    /// measured.
-    fn drain(&mut self) -> Result<(), String> {
-        let mut taken = None;
-        loop {
-            let bytes = Some(self.server.mark()?.bytes);
-            if bytes == taken {
-                return Ok(());
+    /// Waits until the server has taken what was sent, so that it sleeps when the next one is measured.
+    fn drain(&mut self, rest: &Rest) -> Result<(), String> {
+        let begin = Instant::now();
+        while !self.count.replies && self.server.mark()?.bytes < rest.bytes {
+            if begin.elapsed() > PATIENCE {
+                return Err("it does not take what was sent".to_owned());
             }
-            taken = bytes;
             std::thread::sleep(DRAIN);
         }
+        Ok(())
     }
 
     /// How long each side has waited for its core until now.
@@ -158,10 +152,8 @@ impl Served {
         }
         let after = self.waited();
         self.load.measure(false);
-        let latency = self.load.rest()?;
-        if !self.count.replies {
-            self.drain()?;
-        }
+        let rest = self.load.rest()?;
+        self.drain(&rest)?;
         if first.bytes == second.bytes {
             return Err("nothing arrived while measuring".to_owned());
         }
@@ -171,7 +163,7 @@ impl Served {
         let window = (second.at_ns - first.at_ns) as f64;
         sample.delayed = waited.max().map(|waited| waited as f64 / window);
         sample.backend = backend(&self.server.claimed, &self.server.seen());
-        Ok((sample, latency))
+        Ok((sample, rest.latency))
     }
 }
 
@@ -221,8 +213,10 @@ fn backend(claimed: &str, seen: &str) -> String {
     }
 }
 
-/// How many windows a server may stall.
-const STALLS: u32 = 25;
+/// How many windows a server may stall: some stand still for more than a second.
+const STALLS: u32 = 100;
+/// How long a server may take for what is on its way.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a server that may still be receiving.
 const DRAIN: Duration = Duration::from_millis(1);
 /// How long a connection takes to be served for the first time, and more.
