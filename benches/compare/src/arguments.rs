@@ -75,7 +75,7 @@ impl Arguments {
             arguments.settle = Duration::from_millis(milliseconds as u64);
         }
         // Six rounds are the fewest of which an interval can be had that is 95 % sure.
-        let usual = if arguments.quick { (6, 2) } else { (9, 10) };
+        let usual = if arguments.quick { (6, 3) } else { (9, 10) };
         arguments.rounds = rounds.unwrap_or(usual.0).max(1);
         arguments.laps = laps.unwrap_or(usual.1).max(1);
         arguments.contestants = match names.as_slice() {

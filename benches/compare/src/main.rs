@@ -1,4 +1,4 @@
-//! Compares runtimes: the same servers on each, one load, rounds interleaved.
+//! Compares runtimes: the same servers on each, one load, and everybody in turn.
 //!
 //! This process pins itself to one core and plays the clients; each server is a process of its own,
 //! pinned to another core, and lives for one round, in which everybody is measured in turn. What it prints is in `report/`, what it

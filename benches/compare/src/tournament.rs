@@ -286,15 +286,20 @@ fn play_round(
         }
     }
     for (player, entrant) in players.iter().zip(entrants) {
-        match entrant.map(|entrant| entrant.leave()) {
-            None => {}
-            Some(Ok(values)) => {
-                let samples = column.samples.entry(player.name).or_default();
+        let Some(entrant) = entrant else { continue };
+        let samples = column.samples.entry(player.name).or_default();
+        match entrant.leave() {
+            Ok(values) => {
                 if let Some(Some(last)) = samples.last_mut() {
                     last.values.extend(values);
                 }
             }
-            Some(Err(reason)) => drop(column.failures.insert(player.name, reason)),
+            Err(reason) => {
+                // What was counted wrong counts for nothing.
+                let round = samples.len() - column.laps;
+                samples[round..].fill(None);
+                column.failures.insert(player.name, reason);
+            }
         }
     }
 }

@@ -87,9 +87,18 @@ enum Order {
 
 #[derive(Debug)]
 enum News {
-    /// All replies are there. What was measured since it last said so.
-    Asleep(Histogram<u64>),
+    /// All replies are there.
+    Asleep(Rest),
     Ended(io::Result<Seen>),
+}
+
+/// What a load says when it falls asleep.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// The latencies that counted since it last slept.
+    pub(crate) latency: Histogram<u64>,
+    /// What it has sent in all its life.
+    pub(crate) bytes: u64,
 }
 
 impl Load {
@@ -148,8 +157,8 @@ impl Load {
         self.flags.measuring.store(measuring, Ordering::Relaxed);
     }
 
-    /// Has it finish what it has begun, and sleep. The latencies that counted.
-    pub(crate) fn rest(&self) -> Result<Histogram<u64>, String> {
+    /// Has it finish what it has begun, and sleep.
+    pub(crate) fn rest(&self) -> Result<Rest, String> {
         self.flags.resting.store(true, Ordering::Relaxed);
         self.asleep()
     }
@@ -163,9 +172,9 @@ impl Load {
         }
     }
 
-    fn asleep(&self) -> Result<Histogram<u64>, String> {
+    fn asleep(&self) -> Result<Rest, String> {
         match self.news.recv_timeout(PATIENCE) {
-            Ok(News::Asleep(latency)) => Ok(latency),
+            Ok(News::Asleep(rest)) => Ok(rest),
             Ok(News::Ended(Err(error))) => Err(error.to_string()),
             Ok(News::Ended(Ok(_))) => Err("the load ended early".to_owned()),
             Err(_) => Err("replies are missing".to_owned()),
@@ -177,7 +186,8 @@ impl Phase {
     /// Sleeps until there is something to do; whether there is, or the end has come.
     fn wait(&self, seen: &mut Seen) -> bool {
         let latency = std::mem::replace(&mut seen.latency, latencies());
-        self.news.send(News::Asleep(latency)).ok();
+        let bytes = seen.bytes;
+        self.news.send(News::Asleep(Rest { latency, bytes })).ok();
         self.orders.recv() == Ok(Order::Go)
     }
 
@@ -283,12 +293,17 @@ mod tests {
         let core = Cores::pick().load;
         let load = Load::start(core, move |phase| closed_loop(port, 3, 100, phase)).unwrap();
         load.run(Duration::from_millis(1)).unwrap();
-        assert_eq!(load.rest().unwrap().len(), 0, "nothing counted yet");
+        assert!(
+            load.rest().unwrap().latency.is_empty(),
+            "nothing counted yet"
+        );
         load.measure(true);
         load.run(Duration::from_millis(1)).unwrap();
-        assert!(!load.rest().unwrap().is_empty());
+        let rest = load.rest().unwrap();
+        assert!(!rest.latency.is_empty());
         let seen = load.end().unwrap();
         assert!(seen.latency.is_empty(), "it was handed over");
+        assert_eq!(seen.bytes, rest.bytes);
         assert_eq!(seen.bytes, server.join().unwrap());
         assert_eq!(seen.connections, 3);
     }

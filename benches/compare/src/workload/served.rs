@@ -2,14 +2,14 @@
 //! that both sides have counted the same.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use kit::Report;
 
 use super::{Entrant, Sample, Stage, Values};
 use crate::contestant::Contestant;
-use crate::load::{Load, Phase, Seen, latencies};
+use crate::load::{Load, Phase, Rest, Seen, latencies};
 use crate::machine::Delay;
 use crate::server::{Place, Server};
 
@@ -28,8 +28,8 @@ pub(crate) struct Served {
     load: Load,
     count: Count,
     stage: Stage,
-    /// Of the server, and of the load.
-    delays: [Delay; 2],
+    /// Of the server, and of the load; none where they share their cores and wait for each other.
+    delays: Vec<Delay>,
     /// How many windows may still be thrown away in this round.
     repeats: u32,
     /// Of all windows so far: one alone has too few messages for a tail.
@@ -50,9 +50,15 @@ impl Served {
         let port = server.port;
         let load = Load::start(stage.cores.load, move |phase| load(port, phase))?;
         load.run(stage.warm_up)?;
-        load.rest()?;
+        let rest = load.rest()?;
+        let delays = match place {
+            Place::ServerCore if stage.cores.server != stage.cores.load => {
+                vec![Delay::of_process(server.process()), load.delay()]
+            }
+            _ => Vec::new(),
+        };
         let mut served = Self {
-            delays: [Delay::of_process(server.process()), load.delay()],
+            delays,
             repeats: stage.laps as u32,
             latency: latencies(),
             server,
@@ -60,9 +66,7 @@ impl Served {
             count,
             stage: *stage,
         };
-        if !count.replies {
-            served.drain()?;
-        }
+        served.drain(&rest)?;
         Ok(Box::new(served))
     }
 }
@@ -73,13 +77,14 @@ impl Entrant for Served {
     fn window(&mut self) -> Result<Sample, String> {
         let mut repeated = 0;
         loop {
-            let mut sample = self.measure()?;
+            let (mut sample, latency) = self.measure()?;
             let disturbed = sample.delayed.is_some_and(|delayed| delayed > DISTURBED);
             if disturbed && self.repeats > 0 {
                 self.repeats -= 1;
                 repeated += 1;
                 continue;
             }
+            self.latency += latency;
             sample.repeated = repeated;
             return Ok(sample);
         }
@@ -92,10 +97,8 @@ impl Entrant for Served {
     fn run(&mut self, time: Duration) -> Result<u64, String> {
         let first = self.server.mark()?;
         self.load.run(time)?;
-        self.load.rest()?;
-        if !self.count.replies {
-            self.drain()?;
-        }
+        let rest = self.load.rest()?;
+        self.drain(&rest)?;
         let second = self.server.mark()?;
         Ok((second.bytes - first.bytes) / self.count.bytes_a_message as u64)
     }
@@ -114,26 +117,29 @@ impl Entrant for Served {
 }
 
 impl Served {
-    /// Waits until the server has taken what is on its way, so that it sleeps when the next one is
-    /// measured.
-    fn drain(&mut self) -> Result<(), String> {
-        let mut taken = None;
-        loop {
-            let bytes = Some(self.server.mark()?.bytes);
-            if bytes == taken {
-                return Ok(());
+    /// Waits until the server has taken what was sent, so that it sleeps when the next one is measured.
+    fn drain(&mut self, rest: &Rest) -> Result<(), String> {
+        let begin = Instant::now();
+        while !self.count.replies && self.server.mark()?.bytes < rest.bytes {
+            if begin.elapsed() > PATIENCE {
+                return Err("it does not take what was sent".to_owned());
             }
-            taken = bytes;
             std::thread::sleep(DRAIN);
         }
+        Ok(())
     }
 
-    fn measure(&mut self) -> Result<Sample, String> {
+    /// How long each side has waited for its core until now.
+    fn waited(&self) -> Vec<Option<u64>> {
+        self.delays.iter().map(Delay::now).collect()
+    }
+
+    fn measure(&mut self) -> Result<(Sample, Histogram<u64>), String> {
         // Until each connection has been served, others have what this server had in the caches.
         let settle = self.stage.settle + SETTLE_EACH * self.count.connections as u32;
         self.load.run(settle)?;
         self.load.measure(true);
-        let before = self.delays.each_ref().map(Delay::now);
+        let before = self.waited();
         let first = self.server.mark()?;
         self.load.run(self.stage.window)?;
         let mut second = self.server.mark()?;
@@ -144,12 +150,10 @@ impl Served {
             second = self.server.mark()?;
             stalled += 1;
         }
-        let after = self.delays.each_ref().map(Delay::now);
+        let after = self.waited();
         self.load.measure(false);
-        self.latency += self.load.rest()?;
-        if !self.count.replies {
-            self.drain()?;
-        }
+        let rest = self.load.rest()?;
+        self.drain(&rest)?;
         if first.bytes == second.bytes {
             return Err("nothing arrived while measuring".to_owned());
         }
@@ -159,7 +163,7 @@ impl Served {
         let window = (second.at_ns - first.at_ns) as f64;
         sample.delayed = waited.max().map(|waited| waited as f64 / window);
         sample.backend = backend(&self.server.claimed, &self.server.seen());
-        Ok(sample)
+        Ok((sample, rest.latency))
     }
 }
 
@@ -209,8 +213,10 @@ fn backend(claimed: &str, seen: &str) -> String {
     }
 }
 
-/// How many windows a server may stall.
-const STALLS: u32 = 25;
+/// How many windows a server may stall: some stand still for more than a second.
+const STALLS: u32 = 100;
+/// How long a server may take for what is on its way.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a server that may still be receiving.
 const DRAIN: Duration = Duration::from_millis(1);
 /// How long a connection takes to be served for the first time, and more.
