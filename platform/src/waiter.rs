@@ -105,11 +105,16 @@ mod tests {
 
     #[test]
     fn what_is_handed_to_the_system_is_not_rounded() {
-        for nanos in [0, 1, 1_000, 100_000, 999_999, 1_000_001, 1_500_000_001] {
-            let handed = timespec(Duration::from_nanos(nanos));
-            let nanos = i64::try_from(nanos).unwrap();
-            assert_eq!(handed.tv_sec, nanos / 1_000_000_000);
-            assert_eq!(i64::from(handed.tv_nsec), nanos % 1_000_000_000);
+        for (secs, nanos) in [
+            (0, 0),
+            (0, 1),
+            (0, 100_000),
+            (0, 1_000_001),
+            (1, 500_000_001),
+        ] {
+            let handed = timespec(Duration::new(secs, nanos));
+            let handed = (handed.tv_sec.to_string(), handed.tv_nsec.to_string());
+            assert_eq!(handed, (secs.to_string(), nanos.to_string()));
         }
         assert_eq!(timespec(Duration::MAX).tv_sec, 24 * 60 * 60);
     }

@@ -344,7 +344,7 @@ fn x4_who_stands_in_line_begins_anew_in_another_run() {
         trio::run(async {
             for wait in waits.unwrap() {
                 event.set();
-                send.try_send(1).unwrap_or_else(|_| ());
+                send.try_send(1).unwrap_or(());
                 fail_after(PATIENCE, wait)
                     .await
                     .unwrap_or_else(|error| panic!("on {name}: {error}"));

@@ -16,7 +16,7 @@
 //! | taken to another task   | stays, unless a claim passed it over in between: then the future     |
 //! |                         | begins anew                                                         |
 //! | polled by a combinator  | stays; whichever waker came with the last poll is called            |
-//! | left by a run that ended| is passed over                                                      |
+//! | left by a run that ended| is passed over; the future begins anew in the next                    |
 //! | in several lists        | is claimed in one of them: the others pass it over                  |
 //!
 //! 1. An entry is linked as long as it may be claimed: until it is claimed, passed over because its

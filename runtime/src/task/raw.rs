@@ -1399,7 +1399,7 @@ static LOCAL: RawWakerVTable = RawWakerVTable::new(local_clone, local_wake, loca
 /// functions around those of a waker and leave the data as they are.
 #[inline]
 pub(crate) fn is_of_a_node(waker: &Waker) -> bool {
-    std::ptr::eq(waker.vtable(), &LOCAL)
+    std::ptr::eq(waker.vtable(), &raw const LOCAL)
 }
 
 /// The remote of the node behind `data`, made now if it is the first.
@@ -1731,7 +1731,7 @@ mod tests {
             let cancels = scope.clone();
             let around = CancelScope::new();
             let waiting = around.enter(scope.enter(async {
-                let deed = move || drop(cancels.cancel("by a clone"));
+                let deed = move || cancels.cancel("by a clone");
                 match poll_meddling(what, first, &make, deed).await {
                     Ok(_) => panic!("{what}: there is nothing"),
                     Err(error) => Err::<(), Error>(error.into()),
@@ -1749,7 +1749,7 @@ mod tests {
             Builder::new().simulation(Simulation::new(1)),
         ];
         for builder in builders {
-            builder.run(test()).unwrap();
+            builder.run(test()).expect("the test has its say");
         }
     }
 
@@ -1823,7 +1823,7 @@ mod tests {
             let before = current_statistics().io_statistics.submitted;
             let outcome = scope.enter(async {
                 let waker = meddling(ptr::null());
-                DEED.set(Some(Box::new(move || drop(cancels.cancel("by a clone")))));
+                DEED.set(Some(Box::new(move || cancels.cancel("by a clone"))));
                 match pin!(submit(operation)).poll(&mut Context::from_waker(&waker)) {
                     Poll::Ready(result) => result.map(drop),
                     Poll::Pending => panic!("it is in flight"),
@@ -1843,7 +1843,7 @@ mod tests {
     ) {
         for first in [true, false] {
             let deed = deed.clone();
-            if let Err(error) = poll_meddling(what, first, &make, move || deed()).await {
+            if let Err(error) = poll_meddling(what, first, &make, deed).await {
                 panic!("{what}: {}", error.into());
             }
         }
@@ -1863,7 +1863,10 @@ mod tests {
             let deed = move || own.release().unwrap();
             give_by_clone(
                 "Semaphore",
-                || async { Ok::<(), Error>(semaphore.acquire().await?.forget()) },
+                || async {
+                    semaphore.acquire().await?.forget();
+                    Ok::<(), Error>(())
+                },
                 deed,
             )
             .await;
@@ -1887,7 +1890,7 @@ mod tests {
             let receive = Rc::new(receive);
             send.try_send(0)?;
             let own = receive.clone();
-            let deed = move || drop(own.try_receive().unwrap());
+            let deed = move || assert!(own.try_receive().is_ok());
             give_by_clone("send", || send.send(1), deed).await;
             let (send, receive) = channel::open_thread_channel::<u8>(1);
             let deed = move || send.try_send(1).unwrap();
