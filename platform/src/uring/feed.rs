@@ -56,8 +56,9 @@ use crate::prefetch::prefetch;
 /// operation is smaller (`op/table.rs`).
 const FEED: u64 = 1 << 31;
 
-/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on.
-const ONE_BY_ONE: u8 = 2;
+/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on. Who
+/// has been answered and stays is going to say more, and a feed takes less memory than an operation.
+const ONE_BY_ONE: u8 = 1;
 
 /// From here on it costs less to receive into one block again and again than to save the call.
 pub(super) const LARGE: usize = buffers::BLOCK_SIZE as usize / 2;
