@@ -234,6 +234,27 @@ fn a_full_queue_loses_no_cancel() {
 }
 
 #[test]
+fn a_crowd_of_cancels_ends_by_the_queueful() {
+    let mut driver = driver(256, 4);
+    let (near, _far) = pair();
+    let keys: Vec<Key> = (0..2000)
+        .map(|_| submit(&mut driver, Receive::new(near.clone())))
+        .collect();
+    settle_in(&mut driver);
+    keys.iter().for_each(|key| driver.cancel(*key));
+    let mut completed = Vec::new();
+    driver.turn(Wait::Poll, &mut completed).unwrap();
+    let first = completed.len();
+    assert!(first > 0, "a turn reports what has ended");
+    assert!(first < 1000, "and does not wait for the rest: {first}");
+    turn_until(&mut driver, 2000 - first);
+    for key in keys {
+        let error = driver.take(key).unwrap().into_received().unwrap_err();
+        assert!(is_cancelled(&error));
+    }
+}
+
+#[test]
 fn more_completions_than_the_queue_holds_are_all_reported() {
     let mut driver = driver(64, 4);
     let (near, _far) = pair();
