@@ -61,7 +61,7 @@ impl WeakDescriptor {
 #[repr(C)]
 struct Inner {
     /// With which driver the descriptor is registered, and its number there; beside
-    /// `registration`, to be seen at a glance.
+    /// `registrar`, to be seen at a glance.
     place: Cell<Option<(DriverId, u32)>>,
     receive_orphans: Cell<u32>,
     /// How many there are in `received`, which is looked at only if there are any.
@@ -70,14 +70,20 @@ struct Inner {
     readable: Cell<Option<bool>>,
     /// Receives or accepts that have ended, as far as somebody has to know.
     taken: Cell<u8>,
+    /// Not looked at by a message, and in a gap.
+    accept_orphans: Cell<u32>,
     object: Object,
     received: RefCell<Stash>,
-    registration: RefCell<Option<Box<dyn Registration>>>,
-    accept_orphans: Cell<u32>,
+    /// Of the driver that has registered the descriptor, the last if there were several.
+    registrar: Cell<Option<Rc<dyn Registrar>>>,
     /// `None` until there was one: only a listener has any, and there are few of them.
     #[expect(clippy::box_collection, reason = "a word instead of four")]
-    accepted: RefCell<Option<Box<VecDeque<io::Result<Descriptor>>>>>,
+    accepted: Cell<Option<Box<VecDeque<io::Result<Descriptor>>>>>,
 }
+
+// With the counts of the handles and the word of a general allocator 160 bytes, of each of many connections.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Inner>() <= 136, "a descriptor is small");
 
 /// Results of receives, oldest first. There is rarely more than one, and that is neither worth an
 /// allocation for each of many connections, nor a look at where the others would be.
@@ -117,7 +123,9 @@ impl Stash {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A registration ends before the descriptor is closed.
-        drop(self.registration.take());
+        if let (Some(registrar), Some((_, index))) = (self.registrar.take(), self.place.get()) {
+            registrar.forget(index as usize, &self.object);
+        }
     }
 }
 
@@ -133,10 +141,14 @@ impl DriverId {
     }
 }
 
-/// What a driver keeps with a descriptor; dropped just before the descriptor is closed.
-pub(crate) trait Registration {
+/// Where a driver keeps what it knows of descriptors: one a driver, and each descriptor that is registered
+/// there has a handle to it.
+pub(crate) trait Registrar {
     /// Whether that driver still exists. If it does not, another may register the descriptor.
     fn is_live(&self) -> bool;
+
+    /// The descriptor that was registered as `index` is about to be closed. Its driver may be gone.
+    fn forget(&self, index: usize, object: &Object);
 }
 
 /// What is behind a descriptor.
@@ -167,11 +179,11 @@ impl Descriptor {
             stashed: Cell::new(0),
             readable: Cell::new(None),
             taken: Cell::new(0),
+            accept_orphans: Cell::new(0),
             object,
             received: RefCell::default(),
-            registration: RefCell::new(None),
-            accept_orphans: Cell::new(0),
-            accepted: RefCell::default(),
+            registrar: Cell::new(None),
+            accepted: Cell::default(),
         }))
     }
 
@@ -234,24 +246,24 @@ impl Descriptor {
     /// Whether a driver has registered the descriptor that still exists.
     #[cold]
     pub(crate) fn is_registered(&self) -> bool {
-        let registration = self.0.registration.borrow();
-        registration.as_ref().is_some_and(|live| live.is_live())
+        let registrar = self.0.registrar.take();
+        let live = registrar.as_ref().is_some_and(|before| before.is_live());
+        self.0.registrar.set(registrar);
+        live
     }
 
-    /// Notes that `driver` knows the descriptor as `index`.
-    pub(crate) fn register(
-        &self,
-        driver: DriverId,
-        index: usize,
-        registration: Box<dyn Registration>,
-    ) {
-        let index = u32::try_from(index).expect("fewer than four thousand million at once");
-        let before = self.0.registration.borrow_mut().replace(registration);
+    /// Notes that `driver`, whose registrar that is, knows the descriptor as `index`.
+    pub(crate) fn register(&self, driver: DriverId, index: usize, registrar: Rc<dyn Registrar>) {
         assert!(
-            before.is_none_or(|before| !before.is_live()),
+            !self.is_registered(),
             "a descriptor is registered with one driver at a time"
         );
-        self.0.place.set(Some((driver, index)));
+        let number = u32::try_from(index).expect("fewer than four thousand million at once");
+        let place = self.0.place.replace(Some((driver, number)));
+        if let (Some(before), Some((_, index))) = (self.0.registrar.replace(Some(registrar)), place)
+        {
+            before.forget(index as usize, &self.0.object);
+        }
     }
 
     /// Whether more bytes were waiting when the last receive ended.
@@ -317,19 +329,25 @@ impl Descriptor {
 
     /// A connection, or an error, that came while nobody accepted or that an abandoned accept won.
     pub fn stashed_accept(&self) -> Option<io::Result<Self>> {
-        self.0.accepted.borrow_mut().as_mut()?.pop_front()
+        let mut queue = self.0.accepted.take()?;
+        let oldest = queue.pop_front();
+        self.0.accepted.set(Some(queue));
+        oldest
     }
 
     pub(crate) fn stash_accept(&self, accepted: io::Result<Self>) {
-        let mut queue = self.0.accepted.borrow_mut();
-        queue.get_or_insert_default().push_back(accepted);
+        let mut queue = self.0.accepted.take().unwrap_or_default();
+        queue.push_back(accepted);
+        self.0.accepted.set(Some(queue));
     }
 
     /// How many results of accepts wait in the stash.
     #[cfg(target_os = "linux")]
     pub(crate) fn stashed_accepts(&self) -> usize {
-        let queue = self.0.accepted.borrow();
-        queue.as_ref().map_or(0, |queue| queue.len())
+        let queue = self.0.accepted.take();
+        let count = queue.as_ref().map_or(0, |queue| queue.len());
+        self.0.accepted.set(queue);
+        count
     }
 
     /// Abandoned operations of this direction that are still in flight.

@@ -61,6 +61,7 @@ conformance! {
     connection {
         receive_gives_what_was_sent,
         a_connection_is_made_before_it_is_accepted,
+        under_linux_a_connection_has_the_options_of_its_listener,
         both_ends_agree_on_the_addresses,
         ipv6_works_like_ipv4,
         a_megabyte_arrives_in_order,

@@ -83,18 +83,22 @@ fn busy() -> Error {
 }
 
 /// One direction of a descriptor: who uses it, and how its owner ends what waits in it.
+// Each connection has two of them, and its handler as often as not keeps them twice, in an argument and in
+// the variable that this becomes.
 pub struct Gate {
-    busy: Cell<bool>,
-    closed: Cell<bool>,
+    /// The place of a wait, which stays here from one to the next: a connection waits for each of its
+    /// messages, mostly in the same task and under the same scope. While an operation is waited for, which
+    /// has a wait of its own, it is none, and says in which run that is.
+    place: Cell<Option<Parked>>,
     /// The wait that closing ends, or [`NOBODY`].
     waiting: Cell<u32>,
-    /// The run in which that is a wait: a future that was forgotten may be here still when its run has
-    /// ended, and the next counts its waits from zero again.
-    run: Cell<u64>,
-    /// The place of a wait, which stays here from one to the next: a connection waits for each of its
-    /// messages, mostly in the same task and under the same scope.
-    place: Cell<Option<Parked>>,
+    busy: Cell<bool>,
+    closed: Cell<bool>,
+    ended: Cell<bool>,
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Gate>() <= 24, "a gate is three words");
 
 /// The number of no wait.
 const NOBODY: u32 = u32::MAX;
@@ -102,11 +106,11 @@ const NOBODY: u32 = u32::MAX;
 impl Default for Gate {
     fn default() -> Self {
         Self {
+            place: Cell::new(None),
+            waiting: Cell::new(NOBODY),
             busy: Cell::new(false),
             closed: Cell::new(false),
-            waiting: Cell::new(NOBODY),
-            run: Cell::new(0),
-            place: Cell::new(None),
+            ended: Cell::new(false),
         }
     }
 }
@@ -129,8 +133,12 @@ impl Gate {
         let wait = self.waiting.replace(NOBODY);
         if wait != NOBODY {
             let descriptor = handle.0.borrow();
+            // A future that was forgotten may be here still when its run has ended, and the next counts
+            // its waits from zero again.
+            let run = self.at_place(|parked| parked.run().clone());
             context::try_with(|current| {
-                if let Some(current) = current.filter(|current| current.id == self.run.get()) {
+                let same = |current: &&Rc<Run>| run.is_some_and(|run| Rc::ptr_eq(current, &run));
+                if let Some(current) = current.filter(same) {
                     current.close_wait(wait, descriptor.as_ref());
                 }
             });
@@ -143,15 +151,28 @@ impl Gate {
         self.closed.get()
     }
 
+    /// Notes that nothing goes this way any more, though the descriptor is open: the end of file has been
+    /// sent.
+    pub fn end(&self) {
+        self.ended.set(true);
+    }
+
+    /// Whether [`end`](Self::end) has been called.
+    #[inline]
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
     /// Notes the wait that closing ends.
     #[inline]
     pub(crate) fn set_waiting(&self, wait: u32) {
         self.waiting.set(wait);
     }
 
-    /// Who waits from now on waits in this run.
-    pub(crate) fn belong(&self, run: &Run) {
-        self.run.set(run.id);
+    /// Notes the wait of an operation of this run, until [`leave`](Self::leave).
+    pub(crate) fn set_operating(&self, run: &Rc<Run>, wait: u32) {
+        self.place.set(Some(Parked::nowhere(run)));
+        self.set_waiting(wait);
     }
 
     /// Nobody waits any more.
@@ -164,7 +185,6 @@ impl Gate {
     pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> u32 {
         // First, for the next may be given the place of the one before.
         drop(self.place.take());
-        self.belong(run);
         let parked = Parked::in_run(run, context, what);
         let wait = parked.wait();
         run.tree.borrow_mut().set_watches(wait);

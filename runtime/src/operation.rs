@@ -97,8 +97,7 @@ impl Running {
         let key = run.driver().submit(operation, token);
         parked.on(key);
         if let Some(gate) = gate {
-            gate.belong(run);
-            gate.set_waiting(parked.wait());
+            gate.set_operating(run, parked.wait());
         }
         Self { parked, key }
     }
@@ -158,6 +157,7 @@ impl Submit<'_> {
     fn end(&mut self) -> State {
         if let Some(gate) = self.gate {
             gate.clear_waiting();
+            gate.leave();
         }
         std::mem::replace(&mut self.state, State::Ended)
     }

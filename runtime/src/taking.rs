@@ -418,6 +418,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             None => unreachable!("who waits rarely waits in something"),
         };
         self.rarely = None;
+        self.gate.leave();
         self.phase = Phase::Begun;
         let won = K::finish(finished?).map_err(|error| K::error(self.from, error))?;
         Poll::Ready(Ok(Some(won)))
@@ -460,7 +461,10 @@ impl<K> Taking<'_, K> {
             return false;
         }
         match self.rarely.take() {
-            Some(Rarely::Running(running)) => running.abandon(),
+            Some(Rarely::Running(running)) => {
+                running.abandon();
+                self.gate.leave();
+            }
             Some(Rarely::Settling(_)) => {}
             None => self.end_watch(),
         }

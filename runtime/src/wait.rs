@@ -83,6 +83,15 @@ impl Parked {
         debug_assert!(before.is_none(), "nobody has followed before");
     }
 
+    /// No wait: only says in which run others wait.
+    pub(crate) fn nowhere(run: &Rc<Run>) -> Self {
+        let run = run.clone();
+        Self {
+            run,
+            wait: GIVEN_UP,
+        }
+    }
+
     /// Registers the current task as waiting under a scope that need not be around it, and is not
     /// cancelled: to learn of its cancellation.
     #[inline]

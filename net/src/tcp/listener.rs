@@ -23,6 +23,8 @@ pub struct TcpListener {
     accepting: Gate,
     /// Behind the gate, which takes back what was forgotten there before it is closed.
     socket: Handle,
+    /// Whether what is accepted has the options of a stream already.
+    inherited: bool,
 }
 
 /// Opens one listener for each address that `on` stands for.
@@ -99,8 +101,14 @@ impl TcpListener {
     fn open(address: &SocketAddr, backlog: u32, share_port: bool) -> io::Result<Self> {
         let descriptor = socket::stream(Family::of(address))?;
         socket::bind(&descriptor, address, share_port)?;
+        // Once for all connections, where they inherit it; those of a listener that was taken over may have
+        // been made before.
+        socket::prepare_stream(&descriptor);
         socket::listen(&descriptor, backlog.min(BACKLOG_MAX))?;
-        Ok(Self::from_descriptor(descriptor))
+        Ok(Self {
+            inherited: cfg!(target_os = "linux"),
+            ..Self::from_descriptor(descriptor)
+        })
     }
 
     /// A listener over a socket that listens, which it takes over.
@@ -108,6 +116,7 @@ impl TcpListener {
         Self {
             socket: Handle::new(descriptor),
             accepting: Gate::default(),
+            inherited: false,
         }
     }
 
@@ -136,6 +145,7 @@ impl TcpListener {
     pub async fn accept(&self) -> Result<TcpStream> {
         loop {
             let error = match lowlevel::accept(&self.socket, &self.accepting).await {
+                Ok(accepted) if self.inherited => return Ok(TcpStream::from_prepared(accepted)),
                 Ok(accepted) => return Ok(TcpStream::from_descriptor(accepted)),
                 Err(error) => error,
             };

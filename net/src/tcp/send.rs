@@ -65,7 +65,7 @@ impl<'s, 'd> SendAll<'s, 'd> {
             match &mut self.state {
                 State::Trying(data, sent) => {
                     let rest = &data.bytes()[*sent..];
-                    if stream.ended.get() {
+                    if stream.sending.has_ended() {
                         return refuse(context);
                     }
                     match ready!(poll_send_now(context, &stream.socket, rest))? {

@@ -1,6 +1,6 @@
 //! A TCP connection.
 
-use std::cell::{Cell, Ref};
+use std::cell::Ref;
 use std::io;
 use std::net::SocketAddr;
 
@@ -28,8 +28,6 @@ pub struct TcpStream {
     pub(super) sending: Gate,
     /// Behind the gates, which take back what was forgotten there before it is closed.
     pub(super) socket: Handle,
-    /// Whether the end of file has been sent.
-    pub(super) ended: Cell<bool>,
 }
 
 /// Connects to `address`.
@@ -61,11 +59,15 @@ impl TcpStream {
     /// A stream over a connected socket, which it takes over.
     pub fn from_descriptor(descriptor: Descriptor) -> Self {
         socket::prepare_stream(&descriptor);
+        Self::from_prepared(descriptor)
+    }
+
+    /// The same over one that has the options of a stream already.
+    pub(super) fn from_prepared(descriptor: Descriptor) -> Self {
         Self {
             socket: Handle::new(descriptor),
             receiving: Gate::default(),
             sending: Gate::default(),
-            ended: Cell::new(false),
         }
     }
 
@@ -140,7 +142,7 @@ impl TcpStream {
     }
 
     pub(super) fn open_for_sending(&self) -> Result<Ref<'_, Descriptor>> {
-        if self.ended.get() {
+        if self.sending.has_ended() {
             return Err(ClosedResource::new().into());
         }
         self.socket.get()
@@ -180,9 +182,9 @@ impl TcpStream {
         let _claim = self.sending.claim()?;
         lowlevel::enter_operation().await?;
         let descriptor = self.socket.open()?;
-        if !self.ended.get() {
+        if !self.sending.has_ended() {
             socket::shutdown_send(&descriptor).map_err(|error| self.socket.error(error))?;
-            self.ended.set(true);
+            self.sending.end();
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::selector::{Report, Selector};
-use self::source::{Registered, Side, Source, Sources, raw};
+use self::source::{Registry, Side, Source, Sources, raw};
 use crate::buf::{Lease, Pool};
 use crate::clock::SystemClock;
 use crate::driver::{
@@ -61,6 +61,7 @@ pub struct Polling {
     id: DriverId,
     selector: Rc<Selector>,
     sources: Rc<RefCell<Sources>>,
+    registry: Rc<Registry>,
     table: Table,
     /// Operations that have ended and not been reported, in the order in which they ended.
     ended: Vec<(Key, io::Result<u32>)>,
@@ -86,10 +87,16 @@ impl Polling {
     }
 
     fn with_selector(selector: Selector) -> Self {
+        let (selector, sources) = (Rc::new(selector), Rc::default());
+        let registry = Registry {
+            selector: Rc::clone(&selector),
+            sources: Rc::downgrade(&sources),
+        };
         Self {
             id: DriverId::new(),
-            selector: Rc::new(selector),
-            sources: Rc::default(),
+            selector,
+            sources,
+            registry: Rc::new(registry),
             table: Table::default(),
             ended: Vec::new(),
             told: Vec::new(),
@@ -180,13 +187,7 @@ impl Polling {
             sources.remove(index);
             return Err(error);
         }
-        let registration = Registered {
-            selector: self.selector.clone(),
-            sources: Rc::downgrade(&self.sources),
-            index,
-            raw,
-        };
-        descriptor.register(self.id, index, Box::new(registration));
+        descriptor.register(self.id, index, self.registry.clone());
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What the driver remembers about a descriptor that an operation has had to wait for.
 //!
 //! 1. A descriptor gets a [`Source`] when an operation first has to wait for it, and keeps it until
-//!    it is closed. [`Registration`] is the descriptor's end of that: its drop takes the descriptor
-//!    out of the selector, while it is still open, and forgets the source.
+//!    it is closed. Just before that the [`Registry`] takes the descriptor out of the selector, while it is
+//!    still open, and forgets the source.
 //! 2. A [`Side`] is *blocked* while it is armed and not ready. Only then may a system call be
 //!    spared, for only then is the system going to say when it would succeed.
 //! 3. Operations queue on a side only while it is blocked.
@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::selector::{Interests, Selector};
 use crate::driver::{Key, Token};
-use crate::fd::{Descriptor, Object, Registration, simulated};
+use crate::fd::{Descriptor, Object, Registrar, simulated};
 use crate::op::Interest;
 
 /// The number by which the system knows a descriptor.
@@ -32,7 +32,11 @@ pub(super) type Raw = std::os::windows::io::RawSocket;
 ///
 /// `InvalidInput` if it is not the system's.
 pub(super) fn raw(descriptor: &Descriptor) -> io::Result<Raw> {
-    match descriptor.object() {
+    raw_of(descriptor.object())
+}
+
+fn raw_of(object: &Object) -> io::Result<Raw> {
+    match object {
         #[cfg(unix)]
         Object::Socket(socket) => Ok(std::os::fd::AsRawFd::as_raw_fd(socket)),
         #[cfg(windows)]
@@ -252,26 +256,25 @@ impl Sources {
     }
 }
 
-/// The descriptor's end of its registration (rule 1).
-pub(super) struct Registered {
+/// Where each registered descriptor has its source forgotten (rule 1).
+#[derive(Debug)]
+pub(super) struct Registry {
     pub(super) selector: Rc<Selector>,
-    /// Gone when the driver is; the descriptor may then be registered with another.
+    /// Gone when the driver is; a descriptor may then be registered with another.
     pub(super) sources: Weak<RefCell<Sources>>,
-    pub(super) index: usize,
-    pub(super) raw: Raw,
 }
 
-impl Registration for Registered {
+impl Registrar for Registry {
     fn is_live(&self) -> bool {
         self.sources.strong_count() > 0
     }
-}
 
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.selector.remove(self.raw);
+    fn forget(&self, index: usize, object: &Object) {
+        if let Ok(raw) = raw_of(object) {
+            self.selector.remove(raw);
+        }
         if let Some(sources) = self.sources.upgrade() {
-            let source = sources.borrow_mut().remove(self.index);
+            let source = sources.borrow_mut().remove(index);
             // An operation in flight holds its descriptor, and a registration ends with the last
             // holder of its descriptor.
             debug_assert!(source.wanted().is_none(), "nobody waits for what is closed");

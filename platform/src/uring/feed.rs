@@ -14,8 +14,8 @@
 //!    connections, the feed is stopped: a peer that sends faster than it is read fills the buffers of
 //!    the kernel, and then waits, and connections wait in the queue of the listener (backpressure).
 //!    Of those that are in the queue when the kernel looks it takes all, however many.
-//! 3. A feed holds its descriptor weakly. When the last handle goes, the registration that is dropped
-//!    with it has the feed cancelled in the next turn, and the descriptor is closed when the kernel
+//! 3. A feed holds its descriptor weakly. When the last handle goes, the registrar ([`Closing`]) has the
+//!    feed cancelled in the next turn, and the descriptor is closed when the kernel
 //!    lets go of it. Until then the feed counts as in flight, and connections that come are closed.
 //! 4. A feed that ends for another reason (the end of the stream, no block left, no descriptor left, a
 //!    queue that was full) is begun again by the next who waits.
@@ -48,7 +48,7 @@ use slab::Slab;
 use super::{Uring, buffers, quiet};
 use crate::buf::Lease;
 use crate::driver::{Completed, Key, Token};
-use crate::fd::{Descriptor, Direction, DriverId, Registration, WeakDescriptor};
+use crate::fd::{Descriptor, Direction, DriverId, Object, Registrar, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
 use crate::prefetch::prefetch;
 
@@ -56,8 +56,9 @@ use crate::prefetch::prefetch;
 /// operation is smaller (`op/table.rs`).
 const FEED: u64 = 1 << 31;
 
-/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on.
-const ONE_BY_ONE: u8 = 2;
+/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on. Who
+/// has been answered and stays is going to say more, and a feed takes less memory than an operation.
+const ONE_BY_ONE: u8 = 1;
 
 /// From here on it costs less to receive into one block again and again than to save the call.
 pub(super) const LARGE: usize = buffers::BLOCK_SIZE as usize / 2;
@@ -168,22 +169,14 @@ struct Closing {
     live: Cell<bool>,
 }
 
-/// What a descriptor keeps of its feed.
-struct Registered {
-    feed: usize,
-    closing: Rc<Closing>,
-}
-
-impl Registration for Registered {
+impl Registrar for Closing {
     fn is_live(&self) -> bool {
-        self.closing.live.get()
+        self.live.get()
     }
-}
 
-impl Drop for Registered {
-    fn drop(&mut self) {
+    fn forget(&self, feed: usize, _: &Object) {
         if self.is_live() {
-            self.closing.feeds.borrow_mut().push(self.feed);
+            self.feeds.borrow_mut().push(feed);
         }
     }
 }
@@ -284,8 +277,7 @@ impl Feeds {
             waiting: None,
             watcher: None,
         });
-        let closing = self.closing.clone();
-        stream.register(self.id, feed, Box::new(Registered { feed, closing }));
+        stream.register(self.id, feed, self.closing.clone());
         Some(feed)
     }
 

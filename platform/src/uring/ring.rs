@@ -85,19 +85,41 @@ impl Ring {
     /// `ETIME` when the time is up, `EINTR` after a signal, and what goes wrong. In any case a
     /// submission that the kernel has not taken stays in the queue.
     pub(super) fn enter(&mut self, count: usize, wait: Wait) -> io::Result<()> {
+        match wait {
+            Wait::Poll => self.call(count, 0, EnterFlags::empty(), None),
+            Wait::Forever => self.call(count, 1, self.waiting, None),
+            Wait::For(patience) => self.call(count, 1, self.waiting, Some(patience)),
+        }
+    }
+
+    /// Gives `count` submissions to the kernel, and lets it do as much of what it has put off as there are
+    /// submissions, without waiting for more. Unless it is to wait for more, a kernel stops after twenty
+    /// (since 6.12).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::enter`].
+    pub(super) fn enter_at_length(&mut self, count: usize) -> io::Result<()> {
+        self.call(count, count, EnterFlags::empty(), Some(Duration::ZERO))
+    }
+
+    fn call(
+        &mut self,
+        count: usize,
+        least: usize,
+        flags: EnterFlags,
+        patience: Option<Duration>,
+    ) -> io::Result<()> {
         #[cfg(test)]
         if self.refuse > 0 && count > 0 {
             self.refuse -= 1;
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
-        let count = u32::try_from(count).expect("a queue has at most 32,768 entries");
+        let number = |count| u32::try_from(count).expect("a queue has at most 32,768 entries");
+        let (count, least) = (number(count), number(least));
         // GETEVENTS is what makes the kernel do the work that DEFER_TASKRUN has put off.
-        let always = EnterFlags::GETEVENTS;
-        let (least, flags) = match wait {
-            Wait::Poll => (0, always),
-            Wait::For(_) | Wait::Forever => (1, always | self.waiting),
-        };
-        let Wait::For(patience) = wait else {
+        let flags = flags | EnterFlags::GETEVENTS;
+        let Some(patience) = patience else {
             // SAFETY: nothing but numbers is passed. What the submissions point to belongs to the
             // operations in the table (rule 1 of `op/mod.rs`).
             unsafe {

@@ -234,6 +234,27 @@ fn a_full_queue_loses_no_cancel() {
 }
 
 #[test]
+fn a_crowd_of_cancels_ends_by_the_queueful() {
+    let mut driver = driver(256, 4);
+    let (near, _far) = pair();
+    let keys: Vec<Key> = (0..2000)
+        .map(|_| submit(&mut driver, Receive::new(near.clone())))
+        .collect();
+    settle_in(&mut driver);
+    keys.iter().for_each(|key| driver.cancel(*key));
+    let mut completed = Vec::new();
+    driver.turn(Wait::Poll, &mut completed).unwrap();
+    let first = completed.len();
+    assert!(first > 0, "a turn reports what has ended");
+    assert!(first < 1000, "and does not wait for the rest: {first}");
+    turn_until(&mut driver, 2000 - first);
+    for key in keys {
+        let error = driver.take(key).unwrap().into_received().unwrap_err();
+        assert!(is_cancelled(&error));
+    }
+}
+
+#[test]
 fn more_completions_than_the_queue_holds_are_all_reported() {
     let mut driver = driver(64, 4);
     let (near, _far) = pair();
@@ -589,14 +610,12 @@ fn a_lease_outlives_its_driver() {
     assert_eq!(&*bytes, b"kept");
 }
 
-/// A connection whose server end has a feed: it has received one by one, and waits again.
+/// A connection whose server end has a feed: it has received, and waits again.
 fn fed(driver: &mut Uring) -> (Descriptor, Descriptor, Key) {
     let (client, server) = connection(driver);
-    for byte in [b"1", b"2"] {
-        send_now(driver, &client, byte);
-        let receive = submit(driver, Receive::new(server.clone()));
-        finish(driver, receive).into_received().unwrap();
-    }
+    send_now(driver, &client, b"1");
+    let receive = submit(driver, Receive::new(server.clone()));
+    finish(driver, receive).into_received().unwrap();
     let receive = submit(driver, Receive::new(server.clone()));
     settle_in(driver);
     assert!(driver.feeds.is_taking(&server));

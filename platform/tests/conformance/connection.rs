@@ -33,6 +33,18 @@ pub(crate) fn a_connection_is_made_before_it_is_accepted(kit: &mut Kit<'_>) {
     assert_eq!(kit.receive_exactly(&server, 5), b"early");
 }
 
+/// What a listener is spared of a call for each connection by.
+pub(crate) fn under_linux_a_connection_has_the_options_of_its_listener(kit: &mut Kit<'_>) {
+    let (listener, address) = kit.listener();
+    kit.driver.prepare_stream(&listener);
+    let _client = kit.connect(address);
+    let server = kit.accept(&listener);
+    // The simulation has no options.
+    if let Ok(socket) = server.socket() {
+        assert!(!cfg!(target_os = "linux") || socket.tcp_nodelay().unwrap());
+    }
+}
+
 pub(crate) fn both_ends_agree_on_the_addresses(kit: &mut Kit<'_>) {
     let (listener, address) = kit.listener();
     let client = kit.connect(address);
