@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use super::close::{Aclose, End};
 use super::error::{ReceiveError, SendError, TryReceiveError, TrySendError};
 use super::operation::future;
-use super::pipe::{DemandOperation, Endpoint, Local, ReceiveOperation, SendOperation, State};
+use super::pipe::{DemandOperation, Endpoint, Home, Local, ReceiveOperation, SendOperation, State};
 use crate::cancel::Cancelled;
 use crate::error::Result;
 
@@ -65,7 +65,7 @@ pub fn open_memory_channel<T>(capacity: usize) -> (MemorySendChannel<T>, MemoryR
     (MemorySendChannel(send), MemoryReceiveChannel(receive))
 }
 
-/// How a memory channel stands; the same from either end and any clone.
+/// How a memory channel stands, or one between threads; the same from either end and any clone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryChannelStatistics {
@@ -86,7 +86,7 @@ pub struct MemoryChannelStatistics {
 }
 
 impl MemoryChannelStatistics {
-    fn of<T>(endpoint: &Endpoint<Local<T>>) -> Self {
+    pub(super) fn of<H: Home>(endpoint: &Endpoint<H>) -> Self {
         endpoint.with(|state| Self {
             current_buffer_used: state.buffer.len(),
             max_buffer_size: state.capacity,

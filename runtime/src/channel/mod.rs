@@ -66,8 +66,8 @@ pub use select::{Absent, Cases, Select, Selectable, Selected, select};
 #[cfg(feature = "futures")]
 pub use stream::{ReceiveStream, ThreadReceiveStream};
 pub use thread::{
-    ThreadChannelStatistics, ThreadNext, ThreadReceiveChannel, ThreadReceiving, ThreadSendChannel,
-    ThreadSending, open_thread_channel,
+    ThreadNext, ThreadReceiveChannel, ThreadReceiving, ThreadSendChannel, ThreadSending,
+    open_thread_channel,
 };
 pub use watch::{
     Changed, WaitFor, WatchReceiver, WatchSender, WatchStatistics, open_watch_channel,

@@ -14,6 +14,7 @@ use std::thread::Thread;
 
 use super::close::{Aclose, End};
 use super::error::{ReceiveError, SendError, TryReceiveError, TrySendError};
+use super::memory::MemoryChannelStatistics;
 use super::operation::{Operation, future};
 use super::pipe::{Endpoint, ReceiveOperation, Remote, SendOperation, State};
 use super::waiters::Place;
@@ -87,40 +88,6 @@ struct Parking(Thread);
 impl Wake for Parking {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
-    }
-}
-
-/// How a channel between threads stands; the same from either end and any clone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ThreadChannelStatistics {
-    /// Values in the buffer.
-    pub current_buffer_used: usize,
-    /// The capacity that the channel was opened with.
-    pub max_buffer_size: usize,
-    /// Sending ends that are open.
-    pub open_send_channels: usize,
-    /// Receiving ends that are open.
-    pub open_receive_channels: usize,
-    /// Sends that wait.
-    pub tasks_waiting_send: usize,
-    /// Receives that wait.
-    pub tasks_waiting_receive: usize,
-    /// The most values that have been in the buffer at once, ever.
-    pub peak_buffer_used: usize,
-}
-
-impl ThreadChannelStatistics {
-    fn of<T>(endpoint: &Endpoint<Remote<T>>) -> Self {
-        endpoint.with(|state| Self {
-            current_buffer_used: state.buffer.len(),
-            max_buffer_size: state.capacity,
-            open_send_channels: state.senders,
-            open_receive_channels: state.receivers,
-            tasks_waiting_send: state.sending.len(),
-            tasks_waiting_receive: state.receiving.len(),
-            peak_buffer_used: state.peak,
-        })
     }
 }
 
@@ -207,8 +174,8 @@ impl<T> ThreadSendChannel<T> {
     }
 
     /// How the channel stands.
-    pub fn statistics(&self) -> ThreadChannelStatistics {
-        ThreadChannelStatistics::of(&self.0)
+    pub fn statistics(&self) -> MemoryChannelStatistics {
+        MemoryChannelStatistics::of(&self.0)
     }
 }
 
@@ -305,8 +272,8 @@ impl<T> ThreadReceiveChannel<T> {
     }
 
     /// How the channel stands.
-    pub fn statistics(&self) -> ThreadChannelStatistics {
-        ThreadChannelStatistics::of(&self.0)
+    pub fn statistics(&self) -> MemoryChannelStatistics {
+        MemoryChannelStatistics::of(&self.0)
     }
 }
 
