@@ -367,7 +367,8 @@ pub trait Driver {
         (!blocks).then_some(received)
     }
 
-    /// The same into a block of the pool.
+    /// The same into a block of the pool. If more has been received than one block holds, the rest is in
+    /// the stash. Whoever asks has found the stash empty.
     fn receive_block_now(&mut self, from: &Descriptor) -> Option<io::Result<Lease>> {
         if !self.likely_readable(from) {
             return None;

@@ -70,6 +70,8 @@ struct Inner {
     readable: Cell<Option<bool>>,
     /// Receives or accepts that have ended, as far as somebody has to know.
     taken: Cell<u8>,
+    /// Receives in a row that have filled all the room they had.
+    filled: Cell<u8>,
     /// Not looked at by a message, and in a gap.
     accept_orphans: Cell<u32>,
     object: Object,
@@ -179,6 +181,7 @@ impl Descriptor {
             stashed: Cell::new(0),
             readable: Cell::new(None),
             taken: Cell::new(0),
+            filled: Cell::new(0),
             accept_orphans: Cell::new(0),
             object,
             received: RefCell::default(),
@@ -298,6 +301,21 @@ impl Descriptor {
     #[cfg(target_os = "linux")]
     pub(crate) fn stashed_receives(&self) -> usize {
         self.0.stashed.get() as usize
+    }
+
+    /// Notes whether a receive has filled all the room it had.
+    #[inline]
+    pub(crate) fn note_filled(&self, is_filled: bool) {
+        let before = if is_filled { self.0.filled.get() } else { 0 };
+        self.0
+            .filled
+            .set(before.saturating_add(u8::from(is_filled)));
+    }
+
+    /// How many receives in a row have filled all the room they had, up to 255.
+    #[inline]
+    pub(crate) fn filled(&self) -> u8 {
+        self.0.filled.get()
     }
 
     /// A handle that does not keep the descriptor open.

@@ -1,12 +1,13 @@
 //! The synchronous half of sockets of the system: making, binding, options, attempts that do not
 //! wait. Both real drivers use it; the simulation has its own.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::buf::{Lease, Pool};
 use crate::driver::Family;
 use crate::fd::Descriptor;
 #[cfg(target_os = "linux")]
@@ -110,6 +111,78 @@ pub(crate) fn receive(descriptor: &Descriptor, into: &mut [u8]) -> Option<io::Re
     unless_blocked(descriptor, |mut socket| io::Read::read(&mut socket, into))
 }
 
+/// What one call has received.
+pub(crate) struct Received {
+    /// The first block of it. The others are in the stash of the descriptor.
+    pub(crate) first: Lease,
+    /// Bytes in all.
+    pub(crate) count: usize,
+    /// Bytes that there was room for.
+    pub(crate) room: usize,
+}
+
+/// Receives what is there into blocks of `pool`; `None` if nothing is. To be called when the stash of
+/// `from` is empty.
+///
+/// Into one block, and into [`BLOCKS_AT_ONCE`] from a stream: the price of the call is then paid once
+/// for all of them. A stream is what has filled [`IN_A_ROW`] blocks, one after the other; a message that
+/// fills one and is followed by nothing is none. Decision 13 has the figures.
+#[inline]
+pub(crate) fn receive_blocks(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>> {
+    if from.filled() >= IN_A_ROW {
+        return receive_stream(from, pool);
+    }
+    let mut first = pool.lease();
+    let received = receive(from, first.block_mut());
+    let room = first.capacity();
+    from.note_filled(matches!(received, Some(Ok(count)) if count == room));
+    Some(received?.map(|count| {
+        first.fill_to(count);
+        Received { first, count, room }
+    }))
+}
+
+/// The same into several blocks.
+fn receive_stream(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>> {
+    let mut blocks: [Lease; BLOCKS_AT_ONCE] = std::array::from_fn(|_| pool.lease());
+    let mut slices = blocks
+        .each_mut()
+        .map(|block| IoSliceMut::new(block.block_mut()));
+    let received = receive_into_all(from, &mut slices);
+    let room = BLOCKS_AT_ONCE * pool.block_size();
+    from.note_filled(matches!(received, Some(Ok(count)) if count == room));
+    let count = match received? {
+        Ok(count) => count,
+        Err(error) => return Some(Err(error)),
+    };
+    let mut left = count;
+    let mut filled = blocks.into_iter().map_while(|mut block| {
+        let length = left.min(block.capacity());
+        left -= length;
+        block.fill_to(length);
+        (length > 0).then_some(block)
+    });
+    // No bytes are the end of the file, which is shown by an empty block.
+    let first = filled.next().unwrap_or_else(|| pool.lease());
+    filled.for_each(|block| from.stash_receive(Ok(block)));
+    Some(Ok(Received { first, count, room }))
+}
+
+/// Receives what is there into one slice after the other; `None` if nothing is.
+fn receive_into_all(
+    descriptor: &Descriptor,
+    into: &mut [IoSliceMut<'_>],
+) -> Option<io::Result<usize>> {
+    #[cfg(target_os = "linux")]
+    {
+        unless_blocked(descriptor, |socket| rustix::io::readv(socket, into))
+    }
+    #[cfg(not(target_os = "linux"))]
+    unless_blocked(descriptor, |mut socket| {
+        io::Read::read_vectored(&mut socket, into)
+    })
+}
+
 /// Sends what fits; `None` if nothing does.
 #[inline]
 pub(crate) fn send(descriptor: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {
@@ -150,6 +223,12 @@ fn unless_blocked<E: Into<io::Error>>(
     }
 }
 
+/// Blocks that one call fills: as many as are kept of what a feed takes (`uring/feed.rs`).
+pub(crate) const BLOCKS_AT_ONCE: usize = 8;
+
+/// Receives that fill a block, one after the other, before more follows for certain enough.
+const IN_A_ROW: u8 = 2;
+
 /// What [`receive`] gives, as an operation has it.
 pub(crate) fn try_receive(descriptor: &Descriptor, into: &mut [u8]) -> io::Result<usize> {
     receive(descriptor, into).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
@@ -179,5 +258,86 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    const BLOCK: usize = 1024;
+
+    fn pool() -> Pool {
+        Pool::new(1024, 64)
+    }
+
+    fn pair() -> (TcpStream, Descriptor) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (client, Descriptor::from_socket(server.into()).unwrap())
+    }
+
+    /// Receives once what is on its way: how much that was, and how much there was room for. All of it
+    /// is `byte`.
+    fn receive(from: &Descriptor, pool: &Pool, byte: u8) -> (usize, usize) {
+        let received = loop {
+            if let Some(received) = receive_blocks(from, pool) {
+                break received.unwrap();
+            }
+            std::thread::yield_now();
+        };
+        let rest = std::iter::from_fn(|| from.stashed_receive());
+        let mut count = received.first.len();
+        assert!(received.first.iter().all(|&found| found == byte));
+        for lease in rest.map(Result::unwrap) {
+            assert!((1..=BLOCK).contains(&lease.len()));
+            assert!(lease.iter().all(|&found| found == byte));
+            count += lease.len();
+        }
+        assert_eq!(count, received.count);
+        (received.count, received.room)
+    }
+
+    #[test]
+    fn a_stream_fills_several_blocks_at_once() {
+        let pool = pool();
+        let (mut client, server) = pair();
+        client.write_all(&[7; 11 * BLOCK + 1]).unwrap();
+        assert_eq!(receive(&server, &pool, 7), (BLOCK, BLOCK));
+        assert_eq!(receive(&server, &pool, 7), (BLOCK, BLOCK));
+        let many = BLOCKS_AT_ONCE * BLOCK;
+        assert_eq!(receive(&server, &pool, 7), (many, many));
+        assert_eq!(receive(&server, &pool, 7), (BLOCK + 1, many));
+        assert!(receive_blocks(&server, &pool).is_none());
+        assert_eq!(pool.leased(), 0);
+    }
+
+    #[test]
+    fn messages_of_a_block_are_no_stream() {
+        let pool = pool();
+        let (mut client, server) = pair();
+        for byte in 0..4 {
+            client.write_all(&[byte; BLOCK]).unwrap();
+            assert_eq!(receive(&server, &pool, byte), (BLOCK, BLOCK));
+            assert!(receive_blocks(&server, &pool).is_none());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_an_empty_block() {
+        let pool = pool();
+        let (mut client, server) = pair();
+        client.write_all(&[7; 2 * BLOCK]).unwrap();
+        drop(client);
+        assert_eq!(receive(&server, &pool, 7), (BLOCK, BLOCK));
+        assert_eq!(receive(&server, &pool, 7), (BLOCK, BLOCK));
+        assert_eq!(receive(&server, &pool, 7), (0, BLOCKS_AT_ONCE * BLOCK));
+        assert_eq!(server.filled(), 0);
+        assert_eq!(receive(&server, &pool, 7), (0, BLOCK));
+        assert!(server.stashed_receive().is_none());
     }
 }

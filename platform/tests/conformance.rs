@@ -20,6 +20,8 @@ mod connection;
 mod guest;
 #[path = "conformance/kit.rs"]
 mod kit;
+#[path = "conformance/large.rs"]
+mod large;
 #[path = "conformance/life.rs"]
 mod life;
 #[path = "conformance/ready.rs"]
@@ -125,6 +127,13 @@ conformance! {
         a_buffer_of_the_driver_can_be_sent,
         received_bytes_can_be_sent_on,
         an_idle_receive_needs_no_room_for_others,
+    }
+    large {
+        large_messages_come_whole_and_in_order,
+        messages_that_grow_and_shrink_stay_in_order,
+        a_stream_comes_in_blocks_and_in_order_up_to_its_end,
+        a_slice_goes_on_where_blocks_have_ended,
+        a_stream_may_be_closed_in_the_middle,
     }
     life {
         more_operations_than_the_queue_holds_all_run,

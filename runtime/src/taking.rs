@@ -12,6 +12,9 @@
 //! | a watch             | `Cancelled`; nothing is taken    | the watch is taken back     | taken back with its task |
 //! | an operation        | its completion decides           | see `operation.rs`          | see `operation.rs`       |
 //!
+//! If the handle is closed before the future has returned, it returns that, whatever had come by then:
+//! who closes has said that nobody wants it, and what a driver had taken by then is its own affair.
+//!
 //! A connection spends its life here, so the future is small, and looks up the run once a poll.
 
 use std::fmt;
@@ -421,6 +424,10 @@ impl<'a, K: Kind> Taking<'a, K> {
         self.gate.leave();
         self.phase = Phase::Begun;
         let won = K::finish(finished?).map_err(|error| K::error(self.from, error))?;
+        // As in a watch: what comes of closing does not depend on what it was waited in (D9).
+        if self.gate.is_closed() {
+            return Poll::Ready(Err(closed()));
+        }
         Poll::Ready(Ok(Some(won)))
     }
 

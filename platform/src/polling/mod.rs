@@ -41,7 +41,7 @@ use crate::driver::{
 use crate::fd::{Descriptor, Direction, DriverId};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Interest, Operation, cancelled};
-use crate::socket;
+use crate::socket::{self, Received};
 #[cfg(unix)]
 use crate::waiter::Waiter;
 
@@ -561,17 +561,12 @@ impl Driver for Polling {
         {
             return None;
         }
-        let mut lease = self.pool.lease();
-        let received = socket::receive(from, lease.block_mut());
+        let received = socket::receive_blocks(from, &self.pool);
         if let Some(source) = source {
-            let capacity = lease.capacity();
-            let is_short = |received: &io::Result<usize>| matches!(received, Ok(count) if *count > 0 && *count < capacity);
+            let is_short = |received: &io::Result<Received>| matches!(received, Ok(received) if received.count > 0 && received.count < received.room);
             source.note(Interest::Readable, received.as_ref().map(is_short));
         }
-        Some(received?.map(|count| {
-            lease.fill_to(count);
-            lease
-        }))
+        Some(received?.map(|received| received.first))
     }
 }
 

@@ -23,7 +23,7 @@
 //!    those that the kernel has taken but not yet reported.
 //! 6. Where much comes at a time the feed does not take, it *tells*: of each arrival
 //!    (`IORING_POLL_ADD_MULTI`, 5.13), and whoever watches receives by a call, into the block that was
-//!    used last or into the caller's slice. A feed that takes fills as many blocks as there is data,
+//!    used last, from a stream into several (`socket.rs`), or into the caller's slice. A feed that takes fills as many blocks as there is data,
 //!    before anybody looks at the first; for small messages that saves a call each, for large ones it
 //!    is memory that has left the cache (decision 13 has the figures). [`Weight`] decides which it is,
 //!    and the feed is stopped and begun again when that changes.
@@ -632,6 +632,8 @@ impl Uring {
     /// was nothing.
     #[inline]
     pub(super) fn note_received(&mut self, stream: &Descriptor, count: Option<usize>, room: usize) {
+        // What did not fit is still there.
+        stream.set_likely_readable(count == Some(room));
         let Some(index) = self.feeds.armed_at(stream) else {
             return;
         };

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::Orders;
 
-/// The size of a receive buffer, in every server.
+/// The size of a receive buffer, in every server. What it is told of comes to it in buffers of this size;
+/// a runtime that has buffers of its own may fill several of them by one call.
 pub const BUFFER: usize = 16 * 1024;
 
 /// What a server does with each connection.
