@@ -56,9 +56,12 @@ use crate::prefetch::prefetch;
 /// operation is smaller (`op/table.rs`).
 const FEED: u64 = 1 << 31;
 
-/// Receives or accepts that are made one by one before a descriptor is thought to be one that goes on. Who
-/// has been answered and stays is going to say more, and a feed takes less memory than an operation.
-const ONE_BY_ONE: u8 = 1;
+/// Receives that are made one by one before a connection is thought to be one that goes on. Who has been
+/// answered and stays is going to say more, and a feed takes less memory than an operation.
+const RECEIVES_ONE_BY_ONE: u8 = 1;
+
+/// Accepts that are made one by one before a listener is.
+const ACCEPTS_ONE_BY_ONE: u8 = 2;
 
 /// From here on it costs less to receive into one block again and again than to save the call.
 pub(super) const LARGE: usize = buffers::BLOCK_SIZE as usize / 2;
@@ -251,9 +254,9 @@ impl Feeds {
 
     /// The feed of `stream`, if it has one or is to have one.
     fn of(&mut self, stream: &Descriptor, direction: Direction) -> Option<usize> {
-        let supported = match direction {
-            Direction::Receive => self.receives,
-            Direction::Accept => self.accepts,
+        let (supported, one_by_one) = match direction {
+            Direction::Receive => (self.receives, RECEIVES_ONE_BY_ONE),
+            Direction::Accept => (self.accepts, ACCEPTS_ONE_BY_ONE),
         };
         if !supported {
             return None;
@@ -262,7 +265,7 @@ impl Feeds {
             return Some(index).filter(|index| self.slots[*index].direction == direction);
         }
         // Another driver that still exists may have registered it.
-        if stream.taken() < ONE_BY_ONE || stream.is_simulated() || stream.is_registered() {
+        if stream.taken() < one_by_one || stream.is_simulated() || stream.is_registered() {
             return None;
         }
         let feed = self.slots.insert(Feed {
