@@ -168,6 +168,11 @@ async fn tl3_a_port_can_be_listened_on_again_at_once_and_not_before() -> Result<
     listener.accept().await?.aclose().await?;
     assert!(receive_to_end(&lingering).await?.is_empty());
     drop(lingering);
+    // As many more as it takes until the kernel is told once to go on accepting.
+    for _ in 0..4 {
+        let client = connect_tcp(address).await?;
+        drop((listener.accept().await?, client));
+    }
 
     let busy = open_tcp_listeners(address).await;
     let busy = busy.expect_err("it is taken");

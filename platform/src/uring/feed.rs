@@ -47,7 +47,7 @@ use slab::Slab;
 
 use super::{Uring, buffers, quiet};
 use crate::buf::Lease;
-use crate::driver::{Completed, Key, Token};
+use crate::driver::{Completed, Key, Token, Wait};
 use crate::fd::{Descriptor, Direction, DriverId, Object, Registrar, WeakDescriptor};
 use crate::op::{self, Operation, cancelled, is_cancelled};
 use crate::prefetch::prefetch;
@@ -426,6 +426,19 @@ impl Uring {
                 self.stop(index);
             }
         }
+    }
+
+    /// Has the kernel let go of what has been closed: of a feed it keeps the descriptor until it is told to
+    /// end it, and with that of a listener its port. Gives whether there was anything.
+    #[cold]
+    pub(super) fn let_go_of_closed(&mut self) -> io::Result<bool> {
+        self.end_orphaned_feeds();
+        let any = self.feeds.slots.iter().any(|(_, feed)| feed.orphan);
+        if any {
+            // What comes of it is collected by the next turn.
+            self.enter(Wait::Poll)?;
+        }
+        Ok(any)
     }
 
     fn stop(&mut self, index: usize) {

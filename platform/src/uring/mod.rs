@@ -28,6 +28,7 @@ mod wakeup;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -311,6 +312,24 @@ impl Driver for Uring {
 
     fn statistics(&self) -> DriverStatistics {
         self.table.statistics
+    }
+
+    fn bind(
+        &mut self,
+        socket: &Descriptor,
+        address: &SocketAddr,
+        share_port: bool,
+    ) -> io::Result<()> {
+        match socket::bind(socket, address, share_port) {
+            // It may be that of a listener that was closed a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                match self.let_go_of_closed()? {
+                    true => socket::bind(socket, address, share_port),
+                    false => Err(error),
+                }
+            }
+            bound => bound,
+        }
     }
 
     fn buffer(&mut self) -> Lease {
