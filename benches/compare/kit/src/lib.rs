@@ -24,7 +24,7 @@ pub use orders::Orders;
 pub use report::{Report, fields};
 pub use service::{BUFFER, Connection, Next, Service};
 use socket2::{Domain, Protocol, Socket, Type};
-pub use storm::{pairs, storm_over};
+pub use storm::{Roll, pairs, storm_over};
 
 /// Runs `worker` for each of `count` workers: the first one here, the others on threads. Each gets
 /// a seat, which says on which port to listen, and to which it says so when it does.

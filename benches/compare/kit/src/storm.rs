@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::{Orders, outcome};
 
@@ -16,6 +18,29 @@ pub fn pairs(orders: &Orders) -> io::Result<Vec<(UnixStream, UnixStream)>> {
     };
     (0..orders.number("receives", 1000)).map(pair).collect()
 }
+
+/// How many tasks have come to their receive. Most runtimes let the main task go on long before they have
+/// polled thousands of others, and to cancel one that has never been polled is no work for the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Roll(Arc<AtomicUsize>);
+
+impl Roll {
+    /// One more task is about to wait.
+    pub fn here(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until `count` tasks wait, and what they wait for has been submitted: with a sleep of the runtime
+    /// in between, in which it does everything that it has to do.
+    pub async fn complete<S: Future>(&self, count: usize, sleep: impl Fn(Duration) -> S) {
+        while self.0.load(Ordering::Relaxed) < count {
+            sleep(MOMENT).await;
+        }
+        sleep(MOMENT).await;
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// Tells the harness that all receives have ended that were cancelled at `begin`.
 pub fn storm_over(backend: &str, receives: usize, begin: Instant) {

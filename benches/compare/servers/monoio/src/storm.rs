@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use kit::{Orders, yield_now};
+use kit::{Orders, Roll};
 use monoio::io::{CancelableAsyncReadRent, Canceller};
 use monoio::net::UnixStream;
 
 pub(crate) fn run(orders: &Orders) {
     let pairs = kit::pairs(orders).expect("sockets");
+    let roll = Roll::default();
     crate::runtime().block_on(async {
         let canceller = Canceller::new();
         let mut tasks = Vec::new();
@@ -16,12 +17,14 @@ pub(crate) fn run(orders: &Orders) {
             others.push(far);
             let mut near = UnixStream::from_std(near).expect("a socket");
             let handle = canceller.handle();
+            let roll = roll.clone();
             tasks.push(monoio::spawn(async move {
+                roll.here();
                 near.cancelable_read(Vec::with_capacity(64), handle).await.0
             }));
         }
-        yield_now().await;
         let count = tasks.len();
+        roll.complete(count, monoio::time::sleep).await;
         let begin = Instant::now();
         drop(canceller.cancel());
         for task in tasks {

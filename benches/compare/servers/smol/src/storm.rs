@@ -4,12 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use futures_lite::AsyncReadExt;
-use futures_lite::future::yield_now;
-use kit::Orders;
+use kit::{Orders, Roll};
 use smol::{Async, LocalExecutor};
 
 pub(crate) fn run(orders: &Orders) {
     let pairs = kit::pairs(orders).expect("sockets");
+    let roll = Roll::default();
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(async {
         let mut tasks = Vec::new();
@@ -17,16 +17,15 @@ pub(crate) fn run(orders: &Orders) {
         for (near, far) in pairs {
             others.push(far);
             let mut near: Async<UnixStream> = Async::new(near).expect("a socket");
+            let roll = roll.clone();
             tasks.push(executor.spawn(async move {
+                roll.here();
                 let mut buffer = [0; 64];
                 near.read(&mut buffer).await
             }));
         }
-        // An executor of async-executor runs so many tasks before it looks around.
-        for _ in 0..tasks.len() / 100 + 2 {
-            yield_now().await;
-        }
         let count = tasks.len();
+        roll.complete(count, smol::Timer::after).await;
         let begin = Instant::now();
         for task in tasks {
             assert!(task.cancel().await.is_none());

@@ -2,27 +2,29 @@
 
 use std::time::Instant;
 
-use kit::Orders;
+use kit::{Orders, Roll};
 use trio::lowlevel::Descriptor;
 use trio::net::TcpStream;
-use trio::{checkpoint, open_nursery};
+use trio::{open_nursery, sleep};
 
 pub(crate) fn run(orders: &Orders) {
     let pairs = kit::pairs(orders).expect("sockets");
     let count = pairs.len();
+    let roll = Roll::default();
     let result: trio::Result<()> = crate::builder(orders).run(async {
         let mut others = Vec::new();
         let begin = open_nursery(async |nursery| {
             for (near, far) in pairs {
                 others.push(far);
                 let near = TcpStream::from_descriptor(Descriptor::from_socket(near.into())?);
+                let roll = roll.clone();
                 nursery.start_soon(async move {
+                    roll.here();
                     near.receive().await?;
                     panic!("nothing was sent");
                 });
             }
-            checkpoint().await?;
-            checkpoint().await?;
+            roll.complete(count, sleep).await;
             let begin = Some(Instant::now());
             nursery.cancel_scope().cancel("enough");
             Ok(begin)
