@@ -15,18 +15,18 @@
 //!    the kernel, and then waits, and connections wait in the queue of the listener (backpressure).
 //!    Of those that are in the queue when the kernel looks it takes all, however many.
 //! 3. A feed holds its descriptor weakly. When the last handle goes, the registrar ([`Closing`]) has the
-//!    feed cancelled in the next turn, and the descriptor is closed when the kernel
-//!    lets go of it. Until then the feed counts as in flight, and connections that come are closed.
+//!    feed cancelled in the next turn, and the descriptor is closed when the kernel lets go of it. Until
+//!    then the feed counts as in flight, and connections that come are closed.
 //! 4. A feed that ends for another reason (the end of the stream, no block left, no descriptor left, a
 //!    queue that was full) is begun again by the next who waits.
 //! 5. While a feed that takes is armed nothing else receives from the socket, or bytes would overtake
 //!    those that the kernel has taken but not yet reported.
 //! 6. Where much comes at a time the feed does not take, it *tells*: of each arrival
 //!    (`IORING_POLL_ADD_MULTI`, 5.13), and whoever watches receives by a call, into the block that was
-//!    used last, from a stream into several (`socket.rs`), or into the caller's slice. A feed that takes fills as many blocks as there is data,
-//!    before anybody looks at the first; for small messages that saves a call each, for large ones it
-//!    is memory that has left the cache (decision 13 has the figures). [`Weight`] decides which it is,
-//!    and the feed is stopped and begun again when that changes.
+//!    used last, from a stream into several (`socket.rs`), or into the caller's slice. A feed that takes
+//!    fills as many blocks as there is data, before anybody looks at the first; for small messages that
+//!    saves a call each, for large ones it is memory that has left the cache (decision 13 has the
+//!    figures). [`Weight`] decides which it is, and the feed is stopped and begun again when that changes.
 //! 7. What is told of is an *edge*: it is not told of again. So the feed remembers it until a receive
 //!    has found nothing. One that has found less than it had room for says nothing, for it stops
 //!    short also where urgent data begins.
