@@ -137,7 +137,8 @@ impl Gate {
             // its waits from zero again.
             let run = self.at_place(|parked| parked.run().clone());
             context::try_with(|current| {
-                let same = |current: &&Rc<Run>| run.is_some_and(|run| Rc::ptr_eq(current, &run));
+                // If the place is empty its future is being polled, here, and has cloned a waker of others.
+                let same = |current: &&Rc<Run>| run.is_none_or(|run| Rc::ptr_eq(current, &run));
                 if let Some(current) = current.filter(same) {
                     current.close_wait(wait, descriptor.as_ref());
                 }
