@@ -48,10 +48,18 @@ fn wd1_a_task_that_blocks_is_named_while_it_does_and_when_it_is_over() {
         let program = open_nursery(async |nursery| {
             nursery.start_soon(checkpoint());
             nursery.start_soon_named("stubborn", async move {
-                checkpoint().await?;
-                let blocked = wait_for(told, "stubborn", false);
-                assert!(blocked.lasted() >= Duration::from_millis(10));
-                assert!(blocked.is_one_poll());
+                // A machine that is slow at what came before in the turn makes that a part of it.
+                let mut seen = None;
+                for _ in 0..20 {
+                    checkpoint().await?;
+                    let blocked = wait_for(told, "stubborn", false);
+                    assert!(blocked.lasted() >= Duration::from_millis(10));
+                    if blocked.is_one_poll() {
+                        seen = Some(blocked);
+                        break;
+                    }
+                }
+                let blocked = seen.expect("it blocks in one poll");
                 let task = blocked.task().unwrap();
                 assert!(task.place().file().ends_with("watchdog.rs") && !task.is_body());
                 let text = blocked.to_string();
