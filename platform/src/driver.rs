@@ -272,6 +272,16 @@ pub trait Driver {
         false
     }
 
+    /// The same for one who has looked into the stash only: `false`, and nothing done, unless it is known
+    /// without a call of the system that [`receive_now`](Self::receive_now) or
+    /// [`accept_now`](Self::accept_now) would find nothing, and that something is going to be told of.
+    ///
+    /// Who goes on to wait after each message spares an attempt that is known to fail.
+    fn watch_blocked(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
+        let _ = (on, direction, token);
+        false
+    }
+
     /// Takes back what [`watch`](Self::watch) was asked for.
     fn unwatch(&mut self, stream: &Descriptor) {
         let _ = stream;

@@ -111,13 +111,11 @@ pub(crate) fn receive(descriptor: &Descriptor, into: &mut [u8]) -> Option<io::Re
     unless_blocked(descriptor, |mut socket| io::Read::read(&mut socket, into))
 }
 
-/// What one call has received.
-pub(crate) struct Received {
-    /// The first block of it. The others are in the stash of the descriptor.
-    pub(crate) first: Lease,
-    /// Bytes in all.
-    pub(crate) count: usize,
-    /// Bytes that there was room for.
+/// What a call has shown: how many bytes it has received, none if there was nothing, and how many there was
+/// room for.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown {
+    pub(crate) count: Option<usize>,
     pub(crate) room: usize,
 }
 
@@ -126,24 +124,50 @@ pub(crate) struct Received {
 ///
 /// Into one block, and into [`BLOCKS_AT_ONCE`] from a stream: the price of the call is then paid once
 /// for all of them. A stream is what has filled [`IN_A_ROW`] blocks, one after the other; a message that
-/// fills one and is followed by nothing is none. Decision 13 has the figures.
-#[inline]
-pub(crate) fn receive_blocks(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>> {
+/// fills one and is followed by nothing is none. Decision 13 has the figures. Gives the first block; the
+/// others are in the stash. `note` is told what the call has shown, unless that is an error.
+// What has been shown goes its own way, and all is inlined: a block that is returned with it would be copied
+// from frame to frame.
+#[inline(always)]
+pub(crate) fn receive_blocks(
+    from: &Descriptor,
+    pool: &Pool,
+    note: impl FnOnce(Shown),
+) -> Option<io::Result<Lease>> {
     if from.filled() >= IN_A_ROW {
-        return receive_stream(from, pool);
+        return receive_stream(from, pool, note);
     }
-    let mut first = pool.lease();
-    let received = receive(from, first.block_mut());
-    let room = first.capacity();
-    from.note_filled(matches!(received, Some(Ok(count)) if count == room));
-    Some(received?.map(|count| {
-        first.fill_to(count);
-        Received { first, count, room }
-    }))
+    let mut block = pool.lease();
+    let room = block.capacity();
+    match receive(from, block.block_mut()) {
+        Some(Ok(count)) => {
+            from.note_filled(count == room);
+            block.fill_to(count);
+            let count = Some(count);
+            note(Shown { count, room });
+            Some(Ok(block))
+        }
+        Some(Err(error)) => {
+            from.note_filled(false);
+            Some(Err(error))
+        }
+        None => {
+            from.note_filled(false);
+            note(Shown { count: None, room });
+            None
+        }
+    }
 }
 
-/// The same into several blocks.
-fn receive_stream(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>> {
+/// The same into several blocks. Not inlined: its blocks take more of the stack than all that a message
+/// passes through.
+#[cold]
+#[inline(never)]
+fn receive_stream(
+    from: &Descriptor,
+    pool: &Pool,
+    note: impl FnOnce(Shown),
+) -> Option<io::Result<Lease>> {
     let mut blocks: [Lease; BLOCKS_AT_ONCE] = std::array::from_fn(|_| pool.lease());
     let mut slices = blocks
         .each_mut()
@@ -151,11 +175,17 @@ fn receive_stream(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>
     let received = receive_into_all(from, &mut slices);
     let room = BLOCKS_AT_ONCE * pool.block_size();
     from.note_filled(matches!(received, Some(Ok(count)) if count == room));
-    let count = match received? {
-        Ok(count) => count,
-        Err(error) => return Some(Err(error)),
+    let count = match received {
+        Some(Ok(count)) => count,
+        Some(Err(error)) => return Some(Err(error)),
+        None => {
+            note(Shown { count: None, room });
+            return None;
+        }
     };
     let mut left = count;
+    let count = Some(count);
+    note(Shown { count, room });
     let mut filled = blocks.into_iter().map_while(|mut block| {
         let length = left.min(block.capacity());
         left -= length;
@@ -165,7 +195,7 @@ fn receive_stream(from: &Descriptor, pool: &Pool) -> Option<io::Result<Received>
     // No bytes are the end of the file, which is shown by an empty block.
     let first = filled.next().unwrap_or_else(|| pool.lease());
     filled.for_each(|block| from.stash_receive(Ok(block)));
-    Some(Ok(Received { first, count, room }))
+    Some(Ok(first))
 }
 
 /// Receives what is there into one slice after the other; `None` if nothing is.
@@ -284,22 +314,24 @@ mod tests {
     /// Receives once what is on its way: how much that was, and how much there was room for. All of it
     /// is `byte`.
     fn receive(from: &Descriptor, pool: &Pool, byte: u8) -> (usize, usize) {
-        let received = loop {
-            if let Some(received) = receive_blocks(from, pool) {
+        let mut shown = None;
+        let first = loop {
+            if let Some(received) = receive_blocks(from, pool, |by_call| shown = Some(by_call)) {
                 break received.unwrap();
             }
             std::thread::yield_now();
         };
+        let shown = shown.unwrap();
         let rest = std::iter::from_fn(|| from.stashed_receive());
-        let mut count = received.first.len();
-        assert!(received.first.iter().all(|&found| found == byte));
+        let mut count = first.len();
+        assert!(first.iter().all(|&found| found == byte));
         for lease in rest.map(Result::unwrap) {
             assert!((1..=BLOCK).contains(&lease.len()));
             assert!(lease.iter().all(|&found| found == byte));
             count += lease.len();
         }
-        assert_eq!(count, received.count);
-        (received.count, received.room)
+        assert_eq!(Some(count), shown.count);
+        (count, shown.room)
     }
 
     #[test]
@@ -312,7 +344,7 @@ mod tests {
         let many = BLOCKS_AT_ONCE * BLOCK;
         assert_eq!(receive(&server, &pool, 7), (many, many));
         assert_eq!(receive(&server, &pool, 7), (BLOCK + 1, many));
-        assert!(receive_blocks(&server, &pool).is_none());
+        assert!(receive_blocks(&server, &pool, |_| ()).is_none());
         assert_eq!(pool.leased(), 0);
     }
 
@@ -323,7 +355,7 @@ mod tests {
         for byte in 0..4 {
             client.write_all(&[byte; BLOCK]).unwrap();
             assert_eq!(receive(&server, &pool, byte), (BLOCK, BLOCK));
-            assert!(receive_blocks(&server, &pool).is_none());
+            assert!(receive_blocks(&server, &pool, |_| ()).is_none());
         }
     }
 

@@ -37,12 +37,10 @@ impl Pool {
     }
 
     /// An empty block: a spare one if there is, else a new one. Never waits.
+    #[inline]
     pub fn lease(&self) -> Lease {
         let spare = self.0.spare.borrow_mut().pop();
-        let block = spare.unwrap_or_else(|| {
-            let fresh: Box<[u8]> = vec![0; self.0.size as usize].into_boxed_slice();
-            NonNull::from(Box::leak(fresh)).cast()
-        });
+        let block = spare.unwrap_or_else(|| fresh(self.0.size));
         self.0.leased.set(self.0.leased.get() + 1);
         let home: Rc<dyn Home> = self.0.clone();
         // SAFETY: the block is one of `size` initialised bytes that this pool has allocated and
@@ -93,6 +91,14 @@ impl Drop for Blocks {
     }
 }
 
+/// A new block of zeroes.
+#[cold]
+fn fresh(size: u32) -> NonNull<u8> {
+    let block: Box<[u8]> = vec![0; size as usize].into_boxed_slice();
+    NonNull::from(Box::leak(block)).cast()
+}
+
+#[cold]
 fn free(block: NonNull<u8>, size: u32) {
     poison::lift(block.as_ptr(), size as usize);
     let slice = NonNull::slice_from_raw_parts(block, size as usize);

@@ -41,7 +41,7 @@ use crate::driver::{
 use crate::fd::{Descriptor, Direction, DriverId};
 use crate::op::table::{Abandon, Table};
 use crate::op::{Finished, Interest, Operation, cancelled};
-use crate::socket::{self, Received};
+use crate::socket;
 #[cfg(unix)]
 use crate::waiter::Waiter;
 
@@ -419,21 +419,32 @@ impl Driver for Polling {
         self.table.take(key)
     }
 
-    fn watch(&mut self, stream: &Descriptor, _direction: Direction, token: Token) -> bool {
-        // Where a report is the last one, there must be an operation to ask for the next.
-        if self.selector.is_one_shot() {
-            return false;
+    fn watch(&mut self, stream: &Descriptor, direction: Direction, token: Token) -> bool {
+        if self.watch_blocked(stream, direction, token) {
+            return true;
         }
-        let watched = match stream.index_in(self.id) {
-            Some(index) => self.sources.borrow_mut().get_mut(index).watch(token),
-            None => false,
-        };
-        if !watched && !self.watch_first(stream, token) {
+        // Where a report is the last one, there must be an operation to ask for the next.
+        if self.selector.is_one_shot() || !self.watch_first(stream, token) {
             return false;
         }
         self.table.statistics.submitted += 1;
         self.watched = true;
         true
+    }
+
+    #[inline]
+    fn watch_blocked(&mut self, on: &Descriptor, _direction: Direction, token: Token) -> bool {
+        let Some(index) = on.index_in(self.id) else {
+            return false;
+        };
+        // Where a report is the last one, only an operation asks for the next.
+        let watched =
+            !self.selector.is_one_shot() && self.sources.borrow_mut().get_mut(index).watch(token);
+        if watched {
+            self.table.statistics.submitted += 1;
+            self.watched = true;
+        }
+        watched
     }
 
     fn unwatch(&mut self, stream: &Descriptor) {
@@ -561,12 +572,12 @@ impl Driver for Polling {
         {
             return None;
         }
-        let received = socket::receive_blocks(from, &self.pool);
-        if let Some(source) = source {
-            let is_short = |received: &io::Result<Received>| matches!(received, Ok(received) if received.count > 0 && received.count < received.room);
-            source.note(Interest::Readable, received.as_ref().map(is_short));
-        }
-        Some(received?.map(|received| received.first))
+        socket::receive_blocks(from, &self.pool, |shown| {
+            if let Some(source) = source {
+                let is_short = |count| count > 0 && count < shown.room;
+                source.note(Interest::Readable, shown.count.map(is_short));
+            }
+        })
     }
 }
 

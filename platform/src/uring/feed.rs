@@ -236,6 +236,14 @@ impl Feeds {
         }
     }
 
+    /// Whether a receive from `stream`, or an accept, is known to find nothing that it may take, and what
+    /// comes is going to be told of.
+    #[inline]
+    pub(super) fn is_blocked(&self, stream: &Descriptor) -> bool {
+        let armed = self.armed_at(stream).map(|index| &self.slots[index]);
+        armed.is_some_and(|feed| feed.takes || !feed.readable)
+    }
+
     /// Asks for the memory of a feed, of which something is about to come.
     #[inline]
     pub(super) fn foresee(&self, user_data: u64) {

@@ -344,6 +344,10 @@ impl Driver for Uring {
         self.watch_feed(on, direction, token)
     }
 
+    fn watch_blocked(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
+        self.feeds.is_blocked(on) && self.watch_feed(on, direction, token)
+    }
+
     fn unwatch(&mut self, stream: &Descriptor) {
         self.unwatch_feed(stream);
     }
@@ -374,13 +378,12 @@ impl Driver for Uring {
         if !self.likely_readable(from) {
             return None;
         }
-        let received = socket::receive_blocks(from, &self.pool);
-        match &received {
-            Some(Ok(received)) => self.note_received(from, Some(received.count), received.room),
-            Some(Err(_)) => {}
-            None => self.note_received(from, None, 0),
+        let mut shown = None;
+        let received = socket::receive_blocks(from, &self.pool, |by_call| shown = Some(by_call));
+        if let Some(shown) = shown {
+            self.note_received(from, shown.count, shown.room);
         }
-        Some(received?.map(|received| received.first))
+        received
     }
 }
 
