@@ -193,24 +193,34 @@ impl Gate {
         wait
     }
 
-    /// Waits again in the place of the wait before, if there was one and it was a wait like this.
+    /// Waits again in the place of the wait before, if there was one and it was a wait like this, and if
+    /// `watch` sees to it that somebody tells of what that wait is for.
     #[inline]
-    pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> Option<u32> {
-        let parked = self.place.take()?;
-        let wait = parked.wait();
-        let resumed = parked.resume(run, context);
+    pub(crate) fn resume(
+        &self,
+        run: &Rc<Run>,
+        context: &Context<'_>,
+        watch: impl FnOnce(u32) -> bool,
+    ) -> bool {
+        let Some(parked) = self.place.take() else {
+            return false;
+        };
+        let resumed = parked.resume(run, context, watch);
+        if resumed {
+            self.set_waiting(parked.wait());
+        }
         self.place.set(Some(parked));
-        resumed.then_some(wait)
+        resumed
     }
 
     /// Ends the wait in the place, if what was waited for has come and there is nothing else to it: see
     /// [`Parked::rest`].
     #[inline]
-    pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+    pub(crate) fn rest(&self, run: &Rc<Run>) -> bool {
         let Some(parked) = self.place.take() else {
             return false;
         };
-        let rests = parked.rest(run, context);
+        let rests = parked.rest(run);
         self.place.set(Some(parked));
         rests
     }

@@ -276,13 +276,14 @@ impl<'a, K: Kind> Taking<'a, K> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
-        // Not inside `context::with`: what comes out through a closure is copied on the way.
-        let run = context::with(Rc::clone);
-        let result = ready!(self.poll_in(&run, context, attempt));
+        let result = ready!(context::with(|run| self.poll_in(run, context, attempt)));
         self.end();
         Poll::Ready(result)
     }
 
+    // Inlined, and all that few messages come by is not: so the result is written once, to where the caller
+    // wants it.
+    #[inline(always)]
     fn poll_in<T>(
         &mut self,
         run: &Rc<Run>,
@@ -291,8 +292,9 @@ impl<'a, K: Kind> Taking<'a, K> {
     ) -> Poll<Result<Taken<T, K::Won>>> {
         // One after the other, and not by a table of places to jump to: the two that every message comes
         // through are the first.
-        if self.phase == Phase::Watching {
-            if !self.gate.rest(run, context) {
+        let told = self.phase == Phase::Watching;
+        if told {
+            if !self.gate.rest(run) {
                 ready!(self.poll_watch(context))?;
                 // Nothing to be kept for the next: it has a waker of others, or was moved.
                 self.gate.leave();
@@ -310,45 +312,57 @@ impl<'a, K: Kind> Taking<'a, K> {
                 return Poll::Ready(Ok(Taken::Waited(won)));
             }
         }
-        self.look(run, context, attempt)
+        self.look(run, context, told, attempt)
     }
 
-    /// Looks and tries, and waits if that gave nothing.
-    #[inline]
+    /// Looks and tries, and waits if that gave nothing. Tries in any case if it has been `told` that there
+    /// is something.
+    #[inline(always)]
     fn look<T>(
         &mut self,
         run: &Rc<Run>,
         context: &mut Context<'_>,
+        told: bool,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
         let handle = self.from;
-        let from = handle.get()?;
-        if self.gate.is_closed() {
-            return Poll::Ready(Err(closed()));
-        }
-        if let Some(stashed) = K::stashed(&from) {
-            let stashed = stashed.map_err(|error| K::error(handle, error));
-            return Poll::Ready(stashed.map(Taken::Waited));
-        }
-        if from.orphans(K::DIRECTION) > 0 {
+        let from = loop {
+            let from = handle.get()?;
+            if self.gate.is_closed() {
+                return Poll::Ready(Err(closed()));
+            }
+            if let Some(stashed) = K::stashed(&from) {
+                let stashed = stashed.map_err(|error| K::error(handle, error));
+                return Poll::Ready(stashed.map(Taken::Waited));
+            }
+            if from.orphans(K::DIRECTION) == 0 {
+                break from;
+            }
             self.settle(&from);
             drop(from);
-            return self.poll_in(run, context, attempt);
+            if let Some(won) = ready!(self.poll_rarely(context))? {
+                return Poll::Ready(Ok(Taken::Waited(won)));
+            }
+        };
+        // Who has answered a message mostly finds no other, and the driver knows that without a look.
+        let watch = |wait: u32| {
+            let token = Token(u64::from(wait));
+            run.driver().watch_blocked(&from, K::DIRECTION, token)
+        };
+        if !told && self.gate.resume(run, context, watch) {
+            self.phase = Phase::Watching;
+            return Poll::Pending;
         }
         let taken = attempt(&mut *run.driver(), &from);
         if let Some(taken) = taken {
             let taken = taken.map_err(|error| K::error(handle, error));
             return Poll::Ready(taken.map(Taken::AtOnce));
         }
-        let watched = self.gate.resume(run, context).is_some_and(|wait| {
+        let watch = |wait: u32| {
             let token = Token(u64::from(wait));
-            let watched = run.driver().watch(&from, K::DIRECTION, token);
-            if watched {
-                self.gate.set_waiting(wait);
-            }
-            watched
-        });
-        if watched {
+            run.driver().watch(&from, K::DIRECTION, token)
+        };
+        if self.gate.resume(run, context, watch) {
             self.phase = Phase::Watching;
         } else {
             drop(from);

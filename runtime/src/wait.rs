@@ -110,25 +110,28 @@ impl Parked {
     }
 
     /// Keeps the place of a wait that what was waited for has ended, for one who is going to wait again
-    /// soon. `false` if there is more to it than that, which [`Parked::poll_woken`] tells.
+    /// soon, whoever that is: [`resume`](Self::resume) looks. `false` if there is more to it than that,
+    /// which [`Parked::poll_woken`] tells.
     #[inline]
-    pub(crate) fn rest(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
-        self.is_of(run, context)
-            && run
-                .tree
-                .borrow_mut()
-                .rest_wait(self.wait, &run.current, run.scope())
+    pub(crate) fn rest(&self, run: &Rc<Run>) -> bool {
+        Rc::ptr_eq(run, &self.run) && run.tree.borrow_mut().rest_wait(self.wait)
     }
 
-    /// Waits again in a place that was kept; `false` if task or scope are not those of then.
+    /// Waits again in a place that was kept, if `watch`, which may not touch the tree, sees to it that
+    /// somebody ends the wait; `false` if it does not, or if task or scope are not those of then.
     #[inline]
-    pub(crate) fn resume(&self, run: &Rc<Run>, context: &Context<'_>) -> bool {
+    pub(crate) fn resume(
+        &self,
+        run: &Rc<Run>,
+        context: &Context<'_>,
+        watch: impl FnOnce(u32) -> bool,
+    ) -> bool {
         let scope = run.scope();
         self.is_of(run, context)
             && run
                 .tree
                 .borrow_mut()
-                .resume_wait(self.wait, &run.current, scope)
+                .resume_wait(self.wait, &run.current, scope, watch)
     }
 
     /// Whether the wait is of this run, and nobody has put a waker of his own in place.

@@ -790,21 +790,28 @@ impl Tree {
         self.waits.insert(task, scope, alone, first, what)
     }
 
-    /// Keeps the place of a wait for the next one, if what was waited for has come, and the place is one
-    /// of `current`'s under `scope`.
+    /// Keeps the place of a wait for the next one, if what was waited for has come and no waker of others
+    /// is in it.
     #[inline]
-    pub(crate) fn rest_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
-        self.is_current(wait, current, scope) && self.waits[wait].rest()
+    pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
+        self.waits[wait].rest()
     }
 
-    /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`.
+    /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`, and if
+    /// `watch` sees to it that somebody ends the wait.
     #[inline]
-    pub(crate) fn resume_wait(&mut self, wait: u32, current: &Current, scope: u32) -> bool {
-        let own = self.is_current(wait, current, scope);
-        if own {
+    pub(crate) fn resume_wait(
+        &mut self,
+        wait: u32,
+        current: &Current,
+        scope: u32,
+        watch: impl FnOnce(u32) -> bool,
+    ) -> bool {
+        let resumed = self.is_current(wait, current, scope) && watch(wait);
+        if resumed {
             self.waits[wait].resume();
         }
-        own
+        resumed
     }
 
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
@@ -1075,9 +1082,17 @@ impl Tree {
 
     fn wake(&mut self, wait: u32, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
-        match entry.waker.take() {
-            None => entry.task().schedule(),
-            Some(waker) => effects.lists(&mut self.spare).wakers.push(waker),
+        if entry.waker.is_none() {
+            return entry.task().schedule();
+        }
+        self.wake_foreign(wait, effects);
+    }
+
+    /// The same for a wait that has a waker of others. Out of line, so that the call above is a jump.
+    #[cold]
+    fn wake_foreign(&mut self, wait: u32, effects: &mut Effects) {
+        if let Some(waker) = self.waits[wait].waker.take() {
+            effects.lists(&mut self.spare).wakers.push(waker);
         }
     }
 

@@ -302,7 +302,7 @@ impl Wait {
     /// waited for has not come.
     #[inline]
     pub(super) fn rest(&mut self) -> bool {
-        if !matches!(self.state, WaitState::Woken) {
+        if !matches!(self.state, WaitState::Woken) || self.waker.is_some() {
             return false;
         }
         debug_assert!(self.is_plain(), "only a plain wait is kept");
