@@ -42,6 +42,9 @@ enum State<'s, 'd> {
     Ended,
 }
 
+/// What an attempt to send has given: how much fitted, or nothing.
+type Tried = Poll<Result<Option<usize>>>;
+
 /// More bytes than anything that is sent can have.
 const NOT_BEGUN: usize = usize::MAX;
 
@@ -59,7 +62,15 @@ impl<'s, 'd> SendAll<'s, 'd> {
         }
     }
 
-    fn advance(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    /// What few sends come to: begins with what the first attempt gave, if that has been made just now.
+    #[cold]
+    fn go_on(&mut self, context: &mut Context<'_>, tried: Option<Tried>) -> Poll<Result<()>> {
+        let result = ready!(self.advance(context, tried));
+        self.end();
+        Poll::Ready(result)
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>, mut tried: Option<Tried>) -> Poll<Result<()>> {
         let stream = self.stream;
         loop {
             match &mut self.state {
@@ -68,7 +79,10 @@ impl<'s, 'd> SendAll<'s, 'd> {
                     if stream.sending.has_ended() {
                         return refuse(context);
                     }
-                    match ready!(poll_send_now(context, &stream.socket, rest))? {
+                    let tried = tried.take();
+                    let tried =
+                        tried.unwrap_or_else(|| poll_send_now(context, &stream.socket, rest));
+                    match ready!(tried)? {
                         Some(count) if count == rest.len() => return Poll::Ready(Ok(())),
                         Some(count) => *sent += count,
                         None => {
@@ -135,13 +149,22 @@ impl Future for SendAll<'_, '_> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let stream = self.stream;
-        if let State::Trying(_, sent @ NOT_BEGUN) = &mut self.state {
-            stream.sending.take()?;
-            *sent = 0;
+        let State::Trying(data, sent @ NOT_BEGUN) = &mut self.state else {
+            return self.go_on(context, None);
+        };
+        stream.sending.take()?;
+        *sent = 0;
+        if stream.sending.has_ended() {
+            return self.go_on(context, None);
         }
-        let result = ready!(self.advance(context));
-        self.end();
-        Poll::Ready(result)
+        let bytes = data.bytes();
+        match poll_send_now(context, &stream.socket, bytes) {
+            Poll::Ready(Ok(Some(count))) if count == bytes.len() => {
+                self.end();
+                Poll::Ready(Ok(()))
+            }
+            tried => self.go_on(context, Some(tried)),
+        }
     }
 }
 
