@@ -20,10 +20,13 @@ pub use pool::Pool;
 /// # Safety
 ///
 /// Whoever makes a [`Lease`] hands over the block until `give_back` is called with it, which
-/// happens at most once a lease.
+/// happens at most once a lease. `capacity` is always the same.
 pub(crate) unsafe trait Home {
-    /// Takes back the block numbered `id`, `capacity` bytes at `block`.
-    fn give_back(&self, block: NonNull<u8>, capacity: u32, id: u32);
+    /// The size of each block.
+    fn capacity(&self) -> u32;
+
+    /// Takes back the block at `block`.
+    fn give_back(&self, block: NonNull<u8>);
 }
 
 /// Bytes in a block of the runtime's own memory, handed out without a copy.
@@ -45,40 +48,40 @@ pub(crate) unsafe trait Home {
 /// ```
 pub struct Lease {
     block: NonNull<u8>,
-    capacity: u32,
     start: u32,
     end: u32,
-    id: u32,
+    /// Knows the rest: what size its blocks have, and which of them this is.
     home: Rc<dyn Home>,
 }
 
+// Each message moves its lease from hand to hand, and the future of each connection has room for several.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Lease>() <= 32, "a lease is half a cache line");
+
 impl Lease {
-    /// A lease on the `capacity` bytes at `block`, showing none of them.
+    /// A lease on the block at `block`, showing none of it.
     ///
     /// # Safety
     ///
-    /// `block` is valid for reads and writes of `capacity` initialised bytes, and nobody else
-    /// touches it, until it is given back to `home`.
-    pub(crate) unsafe fn new(
-        block: NonNull<u8>,
-        capacity: u32,
-        id: u32,
-        home: Rc<dyn Home>,
-    ) -> Self {
-        poison::lift(block.as_ptr(), capacity as usize);
+    /// `block` is valid for reads and writes of as many initialised bytes as `home` says, and nobody
+    /// else touches it, until it is given back to `home`.
+    #[inline]
+    pub(crate) unsafe fn new(block: NonNull<u8>, home: Rc<dyn Home>) -> Self {
+        if cfg!(asan) {
+            poison::lift(block.as_ptr(), home.capacity() as usize);
+        }
         Self {
             block,
-            capacity,
             start: 0,
             end: 0,
-            id,
             home,
         }
     }
 
     /// How many bytes the block holds in all.
+    #[inline]
     pub fn capacity(&self) -> usize {
-        self.capacity as usize
+        self.home.capacity() as usize
     }
 
     /// Shows the first `length` bytes of the block.
@@ -95,7 +98,7 @@ impl Lease {
     pub(crate) fn block_mut(&mut self) -> &mut [u8] {
         // SAFETY: `Lease::new` was promised `capacity` initialised bytes that nobody else touches;
         // `&mut self` excludes every other slice of them.
-        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr(), self.capacity as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr(), self.capacity()) }
     }
 
     /// The address of the block, for the kernel. Stays the same however the lease is moved.
@@ -168,8 +171,10 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        poison::set(self.block.as_ptr(), self.capacity as usize);
-        self.home.give_back(self.block, self.capacity, self.id);
+        if cfg!(asan) {
+            poison::set(self.block.as_ptr(), self.capacity());
+        }
+        self.home.give_back(self.block);
     }
 }
 

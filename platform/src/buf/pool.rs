@@ -45,7 +45,7 @@ impl Pool {
         let home: Rc<dyn Home> = self.0.clone();
         // SAFETY: the block is one of `size` initialised bytes that this pool has allocated and
         // that no lease holds, for it was in `spare` or is new.
-        unsafe { Lease::new(block, self.0.size, 0, home) }
+        unsafe { Lease::new(block, home) }
     }
 
     /// The size of a block in bytes.
@@ -70,9 +70,14 @@ impl fmt::Debug for Pool {
 }
 
 // SAFETY: `give_back` keeps the block, or frees it; both happen once a lease, and no lease of the
-// block is left then.
+// block is left then. The size is not written after the pool has been made.
 unsafe impl Home for Blocks {
-    fn give_back(&self, block: NonNull<u8>, _capacity: u32, _id: u32) {
+    #[inline]
+    fn capacity(&self) -> u32 {
+        self.size
+    }
+
+    fn give_back(&self, block: NonNull<u8>) {
         self.leased.set(self.leased.get() - 1);
         let mut spare = self.spare.borrow_mut();
         if spare.len() < self.spare_max {

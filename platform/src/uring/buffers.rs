@@ -164,7 +164,7 @@ impl Blocks {
         // The kernel has taken its entry and has posted the completion that names it, so it is
         // through with it (rule 1); no other lease has it (rule 2), and none gets it before
         // `give_back` provides it again. The mapping lives as long as `home` (rule 3).
-        unsafe { Lease::new(self.block(id), BLOCK_SIZE, u32::from(id), home) }
+        unsafe { Lease::new(self.block(id), home) }
     }
 
     fn block(&self, id: u16) -> NonNull<u8> {
@@ -207,10 +207,16 @@ impl Blocks {
 }
 
 // SAFETY: `give_back` hands the block to the kernel and keeps no reference to it; it happens once a
-// lease, which `lent` asserts.
+// lease, which `lent` asserts. The capacity is a constant, and no more than a stride.
 unsafe impl Home for Blocks {
-    fn give_back(&self, _block: NonNull<u8>, _capacity: u32, id: u32) {
-        let id = u16::try_from(id).expect("`lend` numbers its leases by block");
+    #[inline]
+    fn capacity(&self) -> u32 {
+        BLOCK_SIZE
+    }
+
+    fn give_back(&self, block: NonNull<u8>) {
+        let offset = block.addr().get() - self.first.addr().get();
+        let id = u16::try_from(offset / STRIDE).expect("`lend` makes its leases of these blocks");
         let before = self.lent[usize::from(id)].replace(false);
         assert!(before, "a block is given back once");
         self.spare.borrow_mut().push(id);
