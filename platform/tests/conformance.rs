@@ -115,6 +115,7 @@ conformance! {
     }
     watch {
         a_watch_tells_once_when_bytes_are_there,
+        a_watch_without_a_look_misses_nothing,
         a_watch_tells_of_the_end_of_file,
         a_watch_that_was_taken_back_tells_nothing,
         a_watched_stream_can_be_closed,

@@ -60,6 +60,31 @@ pub(crate) fn a_watch_tells_once_when_bytes_are_there(kit: &mut Kit<'_>) {
     assert_eq!(look(kit, &server).as_deref(), Some(&b"y"[..]));
 }
 
+pub(crate) fn a_watch_without_a_look_misses_nothing(kit: &mut Kit<'_>) {
+    let Pair { client, server } = warm(kit);
+    if watch(kit, &server).is_none() {
+        return;
+    }
+    kit.driver.unwatch(&server);
+    // Nothing is there, and the driver knows.
+    let token = kit.token();
+    assert!(kit.driver.watch_blocked(&server, Direction::Receive, token));
+    kit.send_all(&client, &b"x"[..]);
+    kit.run_until("the watch", |kit| kit.reported(token));
+    // Something is there, and nobody has taken it: either it is in the stash, or it is told of, or the
+    // driver refuses.
+    if let Some(stashed) = server.stashed_receive() {
+        server.unreceive(stashed.unwrap());
+    } else {
+        let next = kit.token();
+        let watched = kit.driver.watch_blocked(&server, Direction::Receive, next);
+        if watched {
+            kit.run_until("the next watch", |kit| kit.reported(next));
+        }
+    }
+    assert_eq!(look(kit, &server).as_deref(), Some(&b"x"[..]));
+}
+
 pub(crate) fn a_watch_tells_of_the_end_of_file(kit: &mut Kit<'_>) {
     let Pair { client, server } = warm(kit);
     let Some(token) = watch(kit, &server) else {
