@@ -296,7 +296,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         if told {
             if !self.gate.rest(run) {
                 ready!(self.poll_watch(context))?;
-                // Nothing to be kept for the next: it has a waker of others, or was moved.
+                // Woken all the same, with a waker of others in its place: nothing to be kept for the next.
                 self.gate.leave();
             }
             // By its token, or by closing: the watch is over.
