@@ -6,7 +6,7 @@ use trio_runtime::Result;
 
 use crate::{TcpListener, TcpStream, connect_tcp};
 
-/// Connects to `listener`. If it listens on every address of the machine, that is over the loopback.
+/// Connects to `listener`: over the loopback, if it listens on every address of the machine.
 ///
 /// # Cancellation
 ///

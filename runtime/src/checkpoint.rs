@@ -72,9 +72,9 @@ fn cancelled() -> Option<Cancelled> {
     context::with(|run| run.cancelled())
 }
 
-/// Lets every other task run, then looks for a cancellation.
+/// Lets every other task run, then checks for a cancellation.
 ///
-/// Always yields, and looks afterwards, so that a deadline that has just passed is seen (C6).
+/// Always yields, and checks afterwards, so that a deadline that has just passed is seen (C6).
 ///
 /// # Cancellation
 ///
@@ -132,11 +132,11 @@ impl Future for Checkpoint {
     }
 }
 
-/// Looks for a cancellation, and yields only to report one.
+/// Checks for a cancellation, without letting other tasks run.
 ///
 /// # Cancellation
 ///
-/// A cancel point, but not a place where others can run.
+/// A cancel point, but not a point where other tasks can run.
 ///
 /// # Errors
 ///
@@ -167,7 +167,7 @@ impl Future for CheckpointIfCancelled {
     }
 }
 
-/// Lets every other task run, without looking for a cancellation.
+/// Lets every other task run, without checking for a cancellation.
 ///
 /// # Cancellation
 ///
