@@ -31,8 +31,8 @@ use crate::error::Result;
 /// # });
 /// ```
 ///
-/// If this future is dropped, or the body panics, the cleanup does not run: what must happen even
-/// then belongs in a destructor.
+/// If this future is dropped, or the body panics, the cleanup is dropped with it: what must happen
+/// even then belongs in a destructor.
 ///
 /// # Cancellation
 ///

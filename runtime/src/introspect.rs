@@ -1,4 +1,5 @@
-//! The task tree as it stands: who lives, where each was spawned, and what it waits in.
+//! The task tree at this moment: which tasks are alive, where each was spawned, and what it waits
+//! for.
 
 use std::fmt;
 use std::panic::Location;
@@ -10,41 +11,43 @@ use crate::instrument::{Task, TaskId};
 use crate::run::Run;
 use crate::task::{NodeRef, NurseryRef};
 
-/// A task, what it waits in, and the tasks in its nurseries; see [`task_tree`].
+/// A task, what it waits for, and the tasks in its nurseries; see [`task_tree`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskTree {
-    /// Which task it is, for instruments and for [`current_task`] too; `None` for the root of
-    /// [`current_root_task`], which is no task.
+    /// The number of the task, the same as for instruments and [`current_task`]; `None` for the
+    /// root of [`current_root_task`], which is not a task.
     pub id: Option<TaskId>,
-    /// The name that it was given, or the path of its future's type.
+    /// The name it was given, or else the path of its future's type.
     pub name: String,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
-    /// What it waits in: names of operations. Empty if it waits for its children only, or can run.
+    /// The operations that it waits in, by name. Empty if it waits only for its children, or can
+    /// run.
     pub waiting_in: Vec<&'static str>,
     /// The earliest deadline of the scopes around what it waits in, up to a shield; if it waits in
-    /// nothing, of those that its nursery has put it in.
+    /// nothing, of the scopes around its nursery.
     pub deadline: Option<Time>,
-    /// Whether one of those scopes has been cancelled: it has yet to come to an end, or cannot.
+    /// Whether one of those scopes has been cancelled: then the task has not ended yet, or cannot
+    /// end.
     pub cancelled: bool,
     /// The tasks in its nurseries.
     pub children: Vec<Self>,
-    /// When the look was taken.
+    /// When the tree was recorded.
     taken: Time,
 }
 
-/// The task that runs: its name, where it was spawned, and the number that tells it from all others
-/// that live.
+/// The task that is running: its name, where it was spawned, and the number that distinguishes it
+/// from all others alive.
 ///
-/// By that number instruments and the [tree](TaskTree::walk) know it. In the body of a nursery it is the
+/// Instruments and the [tree](TaskTree::walk) use the same number. In the body of a nursery this is the
 /// task that opened it.
 ///
 /// # Panics
 ///
 /// Outside of a run, and in code of a run that is in no task, such as a function given to
-/// [`run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon); [`in_task`](super::lowlevel::in_task)
-/// tells.
+/// [`run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon). Ask
+/// [`in_task`](super::lowlevel::in_task) first.
 ///
 /// # Examples
 ///
@@ -77,7 +80,7 @@ pub fn current_task() -> Task {
 
 /// The tree of all tasks of this run, from the main task down.
 ///
-/// Its [`Display`](fmt::Display) is meant for people who look for what hangs.
+/// Its [`Display`](fmt::Display) is for finding out what hangs.
 ///
 /// # Panics
 ///

@@ -26,8 +26,8 @@ pub trait Clock {
     /// The time now. Never goes back.
     fn now(&self) -> Time;
 
-    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it does
-    /// not come to that by itself.
+    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it
+    /// never will by itself.
     fn wait_until(&self, deadline: Time) -> Duration;
 
     /// How long, in real time, every task must have been blocked before the clock jumps to the next
@@ -45,7 +45,7 @@ pub trait Clock {
 
 /// The time on the clock of this run.
 ///
-/// Not to be compared with that of another run.
+/// It cannot be compared with the time of another run.
 ///
 /// # Panics
 ///
@@ -69,8 +69,8 @@ pub fn current_effective_deadline() -> Time {
 /// Sleeps for `duration`, never less: it is counted from the end of the turn in which the sleep
 /// begins.
 ///
-/// [`select`](crate::select) takes it among operations of channels. To put a bound to everything in a
-/// piece of code there is [`move_on_after`](crate::move_on_after).
+/// It can be one of the operations of a [`select`](crate::select). To limit the time of a piece of
+/// code, use [`move_on_after`](crate::move_on_after).
 ///
 /// # Cancellation
 ///
@@ -100,7 +100,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Sleeps until the clock of this run shows `deadline`; a checkpoint if it does already.
+/// Sleeps until the clock of this run shows `deadline`; if it does already, this is just a
+/// checkpoint.
 ///
 /// # Cancellation
 ///

@@ -22,8 +22,8 @@ use crate::context;
 use crate::error::Result;
 use crate::time::sleep_forever;
 
-/// Whether the caller has been asked to finish what it does and to begin nothing new: a scope around
-/// it is being [drained](crate::CancelScope::drain), or has been cancelled.
+/// Whether the caller has been asked to finish what it is doing and to begin nothing new: an
+/// enclosing scope is being [drained](crate::CancelScope::drain), or has been cancelled.
 ///
 /// # Panics
 ///
@@ -33,16 +33,16 @@ pub fn is_draining() -> bool {
     context::with(|run| run.is_draining())
 }
 
-/// Runs `future` until it ends, or a scope around begins to [drain](crate::CancelScope::drain):
-/// `None` if that came first.
+/// Runs `future` until it ends, or until an enclosing scope begins to
+/// [drain](crate::CancelScope::drain): `None` if that came first.
 ///
-/// Around waiting for new work, a connection or a request, this is all that an orderly shutdown takes.
-/// The future is cancelled, and not dropped: if its operation has happened all the same, its value is
-/// returned, so that no connection that was accepted is lost.
+/// Put it around each wait for new work, such as a connection or a request: a graceful shutdown takes
+/// no more than that. The future is cancelled, not dropped: if its operation has happened all the
+/// same, its value is returned, so that no accepted connection is lost.
 ///
 /// # Cancellation
 ///
-/// Not a checkpoint by itself. A cancellation of a scope around passes through.
+/// Not a checkpoint by itself. A cancellation of an enclosing scope passes through.
 ///
 /// # Errors
 ///
@@ -73,7 +73,7 @@ pub fn until_draining<F: Future<Output = Result<T>>, T>(future: F) -> UntilDrain
     }
 }
 
-/// Waits until a scope around the caller is being [drained](crate::CancelScope::drain).
+/// Waits until an enclosing scope is being [drained](crate::CancelScope::drain).
 ///
 /// # Cancellation
 ///
@@ -86,17 +86,17 @@ pub async fn wait_draining() -> Result<()> {
     until_draining(sleep_forever()).await.map(drop)
 }
 
-/// Runs `future` although the caller has been cancelled, for at most `grace`: `None` if that was too
+/// Runs `future` even if the caller has been cancelled, for at most `grace`: `None` if that was too
 /// short.
 ///
-/// For what has to be said or written before the end: under a shield, so that it works in a cancelled
-/// scope at all, and bounded, so that it cannot hold up a shutdown for ever. Inside,
-/// [`is_draining`] is true.
+/// For what has to be sent or written before the end: under a shield, so that it works in a cancelled
+/// scope at all, and bounded, so that it cannot hold up a shutdown for ever. Inside, [`is_draining`]
+/// is true.
 ///
 /// # Cancellation
 ///
-/// Cancellations of scopes around do not reach the future; the next checkpoint after the call reports
-/// them.
+/// Cancellations of enclosing scopes do not reach the future; the next checkpoint after the call
+/// reports them.
 ///
 /// # Errors
 ///

@@ -16,9 +16,10 @@ use crate::error::{Result, TooSlow};
 
 /// Runs `future` for at most `timeout`: `Ok(None)` if it was too slow.
 ///
-/// On the deadline the future is cancelled, not dropped: it may clean up, and what it returns other
-/// than the cancellation is returned. A future that is ready at once costs no clock reading and sets
-/// no timer; the time is counted from the end of the turn in which something in it first waits.
+/// At the deadline the future is cancelled, not dropped: it may clean up, and if it ends with
+/// anything other than the cancellation, that is returned. A future that is ready at once costs no
+/// clock reading and sets no timer; time is counted from the end of the turn in which something in
+/// it first waits.
 ///
 /// # Cancellation
 ///
@@ -43,9 +44,9 @@ use crate::error::{Result, TooSlow};
 /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
 /// ```
 ///
-/// A cancellation is one of the things that an [`Error`](crate::Error) can be, so that is what the
-/// future returns. Where an operation has an error of its own, as those of channels have, or none, an
-/// `async` block makes it one:
+/// The future has to return [`Result`](crate::Result), because a cancellation reaches it as an
+/// [`Error`](crate::Error). If an operation has an error type of its own, as those of channels have,
+/// or none at all, wrap it in an `async` block:
 ///
 /// ```
 /// # trio_runtime::run(async {
@@ -81,8 +82,8 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
     }
 }
 
-/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough. What kind of
-/// future that is, [`move_on_after`] tells.
+/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough; see
+/// [`move_on_after`] for which futures it takes.
 ///
 /// # Cancellation
 ///
@@ -174,10 +175,10 @@ impl<F: Future<Output = Result<T>>, T> Future for MoveOn<F> {
 }
 
 impl<F> MoveOn<F> {
-    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
-    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    /// Keeps cancellations of enclosing scopes from the future, so that only the deadline ends it: a
+    /// limit for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
-    /// Without effect once the future has been polled.
+    /// Has no effect once the future has been polled.
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self
@@ -227,10 +228,10 @@ fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
 }
 
 impl<F> FailAfter<F> {
-    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
-    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    /// Keeps cancellations of enclosing scopes from the future, so that only the deadline ends it: a
+    /// limit for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
-    /// Without effect once the future has been polled.
+    /// Has no effect once the future has been polled.
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self

@@ -25,11 +25,10 @@ use crate::error::Result;
 /// is received at the other, in order, each value once.
 ///
 /// It keeps the promises of [`open_memory_channel`](crate::open_memory_channel), `capacity` means
-/// the same, and within a run it is used in the same way; an operation takes a lock, and so some
-/// more nanoseconds. Threads without a run have
-/// [`send_blocking`](ThreadSendChannel::send_blocking) and
-/// [`receive_blocking`](ThreadReceiveChannel::receive_blocking), and anything may call `try_send`,
-/// which never waits.
+/// the same, and within a run it is used in the same way. Each operation takes a lock, and so some
+/// nanoseconds more. Threads without a run have [`send_blocking`](ThreadSendChannel::send_blocking)
+/// and [`receive_blocking`](ThreadReceiveChannel::receive_blocking), and anything may call
+/// `try_send`, which never waits.
 ///
 /// # Examples
 ///
@@ -106,8 +105,8 @@ pub struct ThreadSendChannel<T>(Endpoint<Remote<T>>);
 pub struct ThreadReceiveChannel<T>(pub(super) Endpoint<Remote<T>>);
 
 impl<T> ThreadSendChannel<T> {
-    /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there
-    /// is neither the one nor room in the other.
+    /// Sends `value` to the receiver that has waited longest, or else into the buffer; waits while
+    /// there is neither a receiver nor room.
     ///
     /// # Cancellation
     ///
@@ -133,7 +132,7 @@ impl<T> ThreadSendChannel<T> {
         self.0.try_send(value)
     }
 
-    /// Sends `value` as [`send`](Self::send) does, from a thread that is in no run, which waits.
+    /// Sends `value` as [`send`](Self::send) does, blocking the thread, which must not be in a run.
     ///
     /// # Errors
     ///
@@ -221,7 +220,8 @@ impl<T> ThreadReceiveChannel<T> {
         self.0.try_receive()
     }
 
-    /// Receives as [`receive`](Self::receive) does, from a thread that is in no run, which waits.
+    /// Receives as [`receive`](Self::receive) does, blocking the thread, which must not be in a
+    /// run.
     ///
     /// # Errors
     ///

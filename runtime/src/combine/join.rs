@@ -8,10 +8,10 @@ use super::{Together, plain, start};
 use crate::error::Result;
 use crate::nursery::{Nursery, open_nursery_at};
 
-/// Runs `futures` at the same time, and returns their values in the order of the futures.
+/// Runs `futures` concurrently, and returns their values in the order of the futures.
 ///
-/// The first failure cancels the rest, which are waited for. Values of those that had ended well are
-/// dropped then; [`join_all`] keeps them.
+/// The first failure cancels the rest, which are waited for. The values of futures that had already
+/// succeeded are then dropped; [`join_all`] keeps them.
 ///
 /// # Cancellation
 ///
@@ -67,11 +67,11 @@ where
     }
 }
 
-/// Runs `futures` at the same time until all have ended, and returns their outputs in the order of
-/// the futures.
+/// Runs `futures` concurrently until all have ended, and returns their outputs in the order of the
+/// futures.
 ///
-/// No failure of one cancels another: an output that is a `Result` is yours to look at, a
-/// cancellation among them too.
+/// A failure of one cancels no other: if the outputs are `Result`s, look at each yourself,
+/// cancellations included.
 ///
 /// # Cancellation
 ///
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// Runs a tuple of futures at the same time, and returns the tuple of their values; like
+/// Runs a tuple of futures concurrently, and returns the tuple of their values; like
 /// [`try_join_all`], for futures of different types.
 ///
 /// # Cancellation
@@ -145,7 +145,7 @@ pub fn try_join<J: TryJoinTuple>(futures: J) -> impl Future<Output = Result<J::V
     futures.try_join_at(Location::caller(), Sealed::new())
 }
 
-/// Runs a tuple of futures at the same time until all have ended, and returns the tuple of their
+/// Runs a tuple of futures concurrently until all have ended, and returns the tuple of their
 /// outputs; like [`join_all`], for futures of different types.
 ///
 /// # Cancellation

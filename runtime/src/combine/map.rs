@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::lowlevel::enter_operation;
 use crate::nursery::{Nursery, open_nursery_at};
 
-/// Calls `f` with each of `items`, at most `limit` of these at the same time, and returns what it
-/// returned in the order of the items.
+/// Calls `f` with each of `items`, at most `limit` at the same time, and returns the values in the
+/// order of the items.
 ///
-/// Items are taken from the iterator when there is room for them. `usize::MAX` is no limit.
+/// Items are taken from the iterator only when there is room for them. `usize::MAX` means no limit.
 ///
 /// # Cancellation
 ///
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// As [`map_concurrent`], with the values in the order in which they came.
+/// Like [`map_concurrent`], but returns the values in the order in which they came.
 ///
 /// # Cancellation
 ///
@@ -106,7 +106,7 @@ where
     }
 }
 
-/// As [`map_concurrent`], for the sake of what `f` does: nothing is kept.
+/// Like [`map_concurrent`], for an `f` that returns nothing.
 ///
 /// # Cancellation
 ///

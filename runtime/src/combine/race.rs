@@ -22,16 +22,16 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// Runs a tuple of futures with the same type of value until the first has ended, and returns its
 /// value, or its error.
 ///
-/// The others are cancelled and waited for. One that succeeds all the same hands its value to
-/// `late`: say [`drop`] where that may be thrown away. To know who has won, let each future map its
+/// The others are cancelled and waited for. If one succeeds all the same, its value is handed to
+/// `late`: pass [`drop`] if it may be thrown away. To learn which has won, let each future map its
 /// value to a variant of an enum.
 ///
-/// This is the race to use if a failure has to be seen, as that of a server that races against the
-/// signal to stop; [`race_ok`] is for attempts of which one may fail.
+/// Use this race if a failure must be seen, as when a server races against the signal to stop;
+/// [`race_ok`] is for attempts any of which may fail.
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself: the futures decide. A success is returned, though a scope around has
+/// No cancel point by itself: the futures decide. A success is returned, though an enclosing scope has
 /// been cancelled meanwhile.
 ///
 /// # Errors
@@ -68,8 +68,8 @@ pub fn race<R: RaceTuple>(
     futures.race_at(Location::caller(), Rule::FirstEnd, late, Sealed::new())
 }
 
-/// Runs a tuple of futures with the same type of value until the first has ended *well*; those that
-/// fail before are out of the race.
+/// Runs a tuple of futures with the same type of value until the first has *succeeded*; those that
+/// fail before drop out of the race.
 ///
 /// The others are cancelled and waited for; see [`race`] for `late`.
 ///
@@ -104,7 +104,7 @@ pub fn race_ok<R: RaceTuple>(
     futures.race_at(Location::caller(), Rule::FirstSuccess, late, Sealed::new())
 }
 
-/// As [`race`], for an iterator of futures of one type.
+/// Like [`race`], for an iterator of futures of one type.
 ///
 /// # Cancellation
 ///
@@ -139,7 +139,7 @@ where
     all(Location::caller(), Rule::FirstEnd, futures, late)
 }
 
-/// As [`race_ok`], for an iterator of futures of one type.
+/// Like [`race_ok`], for an iterator of futures of one type.
 ///
 /// # Cancellation
 ///

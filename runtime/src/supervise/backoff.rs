@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Delays that grow from one attempt to the next; an endless iterator of them.
+/// Delays that grow from one attempt to the next, as an endless iterator.
 ///
-/// Each delay is twice the one before, unless told otherwise, up to the longest. With
-/// [jitter](Self::jitter) many who failed at the same moment do not come back at the same moment.
+/// By default each delay is twice the one before, up to the longest. With [jitter](Self::jitter),
+/// many that failed at the same moment do not retry at the same moment.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ impl Backoff {
         }
     }
 
-    /// Makes each delay so many times the one before; one for delays that are all the same.
+    /// Makes each delay `factor` times the one before; a factor of one makes all delays the same.
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl Backoff {
         delay.mul_f64(1.0 - self.jitter * self.random())
     }
 
-    /// Begins with the first delay again, because an attempt has gone well.
+    /// Starts over with the first delay, because an attempt has gone well.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

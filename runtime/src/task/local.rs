@@ -31,9 +31,9 @@ use super::{NodeRef, NurseryRef};
 use crate::context;
 use crate::run::Run;
 
-/// A value for everything that a future does, and for the tasks that are spawned by that.
+/// A value for everything that a future does, and for the tasks that it spawns.
 ///
-/// A child sees what its spawner saw: see the difference to a [`TreeVar`] there. Trio takes
+/// A child sees what its spawner saw; [`TreeVar`] describes the difference. Trio uses
 /// `contextvars.ContextVar` for this.
 ///
 /// # Examples
@@ -63,9 +63,9 @@ pub struct TaskLocal<T: 'static>(Key<T>);
 
 /// A value for everything in a part of the tree of tasks.
 ///
-/// A child sees what the code saw that opened its nursery, and not what its spawner sees: a
-/// connection pool that is open around a nursery is the one that its children find, even if a task
-/// starts them that has a pool of its own, which it may close before they have ended.
+/// A child sees what the code that opened its nursery saw, not what its spawner sees. So if a
+/// connection pool is open around a nursery, all its children find that one, even a child started
+/// by a task that has a pool of its own, which it might close before the child has ended.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Waiting until every other task waits.
+//! Waiting until every other task is blocked.
 
 use std::fmt;
 use std::future::Future;
@@ -13,8 +13,8 @@ use crate::wait::Parked;
 
 /// Waits until every other task has been blocked for at least `cushion`, in real time.
 ///
-/// With a cushion of zero this returns as soon as nothing can run: what a test needs that wants to
-/// be sure that others have come to where they wait. Tasks that wait for the outside world count as
+/// With a cushion of zero this returns as soon as no other task can run, so that a test can be sure
+/// that the others have come to where they wait. Tasks that wait for the outside world count as
 /// blocked.
 ///
 /// # Cancellation

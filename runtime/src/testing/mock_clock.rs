@@ -19,14 +19,14 @@ use crate::time::Clock;
 
 /// A clock under the control of a test; clones are the same clock.
 ///
-/// Starts at an arbitrary moment and stands still, unless it is given a [rate](Self::set_rate). With
-/// an autojump threshold it jumps to the next deadline by itself once every task has been blocked
-/// for so long, in real time. Zero is right unless the test waits for what is not the runtime's:
-/// threads, other processes, the kernel's side of a socket. Those are no tasks, and a clock that
-/// jumps at once does not wait for them; a threshold of some milliseconds does.
+/// It starts at an arbitrary time and stands still, unless it is given a [rate](Self::set_rate).
+/// With an autojump threshold it jumps to the next deadline by itself once every task has been
+/// blocked for that long, in real time. Zero is right unless the test waits for something outside
+/// the run: threads, other processes, the kernel's side of a socket. Those are not tasks, and a
+/// clock that jumps at once does not wait for them; a threshold of some milliseconds does.
 ///
-/// Whoever waits for all tasks to be blocked ([`wait_all_tasks_blocked`](super::wait_all_tasks_blocked))
-/// goes before a jump.
+/// A task that waits for all others to be blocked
+/// ([`wait_all_tasks_blocked`](super::wait_all_tasks_blocked)) is served before a jump.
 ///
 /// # Examples
 ///
@@ -87,7 +87,7 @@ impl MockClock {
         self.0.rate.get()
     }
 
-    /// Lets the clock go at `rate` from now on, from the time that it shows now.
+    /// Lets the clock run at `rate` from now on, starting from the time that it shows now.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What tests need that servers do not.
+//! Tools for tests.
 //!
 //! | to …                                             | there is                                       |
 //! |--------------------------------------------------|------------------------------------------------|
@@ -9,8 +9,8 @@
 //! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds()`]        |
 //! | test against a network, and against its faults   | [`Simulation`]                                 |
 //!
-//! None of them sleeps in real time, so a test that is built on them is as quick as it is certain.
-//! They are no privilege of this library's own tests.
+//! None of them sleeps in real time, so a test that is built on them is both fast and certain. This
+//! library's own tests use them too.
 //!
 //! # Examples
 //!

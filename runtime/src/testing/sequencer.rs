@@ -20,9 +20,10 @@ use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, Usage};
 use crate::wait::Parked;
 
-/// Makes steps of several tasks happen in one order.
+/// Makes the steps of several tasks happen in a given order.
 ///
-/// Each step asks for its [turn](Self::turn) by number, and the turn lasts until the guard goes.
+/// Each step waits for its [turn](Self::turn) by number, and the turn lasts until the guard is
+/// dropped.
 ///
 /// # Examples
 ///
@@ -71,8 +72,8 @@ impl Sequencer {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. If cancelled, or dropped while it waits, the turn has not come and never will,
-    /// and the sequence is broken.
+    /// A checkpoint. If it is cancelled, or dropped while it waits, its turn never comes, and the
+    /// sequence is broken.
     ///
     /// # Errors
     ///

@@ -42,24 +42,25 @@ use crate::sync::{Borrower, CapacityLimiter};
 use crate::task::NurseryRef;
 use crate::wait::Parked;
 
-/// Runs a blocking function on a thread of its own, and returns its value.
+/// Runs a blocking function on another thread, and returns its value.
 ///
-/// The loop goes on meanwhile. At most forty functions run at once in a run, unless
-/// [`RunSync::limiter`] says otherwise; others wait for their turn. The function may call back into
-/// the run by [`from_thread`](crate::from_thread).
+/// Other tasks go on meanwhile. By default at most forty functions of a run execute at the same
+/// time, and others wait for their turn; see [`RunSync::limiter`]. The function may call back into
+/// the run with [`from_thread`](crate::from_thread).
 ///
 /// # Cancellation
 ///
 /// A checkpoint, before the function begins and while it waits for its turn: `Cancelled` means that
 /// it has not been called. From then on a cancel waits for the function, whose value is returned, and
-/// the next checkpoint reports. The function learns of it by
-/// [`check_cancelled`](crate::from_thread::check_cancelled). With [`RunSync::abandon_on_cancel`] the
-/// call returns `Cancelled` at once, and the function goes on without anybody who wants its value.
+/// the next checkpoint reports. A function that takes long should ask
+/// [`check_cancelled`](crate::from_thread::check_cancelled) now and then. With
+/// [`RunSync::abandon_on_cancel`] the call returns `Cancelled` at once, and the function goes on,
+/// though nobody wants its value.
 ///
 /// # Errors
 ///
-/// `Cancelled`; what the system says if it has no thread left; what the limiter says. What the
-/// function returns is the value, an error as well: `.await??` passes on both.
+/// `Cancelled`; an [`io::Error`](std::io::Error) if the system has no thread left; what the limiter
+/// says. If the function returns a `Result`, that is the value: `.await??` passes on both errors.
 ///
 /// # Panics
 ///
@@ -88,7 +89,7 @@ where
     })
 }
 
-/// The limiter of the calls of this run that name no other: of forty, unless it is told otherwise.
+/// The limiter of the calls in this run that name no other; with forty tokens, unless changed.
 ///
 /// # Panics
 ///
@@ -108,7 +109,7 @@ pub fn current_default_thread_limiter() -> Rc<CapacityLimiter> {
     context::with(|run| run.threads.default_limiter())
 }
 
-/// The future of [`run_sync`]; it can be told more before it is awaited.
+/// The future of [`run_sync`], which can be configured before it is awaited.
 ///
 /// # Examples
 ///
@@ -168,7 +169,7 @@ struct Running<T> {
 }
 
 impl<F, T> RunSync<F, T> {
-    /// Bounds the call by `limiter` instead of the default of the run.
+    /// Uses `limiter` for the call instead of the run's default.
     ///
     /// # Panics
     ///
@@ -178,8 +179,8 @@ impl<F, T> RunSync<F, T> {
         self
     }
 
-    /// What the thread is called meanwhile; unless told, "`function` from `task`". The system shows
-    /// the first fifteen bytes under Linux.
+    /// Sets the name of the thread for the time of the call; by default "`function` from `task`".
+    /// Linux shows the first fifteen bytes.
     ///
     /// # Panics
     ///
@@ -190,10 +191,11 @@ impl<F, T> RunSync<F, T> {
         self
     }
 
-    /// Whether a cancel returns at once, and leaves the function to itself.
+    /// If `abandon` is true, a cancel makes the call return at once, and leaves the function to
+    /// itself.
     ///
-    /// Right for a function that may hang and whose effects, if it still has any, do no harm. The
-    /// thread keeps its token of the limiter until the function ends.
+    /// For a function that may hang, and whose later effects, if any, do no harm. The thread keeps
+    /// its token of the limiter until the function ends.
     ///
     /// # Panics
     ///

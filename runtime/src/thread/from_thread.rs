@@ -1,14 +1,13 @@
-//! Back into the run, from a thread that [`to_thread::run_sync`](crate::to_thread::run_sync) has
-//! begun.
+//! Calling back into the run, from a thread of [`to_thread::run_sync`](crate::to_thread::run_sync).
 //!
-//! A blocking function that needs the run for a moment calls [`run`] or [`run_sync`], which block
-//! the thread until the run has done what they ask for. It is done *in the task that waits for the
-//! thread*: under its scopes, with its values. If that is cancelled, what [`run`] awaits is cancelled,
-//! and the error comes back as a value. A function that computes for long asks [`check_cancelled`] now
-//! and then, and returns.
+//! A blocking function that needs the run for a moment calls [`run`] or [`run_sync`], which block the
+//! thread until the run has done what they ask for. It is done *in the task that waits for the
+//! thread*: under its scopes, with its values. If that task is cancelled, what [`run`] awaits is
+//! cancelled, and the error comes back as a value. A function that computes for a long time asks
+//! [`check_cancelled`] now and then, and returns its error.
 //!
-//! If nobody waits for the thread (`abandon_on_cancel`), it is done in a system task instead. Other
-//! threads, which no task has begun, use a [`TrioToken`].
+//! If no task waits for the thread any more (`abandon_on_cancel`), it is done in a system task
+//! instead. Threads that were not started by a task use a [`TrioToken`].
 //!
 //! ```
 //! # trio_runtime::run(async {
@@ -57,14 +56,14 @@ thread_local! {
 ///
 /// # Cancellation
 ///
-/// What cancels the task cancels what the future awaits. The error is a value here: return it, and
-/// the task gets it back.
+/// If the task is cancelled, so is what the future awaits. The error comes back to the function as
+/// a value: return it, and the task gets it.
 ///
 /// # Errors
 ///
-/// Those of the future. [`Usage`] on a thread that was not begun by
-/// [`to_thread::run_sync`](crate::to_thread::run_sync), or that is in a run itself.
-/// [`RunFinished`] if the run has ended meanwhile.
+/// Those of the future. [`Usage`] on a thread that was not started by
+/// [`to_thread::run_sync`](crate::to_thread::run_sync), or that is in a run itself. [`RunFinished`]
+/// if the run has ended meanwhile.
 ///
 /// # Panics
 ///
@@ -86,8 +85,8 @@ where
     asked.wait(&token)?
 }
 
-/// Runs `function` on the thread of the run, in the task that waits for this thread, and blocks the
-/// thread until it has returned. Works in a cancelled task as ever.
+/// Runs `function` on the thread of the run, in the task that waits for this thread, and blocks
+/// this thread until it has returned. Works in a cancelled task too.
 ///
 /// # Errors
 ///
@@ -115,12 +114,12 @@ where
     asked.wait(&token)
 }
 
-/// `Cancelled` if the task that waits for this thread has been cancelled since it does, also if it
-/// has gone on without waiting for the end.
+/// Returns `Cancelled` as an error if the task that waits for this thread has been cancelled since
+/// it began to wait, even if it has gone on without waiting for the end.
 ///
 /// # Cancellation
 ///
-/// Reports one, each time. The function does well to return it.
+/// Reports one, each time. Return the error from the function.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! One program on every core: as many runs as there are workers, each on a thread of its own, and
-//! supervised as the children of a nursery are.
+//! One program on every core: a run for each worker, each on a thread of its own, supervised like
+//! the children of a nursery.
 //!
 //! Tasks never leave their run, so nothing in a worker has to be `Send` or locked; what workers
 //! share is what the closure borrows, and that has to be `Sync`.
@@ -33,10 +33,10 @@ use crate::run_var::RunVar;
 use crate::sync::Borrower;
 use crate::time::sleep_forever;
 
-/// Runs `work` in `count` runs at once, each on a thread of its own, and returns what they return,
-/// in the order of their numbers; see [`Workers`] for more.
+/// Runs `work` in `count` runs at once, each on a thread of its own, and returns their values in
+/// the order of the workers; see [`Workers`] for more options.
 ///
-/// Blocks the thread. Inside a run, [`Workers::run_within`] does the same as an operation.
+/// Blocks this thread. Inside a run, use [`Workers::run_within`], which is an operation.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ where
     Workers::new(count).run(work)
 }
 
-/// One of several runs, as it is told what it is.
+/// Which of several workers a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
     index: usize,
@@ -84,13 +84,13 @@ impl Worker {
         self.index
     }
 
-    /// How many there are.
+    /// How many workers there are.
     pub fn count(self) -> usize {
         self.count
     }
 }
 
-/// Several runs that are yet to begin, and to be supervised as one.
+/// Configures several runs, which are then supervised as one.
 ///
 /// # Examples
 ///
@@ -115,7 +115,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// As many as `count`.
+    /// `count` workers.
     ///
     /// # Panics
     ///
@@ -133,33 +133,33 @@ impl Workers {
         }
     }
 
-    /// As many as this process may use cores.
+    /// As many workers as this process may use cores.
     pub fn per_core() -> Self {
         Self::new(trio_platform::processors())
     }
 
-    /// Whether each worker is kept on a core of its own, or on one of them by turns if there are more
-    /// workers than cores. Where the system refuses or has no such thing, they run anywhere.
+    /// If `pinned` is true, binds each worker to a core; if there are more workers than cores, some
+    /// share one. Where the system refuses or cannot do this, workers run on any core.
     pub fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
         self
     }
 
-    /// The stack of each worker's thread in bytes, which bounds how deep nurseries and scopes may lie
-    /// inside each other; that of [`std::thread`] unless told otherwise. 256 KiB of it are kept free for
-    /// what the innermost of them calls, so that a stack of that size has room for none.
+    /// Sets the stack size of each worker's thread in bytes, which limits how deeply nurseries and
+    /// scopes can be nested; by default that of [`std::thread`]. 256 KiB of it are kept free for what
+    /// the innermost of them calls, so a stack of that size has room for none.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// How each run is built; called on its thread.
+    /// Sets the function that makes the builder of each run; it is called on the worker's thread.
     pub fn builder(mut self, make: impl Fn(Worker) -> Builder + Send + Sync + 'static) -> Self {
         self.builder = Box::new(make);
         self
     }
 
-    /// Runs `work` in all of them, and blocks until all have ended.
+    /// Runs `work` in all workers, and blocks until all have ended.
     ///
     /// # Errors
     ///
@@ -184,13 +184,13 @@ impl Workers {
         self.supervise(&Team::new(self.count.get()), &work)
     }
 
-    /// Runs `work` in all of them, as an operation of the task that awaits it.
+    /// Runs `work` in all workers, as an operation of the task that awaits it.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint before they begin. From then on a cancel is passed on to every worker, and is
-    /// over when all have ended: with `Cancelled` if it has cut any of them short, and else with what
-    /// they returned.
+    /// A checkpoint before they begin. From then on a cancel is passed on to every worker, and this
+    /// returns when all have ended: with `Cancelled` if any was cut short, and otherwise with their
+    /// values.
     ///
     /// # Errors
     ///
