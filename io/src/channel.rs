@@ -8,7 +8,7 @@
 //!   left and then [`EndOfChannel`].
 //! - A cancelled send has sent nothing, and a cancelled receive has taken nothing.
 //!
-//! The channels of [`trio_runtime::channel`] implement these traits, and so may a protocol that
+//! The channels of the [runtime](trio_runtime::channel) implement these traits, and so may a protocol that
 //! sends messages over a network. The channels' own methods say more: a send that fails gives its
 //! value back.
 

@@ -67,12 +67,13 @@ impl fmt::Display for Signal {
 /// # Examples
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_io::signal::{Signal, open_signal_receiver};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::io::signal::{Signal, open_signal_receiver};
 ///
 /// let mut signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
 /// println!("ended by {}", signals.next().await?);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "ctrl_c")]
 pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
@@ -137,12 +138,13 @@ fn refused(signal: Signal, reason: impl fmt::Display) -> io::Error {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::signal::{Signal, dump_on_signal};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::io::signal::{Signal, dump_on_signal};
 ///
 /// // From now on `kill -USR1` shows what every task waits in.
 /// dump_on_signal(Signal::USER_1, |tree| eprintln!("{tree}"))?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static) -> Result<()> {
     let mut signals = open_signal_receiver(&[signal])?;

@@ -42,8 +42,9 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 /// # Examples
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_net::{TcpStream, serve_tcp};
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{TcpStream, serve_tcp};
 ///
 /// let echo = |stream: TcpStream| async move {
 ///     while let Some(data) = stream.receive().await? {
@@ -59,8 +60,9 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 /// distributes the connections among them.
 ///
 /// ```no_run
-/// use trio_net::{Bind, TcpListener, TcpStream, serve_listeners};
-/// use trio_runtime::Workers;
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// use trio::net::{Bind, TcpListener, TcpStream, serve_listeners};
+/// use trio::Workers;
 ///
 /// let echo = |stream: TcpStream| async move {
 ///     while let Some(data) = stream.receive().await? {
@@ -72,7 +74,7 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 ///     let listeners = TcpListener::open_all(Bind::Everywhere(8000), 65_535, true)?;
 ///     serve_listeners(echo, listeners).await
 /// })?;
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 pub async fn serve_tcp<'env, H, F>(handler: H, on: impl Into<Bind>) -> Result<()>
 where
@@ -110,8 +112,9 @@ where
 /// A server in which a failed connection does not affect the others:
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_net::{Server, TcpStream, open_tcp_listeners};
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{Server, TcpStream, open_tcp_listeners};
 ///
 /// let listeners = open_tcp_listeners(8000).await?;
 /// Server::new(|stream: TcpStream| async move { stream.send_all(b"hello\n").await })

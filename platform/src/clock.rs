@@ -15,7 +15,8 @@ use std::time::Instant;
 ///
 /// ```
 /// use std::time::Duration;
-/// use trio_platform::Time;
+/// # use trio_platform as trio;
+/// use trio::Time;
 ///
 /// let later = Time::PAST + Duration::from_secs(2);
 /// assert_eq!(later - Time::PAST, Duration::from_secs(2));

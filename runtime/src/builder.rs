@@ -30,7 +30,8 @@ use crate::time::Clock;
 /// # Examples
 ///
 /// ```
-/// let answer = trio_runtime::run(async { 6 * 7 });
+/// # use trio_runtime as trio;
+/// let answer = trio::run(async { 6 * 7 });
 /// assert_eq!(answer, 42);
 /// ```
 #[doc(alias = "block_on")]
@@ -44,7 +45,8 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Backend, Builder, backend};
+/// # use trio_runtime as trio;
+/// use trio::{Backend, Builder, backend};
 ///
 /// let used = Builder::new().backend(Backend::Polling).run(async { backend().backend() });
 /// assert_eq!(used, Backend::Polling);
@@ -124,7 +126,8 @@ impl Builder {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Builder, CancelScope, sync::Event};
+    /// # use trio_runtime as trio;
+    /// use trio::{Builder, CancelScope, sync::Event};
     ///
     /// let scope = CancelScope::new();
     /// let rescue = scope.clone();
@@ -133,7 +136,7 @@ impl Builder {
     ///     .on_deadlock(move |deadlock| rescue.cancel(deadlock.to_string()))
     ///     .run(scope.enter(event.wait()))?;
     /// assert_eq!(value, None);
-    /// # Ok::<(), trio_runtime::Error>(())
+    /// # Ok::<(), trio::Error>(())
     /// ```
     pub fn on_deadlock(mut self, function: impl FnMut(&Deadlock) + 'static) -> Self {
         self.on_deadlock = Some(Box::new(function));
@@ -146,7 +149,8 @@ impl Builder {
     /// # Examples
     ///
     /// ```should_panic
-    /// use trio_runtime::{Builder, sync::Event};
+    /// # use trio_runtime as trio;
+    /// use trio::{Builder, sync::Event};
     ///
     /// let event = Event::new();
     /// Builder::new().fail_on_deadlock().run(event.wait()).unwrap();
@@ -207,10 +211,11 @@ impl Builder {
     /// # Examples
     ///
     /// ```
+    /// # use trio_runtime as trio;
     /// use std::cell::Cell;
     /// use std::rc::Rc;
     /// use std::sync::mpsc;
-    /// use trio_runtime::{Builder, HostCall};
+    /// use trio::{Builder, HostCall};
     ///
     /// // A host's loop: it makes the calls that come in.
     /// let (send, calls) = mpsc::channel::<HostCall>();
@@ -220,8 +225,8 @@ impl Builder {
     /// let seen = output.clone();
     /// let guest = Builder::new().start_guest_run(
     ///     async {
-    ///         trio_runtime::checkpoint().await?;
-    ///         Ok::<_, trio_runtime::Error>(6 * 7)
+    ///         trio::checkpoint().await?;
+    ///         Ok::<_, trio::Error>(6 * 7)
     ///     },
     ///     host,
     ///     move |outcome| output.set(outcome.ok()),

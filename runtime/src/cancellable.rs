@@ -42,14 +42,15 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{lowlevel::cancellable, move_on_after};
+/// use trio::{lowlevel::cancellable, move_on_after};
 ///
 /// let never = std::future::pending::<u8>(); // a receive of another library, say
 /// let waited = move_on_after(Duration::from_millis(1), cancellable(never)).await?;
 /// assert_eq!(waited, None);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn cancellable<F: Future>(future: F) -> Cancellable<F> {
     Cancellable {

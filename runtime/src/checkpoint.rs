@@ -87,14 +87,15 @@ fn cancelled() -> Option<Cancelled> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// for n in 0..1_000_000 {
 ///     // A long computation lets others run now and then.
 ///     if n % 100_000 == 0 {
-///         trio_runtime::checkpoint().await?;
+///         trio::checkpoint().await?;
 ///     }
 /// }
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "yield_now")]
 pub fn checkpoint() -> Checkpoint {

@@ -10,9 +10,10 @@ use crate::error::Result;
 /// for something, put that under a shield with a time limit of its own:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{CancelScope, Error, finally, sleep};
+/// use trio::{CancelScope, Error, finally, sleep};
 ///
 /// async fn say_goodbye() -> Result<(), Error> {
 ///     sleep(Duration::from_millis(1)).await

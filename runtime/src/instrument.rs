@@ -15,9 +15,11 @@
 //! # Examples
 //!
 //! ```
+//! # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
 //! use std::cell::Cell;
 //! use std::rc::Rc;
-//! use trio_runtime::{Builder, Instrument, Task, checkpoint};
+//! use trio::instrument::{Instrument, Task};
+//! use trio::{Builder, checkpoint};
 //!
 //! struct Steps(Rc<Cell<u32>>);
 //!
@@ -170,16 +172,17 @@ pub struct InstrumentKey {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+/// # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
+/// # trio::run(async {
+/// use trio::lowlevel::{add_instrument, remove_instrument};
 ///
 /// struct Nothing;
-/// impl trio_runtime::Instrument for Nothing {}
+/// impl trio::instrument::Instrument for Nothing {}
 ///
 /// let key = add_instrument(Nothing);
 /// remove_instrument(key)?;
 /// assert!(remove_instrument(key).is_err(), "it is not there any more");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn add_instrument<I: Instrument + 'static>(instrument: I) -> InstrumentKey {

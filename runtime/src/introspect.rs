@@ -52,10 +52,11 @@ pub struct TaskTree {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{current_task, task_tree};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::{current_task, task_tree};
 ///
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon_named("child", async {
 ///         let own = current_task();
 ///         assert_eq!(own.name(), "child");
@@ -89,8 +90,9 @@ pub fn current_task() -> Task {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::task_tree;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::task_tree;
 ///
 /// let tree = task_tree();
 /// assert_eq!(tree.name, "main");
@@ -115,14 +117,15 @@ pub fn task_tree() -> TaskTree {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{current_root_task, spawn_system_task_named};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::{current_root_task, spawn_system_task_named};
 ///
-/// spawn_system_task_named("janitor", trio_runtime::sleep_forever())?;
+/// spawn_system_task_named("janitor", trio::sleep_forever())?;
 /// let root = current_root_task();
 /// let names: Vec<&str> = root.children.iter().map(|task| task.name.as_str()).collect();
 /// assert_eq!(names, ["main", "janitor"]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn current_root_task() -> TaskTree {
@@ -135,8 +138,9 @@ impl TaskTree {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::lowlevel::current_root_task;
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::lowlevel::current_root_task;
     ///
     /// let root = current_root_task();
     /// let names: Vec<&str> = root.walk().map(|task| task.name.as_str()).collect();

@@ -20,14 +20,15 @@
 //! An event that wakes one task at a time:
 //!
 //! ```
-//! # trio_runtime::run(async {
-//! use trio_runtime::lowlevel::ParkingLot;
+//! # use trio_runtime as trio;
+//! # trio::run(async {
+//! use trio::lowlevel::ParkingLot;
 //!
 //! let lot = ParkingLot::new();
-//! trio_runtime::open_nursery(async |nursery| {
+//! trio::open_nursery(async |nursery| {
 //!     nursery.start_soon(async { lot.park().await });
 //!     nursery.start_soon(async { lot.park().await });
-//!     trio_runtime::checkpoint().await?;
+//!     trio::checkpoint().await?;
 //!     assert_eq!(lot.unpark(1), 1);
 //!     assert_eq!(lot.unpark_all(), 1);
 //!     Ok(())

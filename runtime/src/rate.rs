@@ -37,9 +37,10 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::Builder::new().clock(trio_runtime::testing::MockClock::autojump()).run(async {
+/// # use trio_runtime as trio;
+/// # trio::Builder::new().clock(trio::testing::MockClock::autojump()).run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{RateLimiter, current_time};
+/// use trio::{RateLimiter, current_time};
 ///
 /// let ten_a_second = RateLimiter::new(10, Duration::from_secs(1));
 /// let start = current_time();
@@ -47,7 +48,7 @@ use crate::wait::Parked;
 ///     ten_a_second.acquire().await?;
 /// }
 /// assert_eq!(current_time() - start, Duration::from_secs(2));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct RateLimiter {

@@ -21,16 +21,17 @@ use crate::task::Id;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::lowlevel::RunVar;
+/// # use trio_runtime as trio;
+/// use trio::lowlevel::RunVar;
 ///
 /// static REQUESTS: RunVar<u32> = RunVar::with_default("requests", || 0);
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let token = REQUESTS.set(7);
 ///     assert_eq!(REQUESTS.get(), Some(7));
 ///     REQUESTS.reset(token)?;
 ///     assert_eq!(REQUESTS.get(), Some(0));
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```

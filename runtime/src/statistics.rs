@@ -44,15 +44,16 @@ pub struct RunStatistics {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::lowlevel::current_statistics;
+/// use trio::lowlevel::current_statistics;
 ///
-/// trio_runtime::open_nursery(async |nursery| {
-///     nursery.start_soon(trio_runtime::sleep(Duration::from_millis(5)));
+/// trio::open_nursery(async |nursery| {
+///     nursery.start_soon(trio::sleep(Duration::from_millis(5)));
 ///     let statistics = current_statistics();
 ///     assert_eq!((statistics.tasks_living, statistics.tasks_runnable), (2, 1));
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     let statistics = current_statistics();
 ///     assert_eq!((statistics.tasks_living, statistics.tasks_runnable), (2, 0));
 ///     assert!(statistics.time_to_next_deadline.is_some());

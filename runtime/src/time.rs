@@ -87,11 +87,12 @@ pub fn current_effective_deadline() -> Time {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let before = trio_runtime::current_time();
-/// trio_runtime::sleep(std::time::Duration::from_millis(2)).await?;
-/// assert!(trio_runtime::current_time() - before >= std::time::Duration::from_millis(2));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let before = trio::current_time();
+/// trio::sleep(std::time::Duration::from_millis(2)).await?;
+/// assert!(trio::current_time() - before >= std::time::Duration::from_millis(2));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {

@@ -28,12 +28,13 @@ use crate::claim::Claims;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::lockstep_stream_one_way_pair;
-/// use trio_io::{ReceiveStream, SendStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::lockstep_stream_one_way_pair;
+/// use trio::io::{ReceiveStream, SendStream};
 ///
 /// let (mut send, mut receive) = lockstep_stream_one_way_pair();
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(send.send_all(b"hello"));
 ///     let mut buffer = [0; 16];
 ///     assert_eq!(receive.receive_some(&mut buffer).await?, 5);

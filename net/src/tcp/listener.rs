@@ -44,12 +44,13 @@ pub struct TcpListener {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
 /// use std::net::Ipv4Addr;
 ///
-/// let listeners = trio_net::open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
+/// let listeners = trio::net::open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
 /// assert_ne!(listeners[0].local_address()?.port(), 0);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "bind")]
 #[doc(alias = "listen")]

@@ -51,11 +51,12 @@ pub fn is_draining() -> bool {
 /// # Examples
 ///
 /// ```
-/// # async fn accept() -> trio_runtime::Result<u32> { trio_runtime::sleep_forever().await.map(|()| 0) }
-/// # async fn serve(_: u32) -> trio_runtime::Result<()> { Ok(()) }
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # async fn accept() -> trio::Result<u32> { trio::sleep_forever().await.map(|()| 0) }
+/// # async fn serve(_: u32) -> trio::Result<()> { Ok(()) }
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{open_nursery, until_draining};
+/// use trio::{open_nursery, until_draining};
 ///
 /// open_nursery(async |nursery| {
 ///     nursery.cancel_scope().drain(Duration::from_secs(10), "shutting down");
@@ -105,9 +106,10 @@ pub async fn wait_draining() -> Result<()> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{CancelScope, cleanup, sleep, sleep_forever};
+/// use trio::{CancelScope, cleanup, sleep, sleep_forever};
 ///
 /// let scope = CancelScope::with_timeout(Duration::from_millis(1));
 /// let mut said_goodbye = None;
@@ -120,7 +122,7 @@ pub async fn wait_draining() -> Result<()> {
 ///     })
 ///     .await?;
 /// assert!(said_goodbye.is_some());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn cleanup<F: Future<Output = Result<T>>, T>(grace: Duration, future: F) -> super::MoveOn<F> {

@@ -24,9 +24,10 @@ use crate::error::{Result, TooSlow};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{TooSlow, fail_if_idle, sleep, sleep_forever};
+/// use trio::{TooSlow, fail_if_idle, sleep, sleep_forever};
 ///
 /// let error = fail_if_idle(Duration::from_millis(50), async |progress| {
 ///     for _ in 0..10 {

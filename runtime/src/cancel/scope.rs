@@ -29,8 +29,9 @@ use crate::run::Run;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{CancelScope, sleep_forever};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{CancelScope, sleep_forever};
 ///
 /// let scope = CancelScope::new();
 /// let stop = scope.clone();
@@ -43,7 +44,7 @@ use crate::run::Run;
 ///     .await?;
 /// assert!(ended.is_none());
 /// assert!(scope.cancelled_caught());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "CancellationToken")]
 #[doc(alias = "AbortHandle")]
@@ -174,9 +175,10 @@ impl CancelScope {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
     /// use std::time::Duration;
-    /// use trio_runtime::{CancelScope, is_draining, open_nursery, sleep, sleep_forever, until_draining};
+    /// use trio::{CancelScope, is_draining, open_nursery, sleep, sleep_forever, until_draining};
     ///
     /// let scope = CancelScope::new();
     /// let serve = async {

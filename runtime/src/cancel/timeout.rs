@@ -32,16 +32,17 @@ use crate::error::{Result, TooSlow};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{move_on_after, sleep_forever};
+/// use trio::{move_on_after, sleep_forever};
 ///
 /// let quick = move_on_after(Duration::from_secs(5), async { Ok(7) }).await?;
 /// assert_eq!(quick, Some(7));
 ///
 /// let slow = move_on_after(Duration::from_millis(1), sleep_forever()).await?;
 /// assert!(slow.is_none());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 ///
 /// The future has to return [`Result`](crate::Result), because a cancellation reaches it as an
@@ -49,13 +50,14 @@ use crate::error::{Result, TooSlow};
 /// or none at all, wrap it in an `async` block:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// # use std::time::Duration;
-/// # use trio_runtime::{move_on_after, open_memory_channel};
+/// # use trio::{move_on_after, open_memory_channel};
 /// let (_sender, receiver) = open_memory_channel::<u8>(1);
 /// let received = move_on_after(Duration::from_millis(1), async { Ok(receiver.receive().await?) });
 /// assert_eq!(received.await?, None);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "timeout")]
 #[track_caller]
@@ -97,13 +99,14 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{TooSlow, fail_after, sleep_forever};
+/// use trio::{TooSlow, fail_after, sleep_forever};
 ///
 /// let error = fail_after(Duration::from_millis(1), sleep_forever()).await.unwrap_err();
 /// assert!(error.is::<TooSlow>());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "timeout")]
 #[track_caller]

@@ -43,13 +43,14 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (send, mut first) = trio_runtime::open_broadcast_channel(4);
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (send, mut first) = trio::open_broadcast_channel(4);
 /// let mut second = send.subscribe();
 /// assert_eq!(send.send("news").await?, 2);
 /// assert_eq!(first.receive().await?, "news");
 /// assert_eq!(second.receive().await?, "news");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "broadcast")]
 #[track_caller]
@@ -69,16 +70,17 @@ pub fn open_broadcast_channel<T: Clone>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::channel::BroadcastError;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::channel::BroadcastError;
 ///
-/// let (send, mut receive) = trio_runtime::open_lagging_broadcast_channel(2);
+/// let (send, mut receive) = trio::open_lagging_broadcast_channel(2);
 /// for n in 1..=5 {
 ///     send.send(n).await?;
 /// }
 /// assert!(matches!(receive.receive().await, Err(BroadcastError::Lagged(3))));
 /// assert_eq!(receive.receive().await?, 4);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "broadcast")]
 #[track_caller]

@@ -36,9 +36,10 @@ pub const UNBOUNDED: usize = usize::MAX;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (send, receive) = trio_runtime::open_memory_channel(0);
-/// trio_runtime::open_nursery(async |nursery| {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (send, receive) = trio::open_memory_channel(0);
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         for n in 1..=3 {
 ///             send.send(n).await?;

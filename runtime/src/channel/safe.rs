@@ -39,11 +39,12 @@ use crate::nursery::open_nursery;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::channel::{Yielder, safe_channel};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::channel::{Yielder, safe_channel};
 ///
 /// // Counts as far as somebody wants to know.
-/// async fn count(numbers: &Yielder<u32>) -> trio_runtime::Result<()> {
+/// async fn count(numbers: &Yielder<u32>) -> trio::Result<()> {
 ///     for n in 0.. {
 ///         numbers.send(n).await?;
 ///     }
@@ -62,7 +63,7 @@ use crate::nursery::open_nursery;
 /// })
 /// .await?;
 /// assert_eq!(sum, 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "as_safe_channel")]
 pub async fn safe_channel<T, P, B, R>(producer: P, body: B) -> Result<R>

@@ -96,11 +96,12 @@ impl<S: Selectable> Selectable for &mut S {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::channel::Selected;
-/// use trio_runtime::sync::Event;
-/// use trio_runtime::{open_memory_channel, select, sleep};
+/// use trio::channel::Selected;
+/// use trio::sync::Event;
+/// use trio::{open_memory_channel, select, sleep};
 ///
 /// let (jobs, work) = open_memory_channel(8);
 /// let stop = Event::new();
@@ -119,7 +120,7 @@ impl<S: Selectable> Selectable for &mut S {
 ///     }
 /// }
 /// assert_eq!(done, 1);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn select<C: Cases>(operations: C) -> Select<C> {
     Select {

@@ -33,19 +33,20 @@ use crate::error::Result;
 /// # Examples
 ///
 /// ```
-/// let (send, receive) = trio_runtime::open_thread_channel(16);
+/// # use trio_runtime as trio;
+/// let (send, receive) = trio::open_thread_channel(16);
 /// let worker = std::thread::spawn(move || {
 ///     for n in 1..=3 {
 ///         send.send_blocking(n).unwrap();
 ///     }
 /// });
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let mut sum = 0;
 ///     while let Some(n) = receive.next().await? {
 ///         sum += n;
 ///     }
 ///     assert_eq!(sum, 6);
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// worker.join().unwrap();

@@ -27,13 +27,14 @@ use crate::error::Result;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (level, mut gauge) = trio_runtime::open_watch_channel(0);
-/// trio_runtime::open_nursery(async |nursery| {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (level, mut gauge) = trio::open_watch_channel(0);
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         for n in 1..=10 {
 ///             level.send(n);
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///         }
 ///         Ok(())
 ///     });

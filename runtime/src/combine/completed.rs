@@ -33,9 +33,10 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{as_completed, sleep};
+/// use trio::{as_completed, sleep};
 ///
 /// let naps = [3, 1, 2].map(async |ms| {
 ///     sleep(Duration::from_millis(10 * ms)).await?;
@@ -50,7 +51,7 @@ use crate::wait::Parked;
 /// })
 /// .await?;
 /// assert_eq!(order, [1, 2, 3]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn as_completed<I, F, T, B, R>(futures: I, body: B) -> impl Future<Output = Result<R>>

@@ -43,9 +43,10 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{race, sleep, sleep_forever};
+/// use trio::{race, sleep, sleep_forever};
 ///
 /// enum Event { Data(Vec<u8>), Stop }
 ///
@@ -56,7 +57,7 @@ use crate::nursery::{Nursery, open_nursery_at};
 ///     Event::Data(_) => unreachable!(),
 ///     Event::Stop => assert!(too_late.is_empty()),
 /// }
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "select")]
 #[doc(alias = "wait_any")]
@@ -85,13 +86,14 @@ pub fn race<R: RaceTuple>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{Error, checkpoint, race_ok};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{Error, checkpoint, race_ok};
 ///
 /// let broken = async { Err(Error::msg("no such mirror")) };
 /// let slow = async { checkpoint().await.map(|()| "the file") };
 /// assert_eq!(race_ok((broken, slow), drop).await?, "the file");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "select_ok")]
 #[doc(alias = "first_ok")]
@@ -117,9 +119,10 @@ pub fn race_ok<R: RaceTuple>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{race_all, sleep};
+/// use trio::{race_all, sleep};
 ///
 /// let delays = [30, 1, 20];
 /// let first = race_all(
@@ -128,7 +131,7 @@ pub fn race_ok<R: RaceTuple>(
 /// )
 /// .await?;
 /// assert_eq!(first, 1);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn race_all<I, F, T>(futures: I, late: impl FnMut(T)) -> impl Future<Output = Result<T>>

@@ -91,7 +91,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Error, TooSlow};
+    /// # use trio_runtime as trio;
+    /// use trio::{Error, TooSlow};
     ///
     /// let inner = Error::group("inner", vec![Error::from(TooSlow::new()), Error::msg("b")]);
     /// let leaves = Error::group("outer", vec![Error::msg("a"), inner]).into_leaves();
@@ -116,7 +117,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::Error;
+    /// # use trio_runtime as trio;
+    /// use trio::Error;
     ///
     /// let both = Error::msg("disk full").and(Error::msg("cannot remove the file"));
     /// assert_eq!(both.leaves().count(), 2);

@@ -54,7 +54,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Error, TooSlow};
+/// # use trio_runtime as trio;
+/// use trio::{Error, TooSlow};
 ///
 /// let error = Error::group("two failures", vec![
 ///     Error::from(std::io::Error::other("disk")),
@@ -160,7 +161,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{BrokenResource, Error};
+    /// # use trio_runtime as trio;
+    /// use trio::{BrokenResource, Error};
     ///
     /// let group = Error::group("errors in a nursery", vec![BrokenResource::new().into()]);
     /// // To go on with whatever it is, unwrapped if possible:
@@ -219,7 +221,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Error, Result};
+    /// # use trio_runtime as trio;
+    /// use trio::{Error, Result};
     ///
     /// fn parse(text: &str) -> std::result::Result<u16, Box<dyn std::error::Error + Send + Sync>> {
     ///     Ok(text.parse()?)

@@ -79,15 +79,16 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
 ///
 /// let total = Cell::new(0);
 /// let total_ref = &total;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for n in 1..=4 {
 ///         nursery.start_soon(async move {
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///             total_ref.set(total_ref.get() + n);
 ///             Ok(())
 ///         });
@@ -96,7 +97,7 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// })
 /// .await?;
 /// assert_eq!(total.get(), 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "JoinSet")]
 #[doc(alias = "TaskGroup")]
@@ -216,8 +217,9 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::{ChildState, open_nursery, sleep_forever};
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::{ChildState, open_nursery, sleep_forever};
     ///
     /// open_nursery(async |nursery| {
     ///     let mut answer = nursery.spawn(async { Ok(42) });
@@ -281,12 +283,13 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// trio_runtime::open_nursery(async |nursery| {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// trio::open_nursery(async |nursery| {
     ///     let port: u16 = nursery
     ///         .start(async |status| {
     ///             status.started(7000)?;
-    ///             trio_runtime::sleep_forever().await?;
+    ///             trio::sleep_forever().await?;
     ///             Ok(())
     ///         })
     ///         .await?;

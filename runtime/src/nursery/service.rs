@@ -43,9 +43,10 @@ use crate::error::Result;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::{checkpoint, open_service_nursery};
+/// use trio::{checkpoint, open_service_nursery};
 ///
 /// let beats = Cell::new(0);
 /// let beat = async || {
@@ -63,7 +64,7 @@ use crate::error::Result;
 /// })
 /// .await?;
 /// assert!(beats.get() >= 9);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "daemon")]
 #[track_caller]

@@ -10,8 +10,9 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::time::Duration;
-/// use trio_runtime::Backoff;
+/// use trio::Backoff;
 ///
 /// let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 /// let delays: Vec<u64> = backoff.take(5).map(|delay| delay.as_secs()).collect();

@@ -37,10 +37,11 @@ use crate::time::{current_time, sleep};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
 /// use std::time::Duration;
-/// use trio_runtime::{Backoff, Error, Supervisor, open_nursery};
+/// use trio::{Backoff, Error, Supervisor, open_nursery};
 ///
 /// let attempts = Cell::new(0);
 /// let link = async || {
@@ -57,7 +58,7 @@ use crate::time::{current_time, sleep};
 /// })
 /// .await?;
 /// assert_eq!(attempts.get(), 3);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
 #[must_use = "a supervisor does nothing until `run`"]

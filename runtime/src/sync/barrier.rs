@@ -19,12 +19,13 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Barrier;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Barrier;
 ///
 /// let barrier = Barrier::new(3);
 /// let barrier_ref = &barrier;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for _ in 0..3 {
 ///         nursery.start_soon(async move {
 ///             // Prepare …

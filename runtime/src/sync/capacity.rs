@@ -38,20 +38,21 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::sync::CapacityLimiter;
+/// use trio::sync::CapacityLimiter;
 ///
 /// let limiter = CapacityLimiter::new(3);
 /// let (most, now) = (Cell::new(0), Cell::new(0));
 /// let (limiter, most, now) = (&limiter, &most, &now);
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for _ in 0..10 {
 ///         nursery.start_soon(async move {
 ///             let _token = limiter.acquire().await?;
 ///             now.set(now.get() + 1);
 ///             most.set(most.get().max(now.get()));
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///             now.set(now.get() - 1);
 ///             Ok(())
 ///         });
@@ -60,7 +61,7 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// })
 /// .await?;
 /// assert_eq!(most.get(), 3);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct CapacityLimiter {
     total: Cell<usize>,

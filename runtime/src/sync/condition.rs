@@ -33,12 +33,13 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::{Condition, Lock};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::{Condition, Lock};
 ///
 /// let (items, changed) = (Lock::new(Vec::new()), Condition::new());
 /// let (items, changed) = (&items, &changed);
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         let mut items = items.acquire().await?;
 ///         changed.wait_for(&mut items, |items| items.len() >= 2).await?;

@@ -28,19 +28,20 @@ use crate::error::{Error, Result};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Event;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Event;
 ///
 /// let done = Event::new();
 /// let done_ref = &done;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move { done_ref.wait().await });
 ///     done.set();
 ///     Ok(())
 /// })
 /// .await?;
 /// assert!(done.is_set());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct Event {

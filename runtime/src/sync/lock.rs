@@ -40,17 +40,18 @@ pub(super) type Place = &'static Location<'static>;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Lock;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Lock;
 ///
 /// let total = Lock::new(0);
 /// let total_ref = &total;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for n in 1..=4 {
 ///         nursery.start_soon(async move {
 ///             let mut total = total_ref.acquire().await?;
 ///             let before = *total;
-///             trio_runtime::checkpoint().await?; // nobody else comes in between
+///             trio::checkpoint().await?; // nobody else comes in between
 ///             *total = before + n;
 ///             Ok(())
 ///         });
@@ -59,7 +60,7 @@ pub(super) type Place = &'static Location<'static>;
 /// })
 /// .await?;
 /// assert_eq!(total.into_inner(), 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 #[doc(alias = "Mutex")]

@@ -28,13 +28,14 @@
 //! # Examples
 //!
 //! ```
-//! # trio_runtime::run(async {
-//! use trio_runtime::sync::{Event, Lock};
+//! # use trio_runtime as trio;
+//! # trio::run(async {
+//! use trio::sync::{Event, Lock};
 //!
 //! let ready = Event::new();
 //! let log = Lock::new(Vec::new());
 //! let (ready_ref, log_ref) = (&ready, &log);
-//! trio_runtime::open_nursery(async |nursery| {
+//! trio::open_nursery(async |nursery| {
 //!     nursery.start_soon(async move {
 //!         ready_ref.wait().await?;
 //!         log_ref.acquire().await?.push("waited");
@@ -46,7 +47,7 @@
 //! })
 //! .await?;
 //! assert_eq!(log.into_inner(), ["prepared", "waited"]);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 mod barrier;

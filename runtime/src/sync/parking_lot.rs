@@ -37,9 +37,10 @@ use crate::error::{BrokenResource, Error, Result};
 /// A gate that, unlike an [`Event`](crate::sync::Event), can be shut again:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::{Result, lowlevel::{ParkingLot, checkpoint_if_cancelled}};
+/// use trio::{Result, lowlevel::{ParkingLot, checkpoint_if_cancelled}};
 ///
 /// #[derive(Default)]
 /// struct Gate {
@@ -63,9 +64,9 @@ use crate::error::{BrokenResource, Error, Result};
 ///
 /// let gate = Gate::default();
 /// let gate_ref = &gate;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move { gate_ref.pass().await });
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     assert_eq!(gate.lot.len(), 1);
 ///     gate.open();
 ///     Ok(())
@@ -196,8 +197,9 @@ impl ParkingLot {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::{BrokenResource, lowlevel::ParkingLot};
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::{BrokenResource, lowlevel::ParkingLot};
     ///
     /// let lot = ParkingLot::new();
     /// {

@@ -70,13 +70,14 @@ pub enum Abort {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::{cell::Cell, rc::Rc};
-/// use trio_runtime::lowlevel::{Abort, Reschedule, wait_task_rescheduled};
+/// use trio::lowlevel::{Abort, Reschedule, wait_task_rescheduled};
 ///
 /// let mailbox: Rc<Cell<Option<Reschedule<&str>>>> = Rc::default();
 /// let mailbox_ref = &mailbox;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         let letter = wait_task_rescheduled(|handle| {
 ///             mailbox_ref.set(Some(handle));
@@ -89,7 +90,7 @@ pub enum Abort {
 ///         assert_eq!(letter.await?, "hello");
 ///         Ok(())
 ///     });
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     let handle = mailbox.take().expect("the child waits");
 ///     handle.reschedule(Ok("hello")).expect("and has not been cancelled");
 ///     Ok(())

@@ -30,8 +30,9 @@ use crate::error::{Error, Result, WouldBlock};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::RwLock;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::RwLock;
 ///
 /// let config = RwLock::new("old");
 /// {
@@ -42,7 +43,7 @@ use crate::error::{Error, Result, WouldBlock};
 /// }
 /// *config.write().await? = "new";
 /// assert_eq!(*config.read().await?, "new");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct RwLock<T: ?Sized> {

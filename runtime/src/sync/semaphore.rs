@@ -30,8 +30,9 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Semaphore;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Semaphore;
 ///
 /// let slots = Semaphore::new(2);
 /// let one = slots.acquire().await?;
@@ -40,7 +41,7 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// drop(one);
 /// assert_eq!(slots.value(), 1);
 /// # drop(two);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct Semaphore {
     value: Cell<usize>,

@@ -39,12 +39,13 @@ use crate::run::Run;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{TaskLocal, open_nursery};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{TaskLocal, open_nursery};
 ///
 /// static USER: TaskLocal<&str> = TaskLocal::new("user");
 ///
-/// async fn audit() -> trio_runtime::Result<()> {
+/// async fn audit() -> trio::Result<()> {
 ///     assert_eq!(USER.get(), Some("ada"));
 ///     Ok(())
 /// }
@@ -55,7 +56,7 @@ use crate::run::Run;
 ///     Ok(())
 /// });
 /// USER.scope("ada", work).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "task_local")]
 #[doc(alias = "ContextVar")]
@@ -70,8 +71,9 @@ pub struct TaskLocal<T: 'static>(Key<T>);
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{TreeVar, open_nursery};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{TreeVar, open_nursery};
 ///
 /// static POOL: TreeVar<&str> = TreeVar::new("pool");
 ///
@@ -87,7 +89,7 @@ pub struct TaskLocal<T: 'static>(Key<T>);
 ///     Ok(())
 /// }))
 /// .await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct TreeVar<T: 'static>(Key<T>);
 

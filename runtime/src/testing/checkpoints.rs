@@ -42,11 +42,12 @@ use crate::run::Run;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::assert_checkpoints;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::assert_checkpoints;
 ///
-/// assert_checkpoints(trio_runtime::checkpoint()).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// assert_checkpoints(trio::checkpoint()).await?;
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn assert_checkpoints<F, T, E>(future: F) -> AssertCheckpoints<F>
@@ -69,13 +70,14 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::assert_no_checkpoints;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::assert_no_checkpoints;
 ///
 /// // A nursery is none, unless something in it is (semantics C4).
-/// let empty = trio_runtime::open_nursery(async |_| Ok(()));
+/// let empty = trio::open_nursery(async |_| Ok(()));
 /// assert_no_checkpoints(empty).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn assert_no_checkpoints<F: Future>(future: F) -> AssertNoCheckpoints<F> {

@@ -31,15 +31,16 @@ use crate::time::Clock;
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::time::Duration;
-/// use trio_runtime::{Builder, current_time, sleep};
-/// use trio_runtime::testing::MockClock;
+/// use trio::{Builder, current_time, sleep};
+/// use trio::testing::MockClock;
 ///
 /// Builder::new().clock(MockClock::autojump()).run(async {
 ///     let before = current_time();
 ///     sleep(Duration::from_secs(3600)).await?; // takes no time at all
 ///     assert_eq!(current_time() - before, Duration::from_secs(3600));
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -96,9 +97,10 @@ impl MockClock {
     /// # Examples
     ///
     /// ```
+    /// # use trio_runtime as trio;
     /// use std::time::Duration;
-    /// use trio_runtime::{Builder, sleep};
-    /// use trio_runtime::testing::MockClock;
+    /// use trio::{Builder, sleep};
+    /// use trio::testing::MockClock;
     ///
     /// let clock = MockClock::new();
     /// clock.set_rate(1000.0);

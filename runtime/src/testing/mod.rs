@@ -15,18 +15,19 @@
 //! # Examples
 //!
 //! ```
+//! # use trio_runtime as trio;
 //! use std::time::Duration;
-//! use trio_runtime::testing::MockClock;
-//! use trio_runtime::{Builder, current_time, sleep};
+//! use trio::testing::MockClock;
+//! use trio::{Builder, current_time, sleep};
 //!
 //! let hour = Duration::from_secs(3600);
 //! let slept = Builder::new().clock(MockClock::autojump()).run(async {
 //!     let begin = current_time();
 //!     sleep(hour).await?;
-//!     Ok::<_, trio_runtime::Error>(current_time() - begin)
+//!     Ok::<_, trio::Error>(current_time() - begin)
 //! })?;
 //! assert_eq!(slept, hour);
-//! # Ok::<(), trio_runtime::Error>(())
+//! # Ok::<(), trio::Error>(())
 //! ```
 
 mod blocked;

@@ -11,9 +11,10 @@
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Builder, Error, checkpoint};
+/// # use trio_runtime as trio;
+/// use trio::{Builder, Error, checkpoint};
 ///
-/// for seed in trio_runtime::testing::seeds(0, 10) {
+/// for seed in trio::testing::seeds(0, 10) {
 ///     let result: Result<(), Error> = Builder::new().seed(seed).run(async { checkpoint().await });
 ///     assert!(result.is_ok(), "failed: TRIO_TEST_SEED={seed} replays it");
 /// }

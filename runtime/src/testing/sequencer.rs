@@ -28,17 +28,18 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::RefCell;
-/// use trio_runtime::testing::Sequencer;
+/// use trio::testing::Sequencer;
 ///
 /// let (sequencer, order) = (Sequencer::new(), RefCell::new(Vec::new()));
 /// let step = async |number, what| {
 ///     let _turn = sequencer.turn(number).await?;
 ///     order.borrow_mut().push(what);
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// };
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async {
 ///         step(1, "b").await?;
 ///         step(3, "d").await
@@ -51,7 +52,7 @@ use crate::wait::Parked;
 /// })
 /// .await?;
 /// assert_eq!(order.take(), ["a", "b", "c", "d"]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct Sequencer {

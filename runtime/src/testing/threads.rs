@@ -38,9 +38,10 @@ pub fn active_thread_count() -> usize {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::{active_thread_count, wait_all_threads_completed};
-/// use trio_runtime::{open_nursery, to_thread};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::{active_thread_count, wait_all_threads_completed};
+/// use trio::{open_nursery, to_thread};
 ///
 /// open_nursery(async |nursery| {
 ///     nursery.start_soon(async { to_thread::run_sync(|| ()).await });
@@ -49,7 +50,7 @@ pub fn active_thread_count() -> usize {
 ///     Ok(())
 /// })
 /// .await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn wait_all_threads_completed() -> WaitAllThreadsCompleted {
     WaitAllThreadsCompleted { parked: None }

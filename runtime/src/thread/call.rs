@@ -69,13 +69,14 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::to_thread;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::to_thread;
 ///
 /// let path = "Cargo.toml";
 /// let text = to_thread::run_sync(move || std::fs::read_to_string(path)).await??;
 /// assert!(text.contains("[package]"));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "spawn_blocking")]
 pub fn run_sync<F, T>(function: F) -> RunSync<F, T>
@@ -98,8 +99,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::to_thread;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::to_thread;
 ///
 /// to_thread::current_default_thread_limiter().set_total_tokens(100);
 /// # });
@@ -114,16 +116,17 @@ pub fn current_default_thread_limiter() -> Rc<CapacityLimiter> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{move_on_after, to_thread};
+/// use trio::{move_on_after, to_thread};
 ///
 /// let answer = to_thread::run_sync(|| 6 * 7)
 ///     .name("thinking")
 ///     .abandon_on_cancel(true);
 /// let answer = move_on_after(Duration::from_secs(10), answer).await?;
 /// assert_eq!(answer, Some(42));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct RunSync<F, T>(Stage<F, T>);

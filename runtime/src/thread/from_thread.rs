@@ -10,9 +10,10 @@
 //! instead. Threads that were not started by a task use a [`TrioToken`].
 //!
 //! ```
-//! # trio_runtime::run(async {
+//! # use trio_runtime as trio;
+//! # trio::run(async {
 //! use std::time::Duration;
-//! use trio_runtime::{from_thread, sleep, to_thread};
+//! use trio::{from_thread, sleep, to_thread};
 //!
 //! let total = to_thread::run_sync(|| {
 //!     let mut total = 0;
@@ -21,11 +22,11 @@
 //!         total += part;
 //!         from_thread::run(async move || sleep(Duration::from_millis(1)).await)?;
 //!     }
-//!     Ok::<_, trio_runtime::Error>(total)
+//!     Ok::<_, trio::Error>(total)
 //! })
 //! .await??;
 //! assert_eq!(total, 6);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 use std::cell::RefCell;

@@ -270,8 +270,9 @@ pub fn thread_statistics() -> ThreadStatistics {
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::sync::mpsc;
-/// use trio_runtime::lowlevel::start_thread_soon;
+/// use trio::lowlevel::start_thread_soon;
 ///
 /// let (send, receive) = mpsc::channel();
 /// start_thread_soon(|| 6 * 7, move |result| drop(send.send(result.ok())), None)?;

@@ -28,14 +28,15 @@ use crate::nursery::spawn_system;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::lowlevel::spawn_system_task;
+/// # use trio_runtime as trio;
+/// use trio::lowlevel::spawn_system_task;
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     spawn_system_task(async {
 ///         // Until the main task has ended.
-///         trio_runtime::sleep_forever().await
+///         trio::sleep_forever().await
 ///     })?;
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```

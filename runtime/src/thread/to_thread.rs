@@ -13,9 +13,10 @@
 //! - Idle threads are kept for ten seconds, for all runs of the process.
 //!
 //! ```
-//! # trio_runtime::run(async {
+//! # use trio_runtime as trio;
+//! # trio::run(async {
 //! use std::net::ToSocketAddrs;
-//! use trio_runtime::to_thread;
+//! use trio::to_thread;
 //!
 //! let addresses = to_thread::run_sync(|| {
 //!     let found = ("127.0.0.1", 80).to_socket_addrs()?;
@@ -23,7 +24,7 @@
 //! })
 //! .await??;
 //! assert_eq!(addresses.len(), 1);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 pub use super::call::{RunSync, current_default_thread_limiter, run_sync};

@@ -15,22 +15,23 @@ use crate::error::{Result, RunFinished};
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::cell::Cell;
 /// use std::rc::Rc;
-/// use trio_runtime::lowlevel::{RunVar, current_trio_token};
+/// use trio::lowlevel::{RunVar, current_trio_token};
 ///
 /// static NEWS: RunVar<Rc<Cell<bool>>> = RunVar::with_default("news", Rc::default);
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let token = current_trio_token();
 ///     std::thread::spawn(move || {
 ///         // On the thread of the run, where its values are.
 ///         token.run_sync_soon(|| NEWS.with(|news| news.unwrap().set(true)))
 ///     });
 ///     while !NEWS.get().unwrap().get() {
-///         trio_runtime::checkpoint().await?;
+///         trio::checkpoint().await?;
 ///     }
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```

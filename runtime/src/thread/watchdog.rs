@@ -52,9 +52,11 @@ use crate::task::NodeRef;
 /// # Examples
 ///
 /// ```
+/// # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
 /// use std::sync::mpsc;
 /// use std::time::Duration;
-/// use trio_runtime::{Builder, Watchdog};
+/// use trio::Builder;
+/// use trio::instrument::Watchdog;
 ///
 /// let (tell, told) = mpsc::channel();
 /// let watchdog = Watchdog::new()

@@ -50,17 +50,18 @@ use crate::time::sleep_forever;
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::sync::atomic::{AtomicU32, Ordering};
 ///
 /// let sum = AtomicU32::new(0);
-/// let squares = trio_runtime::run_workers(3, async |worker| {
-///     trio_runtime::checkpoint().await?;
+/// let squares = trio::run_workers(3, async |worker| {
+///     trio::checkpoint().await?;
 ///     sum.fetch_add(1, Ordering::Relaxed);
 ///     Ok(worker.index() * worker.index())
 /// })?;
 /// assert_eq!(squares, [0, 1, 4]);
 /// assert_eq!(sum.into_inner(), 3);
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 #[track_caller]
 pub fn run_workers<F, T>(count: usize, work: F) -> Result<Vec<T>>
@@ -97,14 +98,15 @@ impl Worker {
 /// A program on every core that it may use:
 ///
 /// ```
-/// use trio_runtime::Workers;
+/// # use trio_runtime as trio;
+/// use trio::Workers;
 ///
 /// let workers = Workers::per_core().pinned(true).run(async |worker| {
 ///     // Mostly: a server, whose listener shares its port with those of the others.
 ///     Ok(worker.count())
 /// })?;
 /// assert_eq!(workers[0], workers.len());
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 #[must_use = "workers do nothing until `run`"]
 pub struct Workers {
@@ -203,14 +205,15 @@ impl Workers {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
     /// use std::time::Duration;
-    /// use trio_runtime::{Workers, move_on_after, sleep_forever};
+    /// use trio::{Workers, move_on_after, sleep_forever};
     ///
     /// let workers = Workers::new(2).run_within(async |_| sleep_forever().await);
     /// let ended = move_on_after(Duration::from_millis(5), workers).await?;
     /// assert_eq!(ended, None);
-    /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+    /// # Ok::<(), trio::Error>(()) }).unwrap();
     /// ```
     pub async fn run_within<F, T>(self, work: F) -> Result<Vec<T>>
     where

@@ -53,8 +53,9 @@ use crate::{HalfCloseableStream, ReceiveStream, SendStream, Stream};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_one_way_stream, memory_stream_one_way_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_one_way_stream, memory_stream_one_way_pair};
 ///
 /// check_one_way_stream(async || Ok(memory_stream_one_way_pair()), async || Ok(None)).await
 /// # }).unwrap();
@@ -91,8 +92,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_two_way_stream, memory_stream_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_two_way_stream, memory_stream_pair};
 ///
 /// check_two_way_stream(async || Ok(memory_stream_pair()), async || Ok(None)).await
 /// # }).unwrap();
@@ -130,8 +132,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_half_closeable_stream, lockstep_stream_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_half_closeable_stream, lockstep_stream_pair};
 ///
 /// // Without a buffer every fresh stream is clogged.
 /// let make = async || Ok(lockstep_stream_pair());
