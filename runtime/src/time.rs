@@ -50,6 +50,20 @@ pub trait Clock {
 /// # Panics
 ///
 /// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{current_time, sleep};
+///
+/// let begun = current_time();
+/// sleep(Duration::from_millis(2)).await?;
+/// assert!(current_time() - begun >= Duration::from_millis(2));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[track_caller]
 pub fn current_time() -> Time {
     context::with(|run| run.now())
@@ -111,6 +125,22 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Errors
 ///
 /// `Cancelled` only.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{current_time, sleep_until};
+///
+/// let mut next = current_time();
+/// for _ in 0..3 {
+///     next = next + Duration::from_millis(1); // an even pace, however long a round takes
+///     sleep_until(next).await?;
+/// }
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn sleep_until(deadline: Time) -> Sleep {
     Sleep {
         until: Until::At(deadline),

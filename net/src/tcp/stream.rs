@@ -22,6 +22,33 @@ use super::SendAll;
 /// [`std::mem::forget`]) keeps it busy until the stream is closed.
 ///
 /// `TCP_NODELAY` is on.
+///
+/// # Examples
+///
+/// ```
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{connect_tcp, open_tcp_listeners};
+/// use trio::try_join;
+///
+/// let listeners = open_tcp_listeners(0).await?;
+/// let address = ([127, 0, 0, 1], listeners[0].local_address()?.port()).into();
+/// let (client, server) = try_join((connect_tcp(address), listeners[0].accept())).await?;
+///
+/// let ask = async {
+///     client.send_all(b"hello").await?;
+///     client.send_eof().await
+/// };
+/// let answer = async {
+///     while let Some(data) = server.receive().await? {
+///         server.send_all(data).await?; // from the buffer that the kernel filled
+///     }
+///     server.aclose().await
+/// };
+/// try_join((ask, answer)).await?;
+/// assert_eq!(&client.receive().await?.unwrap()[..], b"hello");
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "SocketStream")]
 #[derive(Debug)]
 pub struct TcpStream {
@@ -40,6 +67,22 @@ pub struct TcpStream {
 /// # Errors
 ///
 /// What the system said, and about which address.
+///
+/// # Examples
+///
+/// ```
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::fail_after;
+/// use trio::net::{connect_tcp, open_tcp_listeners};
+///
+/// let listeners = open_tcp_listeners(([127, 0, 0, 1], 0)).await?;
+/// let address = listeners[0].local_address()?;
+/// let stream = fail_after(Duration::from_secs(5), connect_tcp(address)).await?;
+/// assert_eq!(stream.peer_address()?, address);
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "open_tcp_stream")]
 #[doc(alias = "connect")]
 pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {

@@ -28,6 +28,30 @@ use crate::time::sleep_forever;
 /// # Panics
 ///
 /// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{CancelScope, checkpoint, is_draining};
+///
+/// let scope = CancelScope::new();
+/// let rounds = scope.enter(async {
+///     let mut rounds = 0;
+///     while !is_draining() {
+///         rounds += 1; // a round is never cut short
+///         if rounds == 3 {
+///             scope.drain(Duration::from_secs(10), "enough");
+///         }
+///         checkpoint().await?;
+///     }
+///     Ok(rounds)
+/// });
+/// assert_eq!(rounds.await?, Some(3));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[track_caller]
 pub fn is_draining() -> bool {
     context::with(|run| run.is_draining())

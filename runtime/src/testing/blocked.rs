@@ -24,6 +24,28 @@ use crate::wait::Parked;
 /// # Errors
 ///
 /// `Cancelled` only.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::testing::wait_all_tasks_blocked;
+/// use trio::open_nursery;
+/// use trio::sync::Event;
+///
+/// let event = Event::new();
+/// open_nursery(async |nursery| {
+///     nursery.start_soon(async { event.wait().await });
+///     wait_all_tasks_blocked(Duration::ZERO).await?;
+///     assert_eq!(event.statistics().tasks_waiting, 1);
+///     event.set();
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
 pub fn wait_all_tasks_blocked(cushion: Duration) -> WaitAllTasksBlocked {
     WaitAllTasksBlocked {
         cushion,

@@ -69,6 +69,21 @@ thread_local! {
 /// # Panics
 ///
 /// With the panic of the future.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{from_thread, to_thread};
+///
+/// let slept = to_thread::run_sync(|| {
+///     from_thread::run(async || trio::sleep(Duration::from_millis(1)).await)
+/// });
+/// slept.await??;
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "block_on")]
 pub fn run<F, R>(function: F) -> Result<R>
 where
@@ -96,6 +111,19 @@ where
 /// # Panics
 ///
 /// With the panic of `function`.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{current_time, from_thread, to_thread};
+///
+/// let before = current_time();
+/// let now = to_thread::run_sync(|| from_thread::run_sync(current_time)).await??;
+/// assert!(now >= before, "the clock of the run, read in the run");
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn run_sync<F, R>(function: F) -> Result<R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -126,6 +154,28 @@ where
 ///
 /// `Cancelled`. [`Usage`] on a thread that was not begun by
 /// [`to_thread::run_sync`](crate::to_thread::run_sync).
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{Result, from_thread, move_on_after, to_thread};
+///
+/// fn search() -> Result<u64> {
+///     loop {
+///         std::thread::sleep(Duration::from_millis(1)); // a piece of the work
+///         from_thread::check_cancelled()?;
+///     }
+/// }
+///
+/// let limit = Duration::from_millis(10);
+/// // The second `?` makes the error that `search` returns one of the task.
+/// let found = move_on_after(limit, async { to_thread::run_sync(search).await? }).await?;
+/// assert_eq!(found, None);
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn check_cancelled() -> Result<()> {
     match host()?.mail().cancelled() {
         Some(cancelled) => Err(Error::cancelled(cancelled)),
