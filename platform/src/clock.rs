@@ -8,8 +8,8 @@ use std::time::Instant;
 
 /// A moment on the clock of one run, in nanoseconds since an origin that only that clock knows.
 ///
-/// Moments of different runs cannot be compared in any useful way: each system clock starts at an
-/// origin of its own. Arithmetic saturates, so [`Time::NEVER`] stays never whatever is added.
+/// Times of different runs cannot be compared in any useful way: each system clock starts at an
+/// origin of its own. Arithmetic saturates, so [`Time::NEVER`] stays never, whatever is added.
 ///
 /// # Examples
 ///
