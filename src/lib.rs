@@ -17,18 +17,18 @@
 //! ```
 //!
 //! - **Tasks live in nurseries.** [`open_nursery`] returns when everything started in it has ended;
-//!   children may borrow what is around them.
+//!   children may borrow the variables around it.
 //! - **Cancellation is a value.** Everything inside a [`CancelScope`] that has been cancelled, by a
 //!   call or a deadline, gets [`Cancelled`] from each operation, cleans up, and returns. Nothing is
 //!   dropped half-way, and a result that beat the cancel is not lost.
 //! - **Several things at once.** [`try_join`], [`race`], [`as_completed`], [`map_concurrent`]: losers are
-//!   cancelled and waited for, and no value is lost on the way. [`CancelScope::drain`] is a shutdown
-//!   that lets work finish, [`open_service_nursery`] for helpers, [`Supervisor`] for what may fail.
-//! - **The kernel's memory is the runtime's.** A read never lends your buffer to the kernel: there
-//!   are no buffers to give away, and dropping or forgetting a future is safe at any point.
+//!   cancelled and waited for, and no value is lost on the way. [`open_service_nursery`] is for helpers,
+//!   [`Supervisor`] for tasks that may fail, [`CancelScope::drain`] for a shutdown that lets work finish.
+//! - **No buffers to give away.** The kernel never holds your memory while you wait, so reads take a
+//!   plain slice, and dropping or leaking a future is safe at any point.
 //!
-//! The [guide] has pages for people who come [from Trio](guide::from_trio) or [from
-//! tokio](guide::from_tokio), and one on [testing](guide::testing).
+//! The [guide] has [recipes](guide::recipes), pages for people who come [from Trio](guide::from_trio)
+//! or [from tokio](guide::from_tokio), and one on [testing](guide::testing).
 //!
 //! What exactly is promised, by number, is in `docs/semantics.md` of the repository.
 
@@ -57,11 +57,11 @@ pub use trio_runtime::{
 #[doc(inline)]
 pub use trio_runtime::{channel, lowlevel, sync};
 
-/// Observers of a run: of its tasks, of a loop that is kept from going on, of a run that nothing wakes.
+/// Observers of a run: of its tasks, of a loop that is blocked, of a run that nothing can wake.
 ///
-/// An [`Instrument`](instrument::Instrument) is told of every task, step and wait, at the time and in order, and
-/// costs a branch an event while there is none. Use one to count, to trace, or to find out what holds the loop up; a
-/// [`Watchdog`](instrument::Watchdog) for that last question alone, in production too.
+/// An [`Instrument`](instrument::Instrument) is notified of every task, step and wait, at once and in order. While
+/// there is none, each event costs a branch. Use one to count, to trace, or to find out what blocks the loop; for that
+/// last question alone, in production too, there is the [`Watchdog`](instrument::Watchdog).
 ///
 /// ```
 /// use std::cell::Cell;
@@ -92,17 +92,18 @@ pub mod instrument {
 
 /// Streams, and what every stream promises; signals.
 ///
-/// Whatever the stream: a receive that is cancelled has taken nothing, each direction has one user at a time, who
-/// closes it hears [`ClosedResource`] from then on, and what the other side does is [`BrokenResource`]. Write a
-/// protocol against [`Stream`](io::Stream) and its parts where it is to run over TCP today and in memory in its
-/// tests; where there is nothing but TCP, the methods of [`TcpStream`](net::TcpStream) take `&self` and do more.
+/// For every stream: a receive that is cancelled has taken nothing; each direction has one user at a time; using a
+/// stream that this side has closed gives [`ClosedResource`], and one that the other side has broken
+/// [`BrokenResource`]. Write a protocol against [`Stream`](io::Stream) and its parts if it is to run over TCP and, in
+/// its tests, in memory. If it only ever uses TCP, the methods of [`TcpStream`](net::TcpStream) take `&self` and do
+/// more.
 ///
 /// ```
 /// use trio::io::{ReceiveStream, SendStream, Stream};
 /// use trio::testing::memory_stream_pair;
 /// use trio::{Result, try_join};
 ///
-/// /// Gives back one message, over any stream.
+/// /// Sends back one message, over any stream.
 /// async fn echo_one(mut stream: impl Stream) -> Result<()> {
 ///     let mut buffer = [0; 64];
 ///     let count = stream.receive_some(&mut buffer).await?;
@@ -127,9 +128,9 @@ pub mod io {
 
 /// TCP: streams, listeners, servers.
 ///
-/// A server is [`serve_tcp`], which ends with the first connection that fails, as a nursery does, or a
-/// [`Server`](net::Server), whose [`on_error`](net::Server::on_error) is told of it instead. What a stream
-/// promises is in [`io`]; a receive comes as a lease on memory that the kernel has filled, which a send takes.
+/// A server is either [`serve_tcp`], which ends with the first connection that fails, as a nursery does, or a
+/// [`Server`](net::Server), whose [`on_error`](net::Server::on_error) decides what a failure means. What a stream
+/// promises is in [`io`]. A receive returns a lease on memory that the kernel has filled, and a send takes it as it is.
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -162,9 +163,9 @@ pub mod net {
     pub use trio_net::*;
 }
 
-/// What tests need that servers do not: clocks, worlds, order, streams, and checks of streams.
+/// Tools for tests: clocks, simulated worlds, ordered steps, streams in memory, and checks of streams.
 ///
-/// None of it sleeps in real time, so a test that is built on it is as quick as it is certain. The guide has a
+/// None of them sleeps in real time, so a test that is built on them is both fast and certain. The guide has a
 /// page on [testing](crate::guide::testing).
 ///
 /// ```

@@ -1,7 +1,8 @@
 //! An echo server: every connection gets back what it sends, until Ctrl-C or SIGTERM.
 //!
-//! [`echo`] is a connection, [`serve`] a server on one thread, [`run`] as many of them as were asked
-//! for. `arguments.rs` reads the command line, and `demo.rs` is a client that measures.
+//! [`echo`] serves one connection, [`serve`] is a server on one thread, and [`run`] starts as many
+//! servers as asked for. `arguments.rs` reads the command line, and `demo.rs` is a client that
+//! measures.
 
 mod arguments;
 mod demo;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives back what is received, until the end of file.
+/// Sends back what is received, until the end of file.
 async fn echo(stream: TcpStream, statistics: &RefCell<Statistics>) -> Result<()> {
     while let Some(data) = stream.receive().await? {
         statistics.borrow_mut().bytes += data.len() as u64;
@@ -122,7 +123,7 @@ async fn until_stopped(
     .await
 }
 
-/// Runs one server a thread, all on the same ports, and the demo beside them if it is wanted.
+/// Runs one server on each thread, all on the same ports, with the demo beside them if it was asked for.
 /// Whichever ends first, well or not, stops the others.
 fn run(arguments: &Arguments) -> Result<Statistics> {
     let stop = &Stop::new()?;
@@ -188,7 +189,7 @@ fn listen(on: &[SocketAddr], share_port: bool) -> Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Waits for the workers, prints the demo's report, and adds up what there is to tell.
+/// Waits for the workers, prints the demo's report, and adds up their statistics.
 fn gather(
     workers: Vec<ScopedJoinHandle<'_, Result<Statistics>>>,
     demonstrated: Option<Result<Report>>,

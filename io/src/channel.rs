@@ -2,14 +2,15 @@
 //!
 //! - Each value that is sent is received once, whole, and in order; or, in a broadcast, once by each
 //!   receiver.
-//! - Whoever closed an end gets [`ClosedResource`](trio_runtime::ClosedResource) from then on, a task
-//!   that was waiting in it too. A sender whose receivers are all gone gets
+//! - Using an end that has been closed gives [`ClosedResource`](trio_runtime::ClosedResource), also
+//!   to a task that was already waiting. A sender whose receivers are all gone gets
 //!   [`BrokenResource`](trio_runtime::BrokenResource); a receiver whose senders are, gets what is
 //!   left and then [`EndOfChannel`].
 //! - A cancelled send has sent nothing, and a cancelled receive has taken nothing.
 //!
-//! The channels of [`trio_runtime::channel`] implement them, and what sends messages over a network
-//! may. Their own methods say more: a send that fails gives its value back.
+//! The channels of the [runtime](trio_runtime::channel) implement these traits, and so may a protocol that
+//! sends messages over a network. The channels' own methods say more: a send that fails gives its
+//! value back.
 
 use std::future::Future;
 
@@ -21,7 +22,7 @@ use trio_runtime::{EndOfChannel, Result};
 
 use crate::AsyncResource;
 
-/// Where values of type `T` are sent.
+/// The end of a channel at which values of type `T` are sent.
 pub trait SendChannel<T>: AsyncResource {
     /// Sends `value`, waiting until there is room or a receiver.
     ///
@@ -35,7 +36,7 @@ pub trait SendChannel<T>: AsyncResource {
     fn send(&mut self, value: T) -> impl Future<Output = Result<()>>;
 }
 
-/// Where values of type `T` are received.
+/// The end of a channel at which values of type `T` are received.
 pub trait ReceiveChannel<T>: AsyncResource {
     /// Receives the next value.
     ///
@@ -46,7 +47,7 @@ pub trait ReceiveChannel<T>: AsyncResource {
     /// # Errors
     ///
     /// `EndOfChannel` when every sender is closed and everything has been received;
-    /// `ClosedResource`; of a channel over something else `BrokenResource`.
+    /// `ClosedResource`; `BrokenResource` if what the channel is built on broke.
     fn receive(&mut self) -> impl Future<Output = Result<T>>;
 
     /// Receives the next value, or `None` at the end: for `while let` loops.

@@ -4,8 +4,8 @@ use trio_runtime::{CancelScope, Result};
 
 use crate::AsyncResource;
 
-/// Closes `resource` at once, without whatever a graceful close would wait for: its
-/// [`aclose`](AsyncResource::aclose) runs in a scope that has been cancelled.
+/// Closes `resource` at once, without whatever a graceful close would wait for: runs its
+/// [`aclose`](AsyncResource::aclose) in a scope that has already been cancelled.
 ///
 /// # Cancellation
 ///

@@ -21,7 +21,7 @@ impl Signal {
     pub const INTERRUPT: Self = Self(consts::SIGINT);
     /// The polite request to end.
     pub const TERMINATE: Self = Self(consts::SIGTERM);
-    /// The terminal has gone; for daemons, by custom, to read the configuration again.
+    /// The terminal has gone; by convention, daemons read their configuration again.
     pub const HANGUP: Self = Self(consts::SIGHUP);
     /// For the program's own use.
     pub const USER_1: Self = Self(consts::SIGUSR1);
@@ -54,25 +54,26 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Receives `signals` from now on, in place of what they would do to the process.
+/// Receives `signals` from now on, instead of letting them do what they do to a process.
 ///
-/// While the receiver lives, the default action of these signals (to end the process, for most) does
-/// not happen. Several receivers may want the same signal: each gets it.
+/// While the receiver lives, the default action of these signals (which for most ends the process)
+/// does not happen. Several receivers may ask for the same signal, and each gets it.
 ///
 /// # Errors
 ///
-/// If `signals` is empty, if one of them cannot be received (a kill, a stop, or a fault of the program
-/// itself), or if the system has no descriptors left.
+/// If `signals` is empty, if one of them cannot be received (`SIGKILL`, `SIGSTOP`, or a fault of the
+/// program itself such as `SIGSEGV`), or if the system has no descriptors left.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_io::signal::{Signal, open_signal_receiver};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::io::signal::{Signal, open_signal_receiver};
 ///
 /// let mut signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
 /// println!("ended by {}", signals.next().await?);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "ctrl_c")]
 pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
@@ -119,15 +120,16 @@ fn refused(signal: Signal, reason: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Hands the tree of all tasks of this run to `sink` at each `signal` from now on, until the main task
-/// has ended: to see from outside what a run that hangs waits in, and where.
+/// Calls `sink` with the tree of all tasks of this run at each `signal` from now on, until the main
+/// task has ended: to see from outside what a run that hangs is waiting for, and where.
 ///
-/// A [system task](lowlevel::spawn_system_task) does it, so it is the loop that must still turn: of a
-/// run whose thread is blocked inside a task nothing is seen until that goes on.
+/// A [system task](lowlevel::spawn_system_task) does this, so the loop must still turn: while a task
+/// blocks the thread of the run, nothing is shown.
 ///
 /// # Errors
 ///
-/// As for [`open_signal_receiver`]; or that the run is about to end.
+/// As for [`open_signal_receiver`]; or [`RunFinished`](trio_runtime::RunFinished) if the run is
+/// about to end.
 ///
 /// # Panics
 ///
@@ -136,12 +138,13 @@ fn refused(signal: Signal, reason: impl fmt::Display) -> io::Error {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::signal::{Signal, dump_on_signal};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::io::signal::{Signal, dump_on_signal};
 ///
 /// // From now on `kill -USR1` shows what every task waits in.
 /// dump_on_signal(Signal::USER_1, |tree| eprintln!("{tree}"))?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static) -> Result<()> {
     let mut signals = open_signal_receiver(&[signal])?;
@@ -157,8 +160,9 @@ pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static)
 
 /// A stream of signals, from [`open_signal_receiver`].
 ///
-/// A signal that comes several times before it is received is received once. A signal that came and
-/// was not received when the receiver is dropped is raised again, and then does what it would have.
+/// A signal that comes several times before it is received is received once. A signal that has come
+/// but has not been received when the receiver is dropped is raised again, and then has its default
+/// effect.
 #[derive(Debug)]
 pub struct SignalReceiver {
     /// Rings when a signal has come.

@@ -11,9 +11,10 @@ use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, 
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::memory_stream_one_way_pair;
-/// use trio_io::{ReceiveStream, SendStream, StapledStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::memory_stream_one_way_pair;
+/// use trio::io::{ReceiveStream, SendStream, StapledStream};
 ///
 /// // Whatever is sent comes back.
 /// let (send, receive) = memory_stream_one_way_pair();
@@ -21,7 +22,7 @@ use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, 
 /// echo.send_all(b"hello").await?;
 /// let mut buffer = [0; 16];
 /// assert_eq!(echo.receive_some(&mut buffer).await?, 5);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct StapledStream<S, R> {

@@ -2,11 +2,12 @@
 //!
 //! - A stream has two directions, and each may be used by one task at a time: a second gets
 //!   [`BusyResource`](trio_runtime::BusyResource).
-//! - Whoever closed it gets [`ClosedResource`](trio_runtime::ClosedResource) from then on, a task
-//!   that was waiting in it too. What the other side or the world did is
+//! - Using a stream that this side has closed gives
+//!   [`ClosedResource`](trio_runtime::ClosedResource), also to a task that was already waiting. If
+//!   the other side or the network has broken it, the error is
 //!   [`BrokenResource`](trio_runtime::BrokenResource).
-//! - A cancelled receive has taken nothing. A cancelled send has sent an unknown part, and the
-//!   stream is good for nothing but closing.
+//! - A cancelled receive has taken nothing. A cancelled send has sent an unknown part, and all that
+//!   is left to do with the stream is to close it.
 //! - Closing always closes, also when it is cancelled or fails; closing again does nothing.
 
 use std::future::Future;
@@ -17,13 +18,14 @@ use crate::{Lease, Outgoing};
 
 /// Something that has to be closed.
 ///
-/// Dropping it closes it as well, at once, and without whatever a graceful close would wait for.
+/// Dropping it closes it too: at once, without whatever a graceful close would wait for.
 pub trait AsyncResource {
     /// Closes it, gracefully if that is possible.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint, also if it is closed already. If cancelled it is closed all the same, forcefully.
+    /// A checkpoint, even if it is closed already. If cancelled, it is closed all the same,
+    /// forcefully.
     ///
     /// # Errors
     ///
@@ -33,7 +35,7 @@ pub trait AsyncResource {
 
 /// The sending half of a stream of bytes.
 pub trait SendStream: AsyncResource {
-    /// Sends all of `data`, waiting as often as the other side makes it necessary.
+    /// Sends all of `data`, waiting as often as the other side needs time.
     ///
     /// # Cancellation
     ///
@@ -45,8 +47,8 @@ pub trait SendStream: AsyncResource {
     /// sent the end of file; `BrokenResource` if the other side is gone.
     fn send_all<'a>(&mut self, data: impl Into<Outgoing<'a>>) -> impl Future<Output = Result<()>>;
 
-    /// Waits until [`send_all`](Self::send_all) might not block: for a program that makes its data
-    /// as late as possible. May return early, never late.
+    /// Waits until [`send_all`](Self::send_all) might not block: for a program that produces its
+    /// data as late as possible. May return too early, never too late.
     ///
     /// # Cancellation
     ///
@@ -66,7 +68,7 @@ pub trait ReceiveStream: AsyncResource {
     /// # Cancellation
     ///
     /// A checkpoint. `Cancelled` means that nothing has been received: the bytes are still there for
-    /// the next receive, also if the future was dropped instead.
+    /// the next receive. The same holds if the future is dropped instead.
     ///
     /// # Errors
     ///
@@ -75,8 +77,8 @@ pub trait ReceiveStream: AsyncResource {
     /// `buffer` is empty.
     fn receive_some(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<usize>>;
 
-    /// Receives at least one byte into memory of the stream's own, and lends it out; `None` is the
-    /// end of file.
+    /// Receives at least one byte into the stream's own memory, and lends it out; `None` is the end
+    /// of file.
     ///
     /// # Cancellation
     ///
@@ -93,7 +95,7 @@ pub trait Stream: SendStream + ReceiveStream {}
 
 impl<S: SendStream + ReceiveStream> Stream for S {}
 
-/// A stream whose sending direction can be ended alone.
+/// A stream whose sending direction can be ended while receiving goes on.
 pub trait HalfCloseableStream: Stream {
     /// Sends the end of file: the other side reads what was sent, then the end. Receiving goes on.
     /// Does nothing the second time.
@@ -113,7 +115,8 @@ pub trait Listener: AsyncResource {
     /// What is accepted.
     type Stream;
 
-    /// Waits for a connection. Takes `&self`, for a listener is often shared with whoever closes it.
+    /// Waits for a connection. Takes `&self`, because a listener is often shared with the code that
+    /// closes it.
     ///
     /// # Cancellation
     ///
@@ -121,8 +124,8 @@ pub trait Listener: AsyncResource {
     ///
     /// # Errors
     ///
-    /// `BusyResource`, `ClosedResource`, or what the system said: a connection that died before it
-    /// was accepted is no error and is skipped, a lack of descriptors or memory is one.
+    /// `BusyResource`, `ClosedResource`, or what the system said. A connection that died before it
+    /// was accepted is skipped without an error; a lack of descriptors or memory is one.
     fn accept(&self) -> impl Future<Output = Result<Self::Stream>>;
 
     /// Whether an error of [`accept`](Self::accept) means that the system has no room for another

@@ -30,7 +30,7 @@ use proc_macro::TokenStream;
 /// |----------------------|--------------------------------------------------------------------|
 /// | `backend = "io_uring"` or `"polling"` | This backend, or a clear failure if it cannot run |
 ///
-/// Whatever else a run can be told is told to `trio::Builder` in a `main` of your own.
+/// For all other settings of a run, write a plain `main` that uses `trio::Builder`.
 #[proc_macro_attribute]
 #[cfg_attr(not(test), allow(clippy::useless_conversion))] // the tests have tokens of their own
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -40,8 +40,8 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes an `async fn` a test.
 ///
 /// The function takes no arguments and may return whatever a test may return. Other attributes,
-/// such as `#[should_panic]`, stay on it. A test whose tasks all wait, and which nothing can wake any
-/// more, fails with the tree of what they wait in.
+/// such as `#[should_panic]`, stay on it. A test that hangs, because all its tasks wait and nothing can
+/// wake them any more, fails with the tree of what they wait for.
 ///
 /// # Options
 ///
@@ -50,11 +50,11 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `backend = "io_uring"`, `"polling"` or `"simulation"` | This backend, or a failure if it cannot run |
 /// | `backend = "all"`      | Once on each of the three; a failure says on which               |
 /// | `clock = "autojump"`   | Virtual time that jumps to the next deadline when all tasks wait; the simulation always has it |
-/// | `seed = 7`             | The seed of everything that is left to chance                    |
-/// | `seeds = 100`          | Once under each of so many seeds, from `seed` or 0 upward; a failure says under which |
+/// | `seed = 7`             | The seed for everything that is random                           |
+/// | `seeds = 100`          | Once with each of this many seeds, from `seed` or 0 upward; a failure says with which |
 ///
-/// With `seeds`, a failure says `TRIO_TEST_SEED=7 replays it`: set in the environment, it makes that
-/// the only seed. `TRIO_SIM_SEEDS` adds more of them, as numbers separated by commas.
+/// With `seeds`, a failure says `TRIO_TEST_SEED=7 replays it`: with that in the environment, 7 is the
+/// only seed. `TRIO_SIM_SEEDS` adds seeds, as numbers separated by commas.
 #[proc_macro_attribute]
 #[cfg_attr(not(test), allow(clippy::useless_conversion))] // the tests have tokens of their own
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -169,8 +169,21 @@ fn setting(
         }
         _ => Err(Complaint::new(
             at,
-            format!("an option has a value: `{name} = …`"),
+            format!(
+                "an option has a literal value, such as `{}`",
+                example(&name)
+            ),
         )),
+    }
+}
+
+/// A setting of the option `name`.
+fn example(name: &str) -> &'static str {
+    match name {
+        "backend" => r#"backend = "polling""#,
+        "clock" => r#"clock = "autojump""#,
+        "seed" => "seed = 7",
+        _ => "seeds = 100",
     }
 }
 
@@ -242,9 +255,13 @@ mod tests {
             "`seed` is a number of at most 64 bits",
         );
         check_refused("seeds = 0", "at least 1");
-        check_refused("seed", "an option has a value: `seed = …`");
-        check_refused("seed 7", "an option has a value");
-        check_refused("seed = -7", "an option has a value");
+        check_refused("seed", "an option has a literal value, such as `seed = 7`");
+        check_refused("seed 7", "an option has a literal value");
+        check_refused("seed = -7", "an option has a literal value");
+        check_refused(
+            "clock = MockClock::autojump()",
+            r#"an option has a literal value, such as `clock = "autojump"`"#,
+        );
         check_refused("seed = 7, seed = 8", "`seed` is set twice");
         check_refused("seed = 7 seeds = 8", "a comma stands between two options");
     }

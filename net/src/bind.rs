@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// # Examples
 ///
 /// ```
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
 /// use std::net::{Ipv6Addr, SocketAddr};
-/// use trio_net::Bind;
+/// use trio::net::Bind;
 ///
 /// let everywhere: Bind = 8000.into();
 /// let here: Bind = ([127, 0, 0, 1], 8000).into();

@@ -19,31 +19,32 @@ use crate::tcp::{TcpStream, open_tcp_listeners};
 /// How long a server that has run out of descriptors or memory waits before it accepts again.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves TCP connections on `on`, each by a task of `handler`'s, until cancelled.
+/// Serves TCP connections on `on` until cancelled, with a task that runs `handler` for each.
 ///
-/// The stream is the handler's: it is closed when the handler has ended, unless it was moved
+/// The handler owns its stream, which is closed when the handler ends unless it was moved
 /// elsewhere.
 ///
-/// An error of a handler takes the server down, as a child's does its nursery, and a client that
-/// resets its connection is an error ([`BrokenResource`](trio_runtime::BrokenResource)) in whatever
-/// handler uses it. A server that is to live on says what becomes of errors: [`Server::on_error`].
+/// An error in a handler ends the server, as an error in a child ends its nursery, and a client
+/// that resets its connection causes one ([`BrokenResource`](trio_runtime::BrokenResource)) in its
+/// handler. A server that should survive this decides what to do with errors in
+/// [`Server::on_error`].
 ///
 /// # Cancellation
 ///
-/// Stops accepting and cancels every handler. A scope around that is
-/// [drained](trio_runtime::CancelScope::drain) ends the server in an orderly way: it stops accepting,
-/// and returns `Ok` when every handler has ended; so a handler that waits for a next request should do
-/// that in [`until_draining`].
+/// Stops accepting and cancels every handler. [Draining](trio_runtime::CancelScope::drain) an
+/// enclosing scope shuts the server down gracefully: it stops accepting, and returns `Ok` when every
+/// handler has ended. So a handler should wait for its next request inside [`until_draining`].
 ///
 /// # Errors
 ///
-/// What kept it from listening; a group with what went wrong in a handler or while accepting.
+/// Why it could not listen; or a group with what went wrong in a handler or while accepting.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_net::{TcpStream, serve_tcp};
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{TcpStream, serve_tcp};
 ///
 /// let echo = |stream: TcpStream| async move {
 ///     while let Some(data) = stream.receive().await? {
@@ -55,12 +56,13 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 /// # }).unwrap();
 /// ```
 ///
-/// On every core, each worker with a listener of its own on the same port, among which the kernel
-/// deals the connections out:
+/// On every core: each worker has a listener of its own on the same port, and the kernel
+/// distributes the connections among them.
 ///
 /// ```no_run
-/// use trio_net::{Bind, TcpListener, TcpStream, serve_listeners};
-/// use trio_runtime::Workers;
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// use trio::net::{Bind, TcpListener, TcpStream, serve_listeners};
+/// use trio::Workers;
 ///
 /// let echo = |stream: TcpStream| async move {
 ///     while let Some(data) = stream.receive().await? {
@@ -72,7 +74,7 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(100);
 ///     let listeners = TcpListener::open_all(Bind::Everywhere(8000), 65_535, true)?;
 ///     serve_listeners(echo, listeners).await
 /// })?;
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 pub async fn serve_tcp<'env, H, F>(handler: H, on: impl Into<Bind>) -> Result<()>
 where
@@ -83,8 +85,8 @@ where
     serve_listeners(handler, listeners).await
 }
 
-/// Serves the connections of `listeners`, each by a task of `handler`'s, until cancelled; see
-/// [`serve_tcp`].
+/// Serves the connections of `listeners` until cancelled, with a task that runs `handler` for each;
+/// see [`serve_tcp`].
 ///
 /// # Cancellation
 ///
@@ -103,15 +105,16 @@ where
     Server::new(handler).serve(listeners).await
 }
 
-/// A server that is told more than [`serve_tcp`] is.
+/// A server with more options than [`serve_tcp`] has.
 ///
 /// # Examples
 ///
-/// A server in which a connection that fails ends alone:
+/// A server in which a failed connection does not affect the others:
 ///
 /// ```no_run
-/// # trio_runtime::run(async {
-/// use trio_net::{Server, TcpStream, open_tcp_listeners};
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{Server, TcpStream, open_tcp_listeners};
 ///
 /// let listeners = open_tcp_listeners(8000).await?;
 /// Server::new(|stream: TcpStream| async move { stream.send_all(b"hello\n").await })
@@ -134,7 +137,7 @@ type ErrorSink<'env> = Rc<dyn Fn(Error) -> Result<()> + 'env>;
 type OverloadSink<'env> = Rc<dyn Fn(&Error) + 'env>;
 
 impl<'env, H> Server<'env, H> {
-    /// A server that gives each connection to a task of `handler`'s.
+    /// A server that runs `handler` in a task for each connection.
     pub fn new(handler: H) -> Self {
         let overload = |error: &Error| {
             eprintln!("trio: cannot accept ({error}); trying again in {OVERLOAD_PAUSE:?}");
@@ -146,17 +149,17 @@ impl<'env, H> Server<'env, H> {
         }
     }
 
-    /// Takes the errors of handlers: what it returns `Ok` for ends that connection alone, what it
-    /// returns as an error takes the server down. A cancellation is not an error of a handler, and
-    /// does not come here.
+    /// Handles the errors of handlers. If `sink` returns `Ok`, only that connection ends; if it
+    /// returns an error, the server ends with it. Cancellations are not passed to it. Without this
+    /// every error ends the server.
     pub fn on_error(mut self, sink: impl Fn(Error) -> Result<()> + 'env) -> Self {
         self.on_error = Rc::new(sink);
         self
     }
 
-    /// Told each time that a connection could not be accepted for want of descriptors or memory; the
-    /// server waits for a tenth of a second and tries again. Prints a line on standard error unless
-    /// told otherwise.
+    /// Calls `sink` each time a connection could not be accepted for lack of descriptors or memory;
+    /// the server waits for a tenth of a second and tries again. Without this a line is printed to
+    /// standard error.
     pub fn on_overload(mut self, sink: impl Fn(&Error) + 'env) -> Self {
         self.on_overload = Rc::new(sink);
         self
@@ -181,7 +184,7 @@ impl<'env, H> Server<'env, H> {
         self.serve_started(listeners, TaskStatus::ignored()).await
     }
 
-    /// Like [`serve`](Self::serve), and reports to whoever [started](Nursery::start) this once it
+    /// Like [`serve`](Self::serve), for use with [`Nursery::start`]: reports to `status` once it
     /// accepts.
     ///
     /// # Cancellation
@@ -212,12 +215,13 @@ impl<'env, H> Server<'env, H> {
         .await
     }
 
-    /// Serves the connections of `listeners` until cancelled, with the handlers in a nursery of the
-    /// caller's: cancelling this call stops the accepting, and the handlers go on.
+    /// Serves the connections of `listeners` until cancelled, with the handlers in the caller's
+    /// `nursery`: cancelling this call only stops accepting, and the handlers go on.
     ///
     /// # Cancellation
     ///
-    /// Stops accepting, with `Ok` if a scope around is drained. Handlers are cancelled with `nursery`.
+    /// Stops accepting, with `Ok` if an enclosing scope is drained. Handlers are cancelled with
+    /// `nursery`.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use trio_runtime::Result;
 
 use crate::{TcpListener, TcpStream, connect_tcp};
 
-/// Connects to `listener`. If it listens on every address of the machine, that is over the loopback.
+/// Connects to `listener`: over the loopback, if it listens on every address of the machine.
 ///
 /// # Cancellation
 ///
@@ -19,13 +19,14 @@ use crate::{TcpListener, TcpStream, connect_tcp};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_net::testing::open_stream_to_socket_listener;
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::open_stream_to_socket_listener;
 ///
-/// let listeners = trio_net::open_tcp_listeners(0).await?;
+/// let listeners = trio::net::open_tcp_listeners(0).await?;
 /// let client = open_stream_to_socket_listener(&listeners[0]).await?;
 /// client.send_all(b"hello").await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub async fn open_stream_to_socket_listener(listener: &TcpListener) -> Result<TcpStream> {
     let mut address = listener.local_address()?;

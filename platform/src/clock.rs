@@ -8,14 +8,15 @@ use std::time::Instant;
 
 /// A moment on the clock of one run, in nanoseconds since an origin that only that clock knows.
 ///
-/// Moments of different runs cannot be compared in any useful way: each system clock starts at an
-/// origin of its own. Arithmetic saturates, so [`Time::NEVER`] stays never whatever is added.
+/// Times of different runs cannot be compared in any useful way: each system clock starts at an
+/// origin of its own. Arithmetic saturates, so [`Time::NEVER`] stays never, whatever is added.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use trio_platform::Time;
+/// # use trio_platform as trio;
+/// use trio::Time;
 ///
 /// let later = Time::PAST + Duration::from_secs(2);
 /// assert_eq!(later - Time::PAST, Duration::from_secs(2));

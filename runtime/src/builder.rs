@@ -1,4 +1,4 @@
-//! How a run is begun: with everything by default, or as the builder is told.
+//! How a run begins: with the defaults, or as a `Builder` configures it.
 
 use std::fmt;
 use std::future::Future;
@@ -19,7 +19,7 @@ use crate::time::Clock;
 
 /// Runs `main` on this thread, with everything that it starts, and returns its output.
 ///
-/// Uses `io_uring` where it works and `polling` where it does not ([`backend`](crate::backend) tells
+/// Uses `io_uring` where it works and `polling` where it does not ([`backend`](crate::backend) says
 /// which, and why), unless the environment variable `TRIO_BACKEND` names one of them.
 ///
 /// # Panics
@@ -30,7 +30,8 @@ use crate::time::Clock;
 /// # Examples
 ///
 /// ```
-/// let answer = trio_runtime::run(async { 6 * 7 });
+/// # use trio_runtime as trio;
+/// let answer = trio::run(async { 6 * 7 });
 /// assert_eq!(answer, 42);
 /// ```
 #[doc(alias = "block_on")]
@@ -39,12 +40,13 @@ pub fn run<F: Future>(main: F) -> F::Output {
     Builder::new().run(main)
 }
 
-/// A run that is yet to begin.
+/// Configures a run before it begins.
 ///
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Backend, Builder, backend};
+/// # use trio_runtime as trio;
+/// use trio::{Backend, Builder, backend};
 ///
 /// let used = Builder::new().backend(Backend::Polling).run(async { backend().backend() });
 /// assert_eq!(used, Backend::Polling);
@@ -62,7 +64,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A run with everything by default.
+    /// A run with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -87,14 +89,14 @@ impl Builder {
         self
     }
 
-    /// How many submissions the ring holds before the kernel must be told; a power of two, 256
-    /// unless told otherwise. More are never lost: they wait.
+    /// How many submissions the ring holds before they must be passed to the kernel: a power of
+    /// two, by default 256. Any beyond that wait, and are never lost.
     pub fn entries(mut self, entries: u32) -> Self {
         self.config.entries = Some(entries);
         self
     }
 
-    /// Runs in a simulated world instead of this one: in virtual time, on an in-memory network.
+    /// Runs in a simulated world instead of the real one: in virtual time, on an in-memory network.
     pub fn simulation(mut self, world: Simulation) -> Self {
         self.config.simulation = Some(world);
         self
@@ -106,24 +108,26 @@ impl Builder {
         self
     }
 
-    /// Has a thread watch whether the loop goes on, and tell of what keeps it; see [`Watchdog`].
+    /// Lets a thread watch that the loop keeps turning, and report what blocks it; see
+    /// [`Watchdog`].
     pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
         self.watchdog = Some(watchdog);
         self
     }
 
-    /// Calls `function` when nothing can wake the run any more, in place of writing the
-    /// [`Deadlock`] to standard error (and, with the feature `tracing`, of a warning there).
+    /// Calls `function` when nothing can wake the run any more, instead of writing the [`Deadlock`]
+    /// to standard error (and, with the feature `tracing`, logging a warning).
     ///
-    /// Called once, on the thread of the run and in no task; it may do what a task may do that is not
-    /// asynchronous, such as to cancel a scope, and then the run goes on. If it panics, the run fails:
-    /// it is cancelled, and the panic goes on from `run`. A function that does nothing leaves the run
-    /// to wait in silence.
+    /// Called once, on the thread of the run and outside any task. It may do anything that is not
+    /// asynchronous, such as cancelling a scope, after which the run goes on. If it panics, the run
+    /// fails: it is cancelled, and the panic comes out of `run`. If it does nothing, the run waits on
+    /// in silence.
     ///
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Builder, CancelScope, sync::Event};
+    /// # use trio_runtime as trio;
+    /// use trio::{Builder, CancelScope, sync::Event};
     ///
     /// let scope = CancelScope::new();
     /// let rescue = scope.clone();
@@ -132,20 +136,21 @@ impl Builder {
     ///     .on_deadlock(move |deadlock| rescue.cancel(deadlock.to_string()))
     ///     .run(scope.enter(event.wait()))?;
     /// assert_eq!(value, None);
-    /// # Ok::<(), trio_runtime::Error>(())
+    /// # Ok::<(), trio::Error>(())
     /// ```
     pub fn on_deadlock(mut self, function: impl FnMut(&Deadlock) + 'static) -> Self {
         self.on_deadlock = Some(Box::new(function));
         self
     }
 
-    /// Panics when nothing can wake the run any more, with the tree of what it waits in: what
-    /// `#[trio::test]` does, where a failure is worth more than a test that hangs.
+    /// Panics when nothing can wake the run any more, with the tree of what its tasks wait for.
+    /// `#[trio::test]` does this, since a test that fails is worth more than one that hangs.
     ///
     /// # Examples
     ///
     /// ```should_panic
-    /// use trio_runtime::{Builder, sync::Event};
+    /// # use trio_runtime as trio;
+    /// use trio::{Builder, sync::Event};
     ///
     /// let event = Event::new();
     /// Builder::new().fail_on_deadlock().run(event.wait()).unwrap();
@@ -171,8 +176,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What kept the backend from working, with the cause and the remedy; or that this thread is in
-    /// a run already.
+    /// Why the backend does not work, with the cause and the remedy; or that this thread is in a
+    /// run already.
     ///
     /// # Panics
     ///
@@ -186,7 +191,7 @@ impl Builder {
     /// Begins a run as a guest on the loop of `host`, on this thread, and returns at once.
     ///
     /// From then on the host calls, in its own time, the functions that it is [given](Host): each is
-    /// one turn of the run. Only where the run would wait does another thread wait in its place.
+    /// one turn of the run. Where the run would wait, another thread waits in its place.
     ///
     /// When this returns, the run has begun, and no task has been polled: whatever asks for the run of
     /// this thread, such as [`current_trio_token`](crate::lowlevel::current_trio_token), works in the
@@ -199,17 +204,18 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What keeps a run from beginning, as for [`try_run`](Self::try_run). The simulation cannot be a
-    /// guest, for its time passes in its turns only; a [`MockClock`](crate::testing::MockClock) can
-    /// serve one.
+    /// Why a run cannot begin, as for [`try_run`](Self::try_run). A simulation cannot be a guest,
+    /// because its time passes only in its turns; a guest may use a
+    /// [`MockClock`](crate::testing::MockClock).
     ///
     /// # Examples
     ///
     /// ```
+    /// # use trio_runtime as trio;
     /// use std::cell::Cell;
     /// use std::rc::Rc;
     /// use std::sync::mpsc;
-    /// use trio_runtime::{Builder, HostCall};
+    /// use trio::{Builder, HostCall};
     ///
     /// // A host's loop: it makes the calls that come in.
     /// let (send, calls) = mpsc::channel::<HostCall>();
@@ -219,8 +225,8 @@ impl Builder {
     /// let seen = output.clone();
     /// let guest = Builder::new().start_guest_run(
     ///     async {
-    ///         trio_runtime::checkpoint().await?;
-    ///         Ok::<_, trio_runtime::Error>(6 * 7)
+    ///         trio::checkpoint().await?;
+    ///         Ok::<_, trio::Error>(6 * 7)
     ///     },
     ///     host,
     ///     move |outcome| output.set(outcome.ok()),

@@ -1,7 +1,7 @@
-//! Futures of others, which know nothing of cancel scopes, as operations of this library.
+//! Makes futures of other libraries, which know nothing of cancel scopes, operations of this one.
 //!
-//! A scope that is cancelled asks the operations in it to end, and a future of another library is none:
-//! it would wait on, and the scope with it. [`cancellable`] waits beside it.
+//! A scope that is cancelled asks the operations in it to end. A future of another library is not such
+//! an operation: it would wait on, and the scope with it. [`cancellable`] waits for either of the two.
 //!
 //! The future belongs to [`Cancellable`], and so is dropped with it; it is polled with the waker that it
 //! is given, on the thread of the run, and may be woken from any. One that panics leaves the wait to be
@@ -19,16 +19,17 @@ use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 use crate::wait::Parked;
 
-/// Waits for a future of another library, until that is ready or a scope around is cancelled.
+/// Waits for a future of another library until it is ready or an enclosing scope is cancelled.
 ///
-/// For futures that do not need a runtime of their own, such as those of channels of other crates:
-/// without this they never see that they have been cancelled, so that a timeout around one never ends.
-/// What uses [`Result`] of this library through and through does not need it.
+/// For futures that need no runtime of their own, such as those of other crates' channels. Without
+/// this they never notice that they have been cancelled, so that a timeout around one never ends.
+/// Futures made of this library's operations do not need it.
 ///
 /// # Cancellation
 ///
-/// A checkpoint. If it is cancelled, the future is dropped where it stands, and what that means its
-/// library says: there is no other way to end it. A future that is ready goes first.
+/// A checkpoint. If cancelled, the future is dropped where it stands, because there is no other way
+/// to end it; what that means is up to its library. If the future is ready, its output is returned
+/// even though the scope has been cancelled.
 ///
 /// # Errors
 ///
@@ -41,14 +42,15 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{lowlevel::cancellable, move_on_after};
+/// use trio::{lowlevel::cancellable, move_on_after};
 ///
 /// let never = std::future::pending::<u8>(); // a receive of another library, say
 /// let waited = move_on_after(Duration::from_millis(1), cancellable(never)).await?;
 /// assert_eq!(waited, None);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn cancellable<F: Future>(future: F) -> Cancellable<F> {
     Cancellable {

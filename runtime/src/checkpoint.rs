@@ -72,9 +72,9 @@ fn cancelled() -> Option<Cancelled> {
     context::with(|run| run.cancelled())
 }
 
-/// Lets every other task run, then looks for a cancellation.
+/// Lets every other task run, then checks for a cancellation.
 ///
-/// Always yields, and looks afterwards, so that a deadline that has just passed is seen (C6).
+/// Always yields, and checks afterwards, so that a deadline that has just passed is seen (C6).
 ///
 /// # Cancellation
 ///
@@ -87,14 +87,15 @@ fn cancelled() -> Option<Cancelled> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// for n in 0..1_000_000 {
 ///     // A long computation lets others run now and then.
 ///     if n % 100_000 == 0 {
-///         trio_runtime::checkpoint().await?;
+///         trio::checkpoint().await?;
 ///     }
 /// }
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "yield_now")]
 pub fn checkpoint() -> Checkpoint {
@@ -132,11 +133,11 @@ impl Future for Checkpoint {
     }
 }
 
-/// Looks for a cancellation, and yields only to report one.
+/// Checks for a cancellation, without letting other tasks run.
 ///
 /// # Cancellation
 ///
-/// A cancel point, but not a place where others can run.
+/// A cancel point, but not a point where other tasks can run.
 ///
 /// # Errors
 ///
@@ -167,7 +168,7 @@ impl Future for CheckpointIfCancelled {
     }
 }
 
-/// Lets every other task run, without looking for a cancellation.
+/// Lets every other task run, without checking for a cancellation.
 ///
 /// # Cancellation
 ///

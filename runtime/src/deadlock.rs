@@ -1,8 +1,8 @@
-//! A run that nothing can wake any more: how it is found out, and what is told of it.
+//! A run that nothing can wake any more: how it is detected, and what is reported.
 //!
 //! A run sleeps for ever when every task waits for another: for a lock whose guard one of them keeps,
-//! for an event that nobody is left to set. Trio sleeps in silence. Here the run looks at itself, and
-//! tells [`Builder::on_deadlock`](crate::Builder::on_deadlock) what each task waits in.
+//! for an event that nobody is left to set. Trio sleeps in silence. Here the run examines itself, and
+//! reports what each task waits for to [`Builder::on_deadlock`](crate::Builder::on_deadlock).
 //!
 //! 1. It suspects itself only if no task can run, no deadline is to come, the driver has nothing in
 //!    flight and watches nothing, no thread works for it, and it is nobody's guest. So a server, which
@@ -25,15 +25,15 @@ use std::time::Duration;
 
 use crate::introspect::TaskTree;
 
-/// A run all of whose tasks wait, and which nothing can wake; see
+/// A run whose tasks all wait, and which nothing can wake any more; see
 /// [`Builder::on_deadlock`](crate::Builder::on_deadlock).
 ///
-/// Found where there is no deadline to come, no operation with the kernel, no function on a
-/// thread, and nobody with a [`TrioToken`](crate::lowlevel::TrioToken) or a waker of a task. It is never
-/// reported where there is none. What it cannot see: a run that waits for a signal, a connection or a
-/// timeout as well as in a circle, for that may end anything; a token or a waker that is kept inside the
-/// run, or that was leaked; a run that is a guest; and one of several [workers](crate::run_workers),
-/// which the others can cancel.
+/// It is found when no deadline is to come, no operation is with the kernel, no function runs on a
+/// thread, and nobody holds a [`TrioToken`](crate::lowlevel::TrioToken) or the waker of a task. There
+/// are no false reports. Some deadlocks are not found: while the run also waits for a signal, a
+/// connection or a timeout, since those may end anything; while a token or a waker is kept inside the
+/// run, or was leaked; in a guest run; and in one of several [workers](crate::run_workers), which the
+/// others can cancel.
 ///
 /// Its [`Display`](fmt::Display) is the report.
 #[derive(Clone, Debug)]
@@ -48,13 +48,13 @@ impl Deadlock {
     }
 
     /// Everything in the run: a root that stands for the run, and under it the tasks, with what each
-    /// waits in.
+    /// waits for.
     pub fn tree(&self) -> &TaskTree {
         &self.tree
     }
 
-    /// Whether all that the tasks wait in is [`sleep_forever`](crate::sleep_forever), which is to
-    /// wait for nothing on purpose: then nothing is printed, unless a handler does it.
+    /// Whether every task waits in [`sleep_forever`](crate::sleep_forever), and so for nothing on
+    /// purpose: then nothing is printed, unless a handler does so.
     pub fn is_on_purpose(&self) -> bool {
         sleeps_only(&self.tree)
     }

@@ -1,18 +1,19 @@
-//! Cleaning up whatever happened, without losing what happened.
+//! Cleaning up after a body, however it ended, without losing its error.
 
 use std::future::Future;
 
 use crate::error::Result;
 
-/// Runs `body`, and then `cleanup`, whatever the body ended with; errors of both are kept.
+/// Runs `body`, and then `cleanup`, however the body ended. Errors of both are kept.
 ///
-/// The cleanup sees the cancellation of a scope around as every operation does. What has to wait for
-/// something belongs under a shield with a time of its own:
+/// The cleanup is subject to the cancellation of enclosing scopes, like any code. If it has to wait
+/// for something, put that under a shield with a time limit of its own:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{CancelScope, Error, finally, sleep};
+/// use trio::{CancelScope, Error, finally, sleep};
 ///
 /// async fn say_goodbye() -> Result<(), Error> {
 ///     sleep(Duration::from_millis(1)).await
@@ -31,12 +32,12 @@ use crate::error::Result;
 /// # });
 /// ```
 ///
-/// If the future of this is dropped, or the body panics, the cleanup is dropped as well: what must
-/// happen then belongs in a destructor.
+/// If this future is dropped, or the body panics, the cleanup is dropped with it: what must happen
+/// even then belongs in a destructor.
 ///
 /// # Cancellation
 ///
-/// That of the body and of the cleanup. If both report one, it is reported once.
+/// That of the body and of the cleanup. If both report a cancellation, it is reported once.
 ///
 /// # Errors
 ///

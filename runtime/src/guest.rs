@@ -31,21 +31,21 @@ use crate::nursery::Failure;
 use crate::run::{Live, Parts, Pause};
 use crate::thread::start_thread_soon;
 
-/// What a guest asks its host to call: once, soon, on the thread where the run began.
+/// What a guest asks its host to call, once, soon, on the thread where the run began.
 pub type HostCall = Box<dyn FnOnce() + Send>;
 
 /// The loop that a [guest](crate::Builder::start_guest_run) lives on.
 ///
-/// A function that takes a [`HostCall`] is one, if it may be called from any thread.
+/// A function that takes a [`HostCall`] is a host, if it may be called from any thread.
 ///
-/// None of these methods may make the call before it returns. Calls may be made in any order with the
-/// host's own; how soon is the host's choice, and decides how fast the guest is.
+/// Neither method may make the call before it returns. Calls may be mixed with the host's own work in
+/// any order; how soon they are made is the host's choice, and decides how fast the guest is.
 pub trait Host: Send + Sync + 'static {
-    /// Sees to it that the thread on which the run began makes `call`, soon. Called from any thread.
+    /// Arranges for the thread on which the run began to make `call` soon. Called from any thread.
     #[doc(alias = "call_soon_threadsafe")]
     fn run_sync_soon_threadsafe(&self, call: HostCall);
 
-    /// The same when called on that thread, which a loop may know a cheaper way for.
+    /// The same, when called on that thread, for which a loop may have a cheaper way.
     #[doc(alias = "call_soon")]
     fn run_sync_soon_not_threadsafe(&self, call: HostCall) {
         self.run_sync_soon_threadsafe(call);
@@ -63,9 +63,9 @@ where
 
 /// A run on the loop of a host, from [`Builder::start_guest_run`](crate::Builder::start_guest_run).
 ///
-/// Must be kept until the run has [finished](Self::is_finished). Dropping it earlier abandons the run:
-/// its tasks are dropped as they stand, what the kernel has is taken back, a line on standard error
-/// tells of it, and the function that was to get the output is dropped uncalled.
+/// Keep it until the run has [finished](Self::is_finished). Dropping it earlier abandons the run: its
+/// tasks are dropped as they stand, everything is taken back from the kernel, a line on standard error
+/// says so, and the function that was to get the output is dropped uncalled.
 #[must_use = "dropping a guest before it has finished abandons its tasks"]
 pub struct GuestRun(Rc<dyn Tick>);
 

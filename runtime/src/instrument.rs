@@ -1,12 +1,13 @@
-//! Observers of a run: told of every task, step and wait, at no cost while there are none.
+//! Observers of a run, which are notified of every task, step and wait, and cost nothing while
+//! there are none.
 //!
 //! An [`Instrument`] is added to a run before it begins ([`Builder::instrument`](crate::Builder)) or
-//! while it runs ([`add_instrument`]). Use one to count, to trace,
-//! or to find out what holds the loop up.
+//! while it runs ([`add_instrument`]). Use one to count, to trace, or to find out what blocks the
+//! loop.
 //!
-//! 1. An event is told at once, or when the change that it is a part of has been made, and in order:
-//!    a hook may call whatever a task may call that is not asynchronous.
-//! 2. What a hook does itself is not told to anybody, so that no hook can call itself.
+//! 1. Hooks are called in order, at once or as soon as the change that an event is part of is
+//!    complete. So a hook may call anything that a task may call and that is not asynchronous.
+//! 2. What a hook does itself is not reported to any instrument, so no hook can call itself.
 //! 3. A hook that panics is reported on standard error, and its instrument is removed and never
 //!    called again; the others and the run go on.
 //! 4. While there is no instrument each event costs one branch.
@@ -14,9 +15,11 @@
 //! # Examples
 //!
 //! ```
+//! # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
 //! use std::cell::Cell;
 //! use std::rc::Rc;
-//! use trio_runtime::{Builder, Instrument, Task, checkpoint};
+//! use trio::instrument::{Instrument, Task};
+//! use trio::{Builder, checkpoint};
 //!
 //! struct Steps(Rc<Cell<u32>>);
 //!
@@ -44,7 +47,7 @@ use crate::task::NodeRef;
 /// An observer. Every method does nothing unless it is overridden.
 ///
 /// The methods about a task's steps and its end are called as if from that task; those about the
-/// run and about waiting from no task. One that panics is reported on standard error, and the
+/// run and about waiting, from no task. If one panics, that is reported on standard error and the
 /// instrument is removed; the run goes on.
 pub trait Instrument {
     /// The run begins.
@@ -63,7 +66,7 @@ pub trait Instrument {
     fn before_task_step(&mut self, task: &Task) {
         let _ = task;
     }
-    /// It has been polled.
+    /// A task, or the body of a nursery, has been polled.
     fn after_task_step(&mut self, task: &Task) {
         let _ = task;
     }
@@ -71,17 +74,19 @@ pub trait Instrument {
     fn task_exited(&mut self, task: &Task) {
         let _ = task;
     }
-    /// The loop is about to ask the driver, waiting for at most `timeout`.
+    /// The loop is about to ask the driver for completions, and to wait for them for at most
+    /// `timeout`.
     fn before_io_wait(&mut self, timeout: Duration) {
         let _ = timeout;
     }
-    /// The driver has answered.
+    /// The driver has returned.
     fn after_io_wait(&mut self, timeout: Duration) {
         let _ = timeout;
     }
 }
 
-/// A task as an observer sees it, or [whoever asks](crate::lowlevel::current_task).
+/// A task, as an observer sees it and as [`current_task`](crate::lowlevel::current_task) returns
+/// it.
 #[derive(Clone)]
 pub struct Task {
     id: TaskId,
@@ -107,7 +112,7 @@ impl Task {
         }
     }
 
-    /// Which task it is; the body of a nursery has that of the task that opened it.
+    /// The number of the task. The body of a nursery has that of the task that opened it.
     pub fn id(&self) -> TaskId {
         self.id
     }
@@ -117,7 +122,7 @@ impl Task {
         &self.name
     }
 
-    /// Where the task was spawned; of a body, where its nursery was opened.
+    /// Where the task was spawned; for a body, where its nursery was opened.
     pub fn place(&self) -> &'static Location<'static> {
         self.place
     }
@@ -134,7 +139,7 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Tells the tasks that live from each other. A task that has ended leaves its number to another.
+/// Distinguishes the tasks that are alive. The number of a task that has ended is used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(usize);
 
@@ -167,16 +172,17 @@ pub struct InstrumentKey {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{add_instrument, remove_instrument};
+/// # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
+/// # trio::run(async {
+/// use trio::lowlevel::{add_instrument, remove_instrument};
 ///
 /// struct Nothing;
-/// impl trio_runtime::Instrument for Nothing {}
+/// impl trio::instrument::Instrument for Nothing {}
 ///
 /// let key = add_instrument(Nothing);
 /// remove_instrument(key)?;
 /// assert!(remove_instrument(key).is_err(), "it is not there any more");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn add_instrument<I: Instrument + 'static>(instrument: I) -> InstrumentKey {
@@ -190,12 +196,12 @@ pub fn add_instrument<I: Instrument + 'static>(instrument: I) -> InstrumentKey {
     })
 }
 
-/// Takes an observer out of this run; none of its methods is called any more.
+/// Removes an observer from this run; none of its methods is called any more.
 ///
 /// # Errors
 ///
-/// [`Usage`] if it is not there: it has been removed, by this function or because it
-/// panicked, or belongs to another run.
+/// [`Usage`] if it is not there: it has been removed already, by this function or because it
+/// panicked, or it belongs to another run.
 ///
 /// # Panics
 ///

@@ -1,4 +1,5 @@
-//! The task tree as it stands: who lives, where each was spawned, and what it waits in.
+//! The task tree at this moment: which tasks are alive, where each was spawned, and what it waits
+//! for.
 
 use std::fmt;
 use std::panic::Location;
@@ -10,49 +11,52 @@ use crate::instrument::{Task, TaskId};
 use crate::run::Run;
 use crate::task::{NodeRef, NurseryRef};
 
-/// A task, what it waits in, and the tasks in its nurseries; see [`task_tree`].
+/// A task, what it waits for, and the tasks in its nurseries; see [`task_tree`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskTree {
-    /// Which task it is, for instruments and for [`current_task`] too; `None` for the root of
-    /// [`current_root_task`], which is no task.
+    /// The number of the task, the same as for instruments and [`current_task`]; `None` for the
+    /// root of [`current_root_task`], which is not a task.
     pub id: Option<TaskId>,
-    /// The name that it was given, or the path of its future's type.
+    /// The name it was given, or else the path of its future's type.
     pub name: String,
     /// Where it was spawned.
     pub place: &'static Location<'static>,
-    /// What it waits in: names of operations. Empty if it waits for its children only, or can run.
+    /// The operations that it waits in, by name. Empty if it waits only for its children, or can
+    /// run.
     pub waiting_in: Vec<&'static str>,
     /// The earliest deadline of the scopes around what it waits in, up to a shield; if it waits in
-    /// nothing, of those that its nursery has put it in.
+    /// nothing, of the scopes around its nursery.
     pub deadline: Option<Time>,
-    /// Whether one of those scopes has been cancelled: it has yet to come to an end, or cannot.
+    /// Whether one of those scopes has been cancelled: then the task has not ended yet, or cannot
+    /// end.
     pub cancelled: bool,
     /// The tasks in its nurseries.
     pub children: Vec<Self>,
-    /// When the look was taken.
+    /// When the tree was recorded.
     taken: Time,
 }
 
-/// The task that runs: its name, where it was spawned, and the number that tells it from all others
-/// that live.
+/// The task that is running: its name, where it was spawned, and the number that distinguishes it
+/// from all others alive.
 ///
-/// By that number instruments and the [tree](TaskTree::walk) know it. In the body of a nursery it is the
+/// Instruments and the [tree](TaskTree::walk) use the same number. In the body of a nursery this is the
 /// task that opened it.
 ///
 /// # Panics
 ///
 /// Outside of a run, and in code of a run that is in no task, such as a function given to
-/// [`run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon); [`in_task`](super::lowlevel::in_task)
-/// tells.
+/// [`run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon). Ask
+/// [`in_task`](super::lowlevel::in_task) first.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{current_task, task_tree};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::{current_task, task_tree};
 ///
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon_named("child", async {
 ///         let own = current_task();
 ///         assert_eq!(own.name(), "child");
@@ -77,7 +81,7 @@ pub fn current_task() -> Task {
 
 /// The tree of all tasks of this run, from the main task down.
 ///
-/// Its [`Display`](fmt::Display) is meant for people who look for what hangs.
+/// Its [`Display`](fmt::Display) is for finding out what hangs.
 ///
 /// # Panics
 ///
@@ -86,8 +90,9 @@ pub fn current_task() -> Task {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::task_tree;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::task_tree;
 ///
 /// let tree = task_tree();
 /// assert_eq!(tree.name, "main");
@@ -112,14 +117,15 @@ pub fn task_tree() -> TaskTree {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::lowlevel::{current_root_task, spawn_system_task_named};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::lowlevel::{current_root_task, spawn_system_task_named};
 ///
-/// spawn_system_task_named("janitor", trio_runtime::sleep_forever())?;
+/// spawn_system_task_named("janitor", trio::sleep_forever())?;
 /// let root = current_root_task();
 /// let names: Vec<&str> = root.children.iter().map(|task| task.name.as_str()).collect();
 /// assert_eq!(names, ["main", "janitor"]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn current_root_task() -> TaskTree {
@@ -132,8 +138,9 @@ impl TaskTree {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::lowlevel::current_root_task;
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::lowlevel::current_root_task;
     ///
     /// let root = current_root_task();
     /// let names: Vec<&str> = root.walk().map(|task| task.name.as_str()).collect();

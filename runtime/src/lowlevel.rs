@@ -1,5 +1,5 @@
-//! What everything above this crate is built on, and what a crate of your own can use as well:
-//! operations of the driver, sockets, and a look at the run.
+//! What everything above the runtime is built on, and what a crate of your own can use as well:
+//! operations of the driver, sockets, and ways to inspect a run.
 //!
 //! | to …                                                | there is                                   |
 //! |-----------------------------------------------------|--------------------------------------------|
@@ -11,23 +11,24 @@
 //! | come back into the run from elsewhere               | [`TrioToken`]                              |
 //! | have something that lives as long as the run        | [`RunVar`], [`spawn_system_task`]          |
 //!
-//! All of it keeps the promises that the rest keeps: what is made of it can be cancelled, dropped and
-//! forgotten as everything else. It asks more of its user only in that a wait has to say how it is
-//! taken back.
+//! All of it keeps the promises of the rest of the library: what is built on it can be cancelled,
+//! dropped and leaked like everything else. It asks one thing more of you: a wait has to say how it
+//! is called off.
 //!
 //! # Examples
 //!
 //! An event that wakes one task at a time:
 //!
 //! ```
-//! # trio_runtime::run(async {
-//! use trio_runtime::lowlevel::ParkingLot;
+//! # use trio_runtime as trio;
+//! # trio::run(async {
+//! use trio::lowlevel::ParkingLot;
 //!
 //! let lot = ParkingLot::new();
-//! trio_runtime::open_nursery(async |nursery| {
+//! trio::open_nursery(async |nursery| {
 //!     nursery.start_soon(async { lot.park().await });
 //!     nursery.start_soon(async { lot.park().await });
-//!     trio_runtime::checkpoint().await?;
+//!     trio::checkpoint().await?;
 //!     assert_eq!(lot.unpark(1), 1);
 //!     assert_eq!(lot.unpark_all(), 1);
 //!     Ok(())
@@ -71,7 +72,7 @@ pub use crate::thread::{
     spawn_system_task_named, start_thread_soon, thread_statistics,
 };
 
-/// Which backend runs, and why it is not `io_uring` if nobody asked for another.
+/// Which backend a run uses, and, if that is not `io_uring` although nobody asked for another, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendInfo {
     backend: Backend,
@@ -79,12 +80,12 @@ pub struct BackendInfo {
 }
 
 impl BackendInfo {
-    /// The backend that runs.
+    /// The backend in use.
     pub fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// Why `io_uring` does not run, if it was tried and did not work.
+    /// Why `io_uring` is not used, if it was tried and did not work.
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
     }
@@ -131,8 +132,8 @@ pub fn in_run() -> bool {
     context::is_running()
 }
 
-/// Reports a cancellation, or yields if the task has used up its budget; what an operation that may
-/// complete at once does first.
+/// Reports a cancellation, or yields if the task has used up its budget. An operation that may
+/// complete at once does this first.
 ///
 /// # Cancellation
 ///
@@ -145,7 +146,7 @@ pub async fn enter_operation() -> Result<()> {
     std::future::poll_fn(poll_enter_operation).await
 }
 
-/// What [`enter_operation`] does, for a future that is written by hand.
+/// Like [`enter_operation`], for a future written by hand.
 ///
 /// # Errors
 ///
@@ -155,7 +156,7 @@ pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
 }
 
 /// Passes a checkpoint, and then sends as much of `data` as fits without waiting; `None` if nothing
-/// does. The first step of a future that sends, in one look at the run.
+/// does. The first step of a future that sends, in one call.
 ///
 /// # Cancellation
 ///
@@ -185,7 +186,7 @@ pub fn poll_send_now(
     })
 }
 
-/// The sockets of this run: those of the system, or those of the simulation.
+/// Sockets for this run: the system's, or the simulation's.
 pub mod socket {
     use super::{Descriptor, Family, Lease, SocketAddr, context, io};
 
@@ -259,7 +260,7 @@ pub mod socket {
         context::with(|run| run.driver().peer_address(socket))
     }
 
-    /// Sets what a fresh stream should have, as far as the system allows.
+    /// Sets the options that a new stream should have, as far as the system allows.
     ///
     /// # Panics
     ///
@@ -283,7 +284,7 @@ pub mod socket {
         context::with(|run| run.driver().shutdown_send(socket))
     }
 
-    /// Makes the coming close an abort.
+    /// Makes the next close an abort.
     ///
     /// # Errors
     ///

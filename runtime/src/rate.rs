@@ -1,4 +1,4 @@
-//! So many in a time, and no more: a limiter of rates, by the clock of the run.
+//! A rate limiter, by the clock of the run: at most so many per period.
 //!
 //! Where a semaphore bounds how much happens at once, this bounds how often something begins: requests to a service that counts them, lines in a
 //! log.
@@ -30,16 +30,17 @@ use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::wait::Parked;
 
-/// Lets so many through in a time, evenly spaced and first come, first served.
+/// Limits how often something begins: so many per period, evenly spaced, first come, first served.
 ///
-/// Counts on the clock of the run that uses it: the next run finds it unused.
+/// It counts by the clock of the run that uses it; in another run it starts afresh.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::Builder::new().clock(trio_runtime::testing::MockClock::autojump()).run(async {
+/// # use trio_runtime as trio;
+/// # trio::Builder::new().clock(trio::testing::MockClock::autojump()).run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{RateLimiter, current_time};
+/// use trio::{RateLimiter, current_time};
 ///
 /// let ten_a_second = RateLimiter::new(10, Duration::from_secs(1));
 /// let start = current_time();
@@ -47,7 +48,7 @@ use crate::wait::Parked;
 ///     ten_a_second.acquire().await?;
 /// }
 /// assert_eq!(current_time() - start, Duration::from_secs(2));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
 pub struct RateLimiter {
@@ -119,7 +120,7 @@ impl Place {
 /// is, and one for a waker of others, which is called between turns.
 const PATIENCE: u32 = 2;
 
-/// How it stands with a [`RateLimiter`].
+/// A snapshot of a [`RateLimiter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimiterStatistics {
@@ -130,7 +131,7 @@ pub struct RateLimiterStatistics {
 }
 
 impl RateLimiter {
-    /// Lets `rate` through in each `per`, one at a time.
+    /// A limiter that lets `rate` through in each period `per`, one at a time.
     ///
     /// # Panics
     ///
@@ -149,8 +150,8 @@ impl RateLimiter {
         }
     }
 
-    /// Lets up to `at_once` through without a pause between them, if so many permits have grown while
-    /// nobody came; the rate in the long run is the same.
+    /// Lets up to `at_once` through without a pause between them, if that many permits have
+    /// accumulated while nobody came. The rate in the long run is the same.
     ///
     /// # Panics
     ///
@@ -179,7 +180,7 @@ impl RateLimiter {
         }
     }
 
-    /// Takes a permit if there is one and nobody waits; tells whether.
+    /// Takes a permit if there is one and nobody waits; returns whether it did.
     ///
     /// # Panics
     ///
@@ -197,7 +198,7 @@ impl RateLimiter {
         true
     }
 
-    /// How many have come through, and how many wait.
+    /// How many permits have been taken, and how many tasks wait for one.
     pub fn statistics(&self) -> RateLimiterStatistics {
         RateLimiterStatistics {
             acquired: self.acquired.get(),

@@ -21,16 +21,17 @@ use crate::task::Id;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::lowlevel::RunVar;
+/// # use trio_runtime as trio;
+/// use trio::lowlevel::RunVar;
 ///
 /// static REQUESTS: RunVar<u32> = RunVar::with_default("requests", || 0);
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let token = REQUESTS.set(7);
 ///     assert_eq!(REQUESTS.get(), Some(7));
 ///     REQUESTS.reset(token)?;
 ///     assert_eq!(REQUESTS.get(), Some(0));
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```
@@ -40,7 +41,7 @@ pub struct RunVar<T: 'static> {
     default: Option<fn() -> T>,
 }
 
-/// What [`RunVar::set`] has replaced, for [`RunVar::reset`].
+/// What [`RunVar::set`] replaced, for [`RunVar::reset`].
 pub struct RunVarToken<T: 'static> {
     run: u64,
     id: u64,
@@ -67,8 +68,8 @@ impl<T: 'static> RunVar<T> {
         Self { name, id, default }
     }
 
-    /// A variable that has in each run the value that `default` makes, until it is set. It is made,
-    /// once a run, when somebody asks.
+    /// A variable that has in each run the value that `default` returns, until it is set. `default`
+    /// is called once in each run, when the value is first asked for.
     pub const fn with_default(name: &'static str, default: fn() -> T) -> Self {
         Self {
             name,
@@ -109,7 +110,7 @@ impl<T: 'static> RunVar<T> {
         look(value.as_ref().and_then(|value| value.downcast_ref()))
     }
 
-    /// Sets the value in this run; gives what to [reset](Self::reset) it with.
+    /// Sets the value in this run; returns the token to [reset](Self::reset) it with.
     ///
     /// # Panics
     ///

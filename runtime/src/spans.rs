@@ -33,7 +33,9 @@ use crate::instrument::{Instrument, Task, TaskId};
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Builder, Tracing};
+/// # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
+/// use trio::Builder;
+/// use trio::instrument::Tracing;
 ///
 /// // With a subscriber of your choice in place:
 /// Builder::new().instrument(Tracing::new()).run(async {

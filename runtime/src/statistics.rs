@@ -1,4 +1,4 @@
-//! How a run stands, in numbers: what a server shows on its own page, and what a test asks for.
+//! The state of a run in numbers: for the status page of a server, or for a test.
 //!
 //! Counted when it is asked for, from what is there, so that nobody pays for it otherwise.
 
@@ -10,32 +10,32 @@ use trio_platform::{Backend, DriverStatistics};
 use crate::context;
 use crate::run::Run;
 
-/// How a run stands at a moment; see [`current_statistics`].
+/// A snapshot of a run; see [`current_statistics`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStatistics {
     /// Tasks that have not ended: the main task, system tasks, and those in nurseries.
     pub tasks_living: usize,
-    /// Tasks that have been woken and wait for their turn. The one that asks is not among them, and
-    /// neither is one that is polled only because something in its nursery is ready.
+    /// Tasks that have been woken and wait for their turn. The task that asks is not counted, nor
+    /// is one that is polled only because something in its nursery is ready.
     pub tasks_runnable: usize,
-    /// How long until the next deadline that something waits for, by the clock of the run: zero if it
+    /// The time until the next deadline that something waits for, by the clock of the run: zero if it
     /// is due, `None` if there is none.
     #[doc(alias = "seconds_to_next_deadline")]
     pub time_to_next_deadline: Option<Duration>,
     /// Functions given to [`TrioToken::run_sync_soon`](super::lowlevel::TrioToken::run_sync_soon) that
-    /// have not been taken up.
+    /// have not been called yet.
     pub run_sync_soon_queue_size: usize,
-    /// What the driver has done so far: what was submitted and has not completed, it has still.
+    /// What the driver has done so far. What was submitted and has not completed is in flight.
     pub io_statistics: DriverStatistics,
-    /// Which driver that is.
+    /// The backend that the driver belongs to.
     pub backend: Backend,
 }
 
-/// How this run stands at the moment.
+/// The state of this run at the moment.
 ///
-/// It looks at every task, so it takes a time that grows with their number: something to ask for once
-/// a second, and not once a message.
+/// It looks at every task, so its cost grows with their number: ask for it once a second, not once a
+/// message.
 ///
 /// # Panics
 ///
@@ -44,15 +44,16 @@ pub struct RunStatistics {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::lowlevel::current_statistics;
+/// use trio::lowlevel::current_statistics;
 ///
-/// trio_runtime::open_nursery(async |nursery| {
-///     nursery.start_soon(trio_runtime::sleep(Duration::from_millis(5)));
+/// trio::open_nursery(async |nursery| {
+///     nursery.start_soon(trio::sleep(Duration::from_millis(5)));
 ///     let statistics = current_statistics();
 ///     assert_eq!((statistics.tasks_living, statistics.tasks_runnable), (2, 1));
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     let statistics = current_statistics();
 ///     assert_eq!((statistics.tasks_living, statistics.tasks_runnable), (2, 0));
 ///     assert!(statistics.time_to_next_deadline.is_some());

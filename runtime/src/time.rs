@@ -26,8 +26,8 @@ pub trait Clock {
     /// The time now. Never goes back.
     fn now(&self) -> Time;
 
-    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it does
-    /// not come to that by itself.
+    /// How long to wait, in real time, until this clock shows `deadline`; [`Duration::MAX`] if it
+    /// never will by itself.
     fn wait_until(&self, deadline: Time) -> Duration;
 
     /// How long, in real time, every task must have been blocked before the clock jumps to the next
@@ -45,11 +45,25 @@ pub trait Clock {
 
 /// The time on the clock of this run.
 ///
-/// Not to be compared with that of another run.
+/// It cannot be compared with the time of another run.
 ///
 /// # Panics
 ///
 /// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{current_time, sleep};
+///
+/// let begun = current_time();
+/// sleep(Duration::from_millis(2)).await?;
+/// assert!(current_time() - begun >= Duration::from_millis(2));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[track_caller]
 pub fn current_time() -> Time {
     context::with(|run| run.now())
@@ -69,8 +83,8 @@ pub fn current_effective_deadline() -> Time {
 /// Sleeps for `duration`, never less: it is counted from the end of the turn in which the sleep
 /// begins.
 ///
-/// [`select`](crate::select) takes it among operations of channels. To put a bound to everything in a
-/// piece of code there is [`move_on_after`](crate::move_on_after).
+/// It can be one of the operations of a [`select`](crate::select). To limit the time of a piece of
+/// code, use [`move_on_after`](crate::move_on_after).
 ///
 /// # Cancellation
 ///
@@ -87,11 +101,12 @@ pub fn current_effective_deadline() -> Time {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let before = trio_runtime::current_time();
-/// trio_runtime::sleep(std::time::Duration::from_millis(2)).await?;
-/// assert!(trio_runtime::current_time() - before >= std::time::Duration::from_millis(2));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let before = trio::current_time();
+/// trio::sleep(std::time::Duration::from_millis(2)).await?;
+/// assert!(trio::current_time() - before >= std::time::Duration::from_millis(2));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
@@ -100,7 +115,8 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Sleeps until the clock of this run shows `deadline`; a checkpoint if it does already.
+/// Sleeps until the clock of this run shows `deadline`; if it does already, this is just a
+/// checkpoint.
 ///
 /// # Cancellation
 ///
@@ -109,6 +125,22 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Errors
 ///
 /// `Cancelled` only.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{current_time, sleep_until};
+///
+/// let mut next = current_time();
+/// for _ in 0..3 {
+///     next = next + Duration::from_millis(1); // an even pace, however long a round takes
+///     sleep_until(next).await?;
+/// }
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn sleep_until(deadline: Time) -> Sleep {
     Sleep {
         until: Until::At(deadline),

@@ -1,10 +1,10 @@
 //! Coming from tokio: what to write in place of `spawn`, `select!` and the rest.
 //!
-//! The syntax is the one you know. What differs is who owns a task. There, a task that was spawned
-//! belongs to nobody, and a future is cancelled by being dropped, wherever it stands. Here a task
-//! belongs to a nursery, which does not end before it; and a cancellation is an error that is
-//! returned, so that code can clean up, and wait while it does. What was received, accepted or
-//! written when a timeout struck is not lost.
+//! The syntax is what you know. What differs is who owns a task. In tokio a spawned task belongs to
+//! nobody, and a future is cancelled by being dropped, wherever it is. Here a task belongs to a
+//! nursery, which does not end before it; and a cancellation is an error that operations return, so
+//! that code can clean up, and await something while it does. Nothing that was received, accepted
+//! or written when a timeout expires is lost.
 //!
 //! # In place of
 //!
@@ -71,20 +71,22 @@
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 //!
-//! A task that is to outlive the function that starts it is started in a nursery that outlives it: take
-//! `&Nursery` as an argument. That is the point of it; who reads the caller sees where tasks may stay.
+//! To start a task that outlives the function, start it in a nursery that outlives the function: take
+//! `&Nursery` as an argument. That is the point of it: the caller's code shows where tasks may stay
+//! behind.
 //!
 //! # Errors come out, and so do panics
 //!
-//! There, the error of a task waits in a `JoinHandle` that mostly nobody looks into, and a panic ends its
-//! task only. Here both end the nursery: the siblings are cancelled, and the parent hears of it. A server
-//! is a nursery too, in which one client that resets its connection would end all the others. So one
-//! says at its edge what may fail alone, by [`Server::on_error`](crate::net::Server::on_error), or by a
-//! [`Supervisor`](crate::Supervisor) around a task. Panics are for bugs, and are not caught there.
+//! In tokio the error of a task waits in a `JoinHandle` that hardly anybody looks into, and a panic ends
+//! only its task. Here both end the nursery: the siblings are cancelled, and the parent gets the error or
+//! the panic. A server is a nursery too, in which one client that resets its connection would end all the
+//! others. So say at its edge what may fail alone, with
+//! [`Server::on_error`](crate::net::Server::on_error), or with a [`Supervisor`](crate::Supervisor) around
+//! a task. Panics are for bugs, and neither of these catches them.
 //!
 //! # `select!` becomes tasks
 //!
-//! `select!` drops the branches that lose, in the middle of whatever they were at.
+//! `select!` drops the branches that lose, in the middle of whatever they are doing.
 //! [`race`](crate::race) cancels them and waits until they have ended, so that nothing is lost:
 //!
 //! ```
@@ -105,7 +107,7 @@
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 //!
-//! Where the two are no equals, one is the body of a nursery and cancels the rest:
+//! Where the two are not equals, let one be the body of a nursery, and cancel the rest:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -123,16 +125,16 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Futures of this library may be used with `select!` of the `futures` crate all the same: one that is
+//! You can still use futures of this library with `select!` of the `futures` crate: one that is
 //! dropped half-way loses no bytes, and leaves nothing to the kernel.
 //!
 //! # Futures of other libraries
 //!
-//! Those that need no runtime, such as the receive of another library's channel, can be awaited as they
-//! are, and woken from any thread. But they know of no scope: a timeout asks what is inside to end, and
-//! waits, and they never answer. [`cancellable`](crate::lowlevel::cancellable) makes them answer. What
-//! does need its runtime has it: [guest mode](crate::Builder::start_guest_run) puts a run on a loop of
-//! tokio's.
+//! Futures that need no runtime, such as the receive of another library's channel, can be awaited as
+//! they are, and woken from any thread. But they know nothing of scopes: a timeout asks what is inside
+//! to end, and they would never answer. [`cancellable`](crate::lowlevel::cancellable) makes them
+//! answer. For those that need tokio, [guest mode](crate::Builder::start_guest_run) puts a run on a
+//! tokio loop.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -148,8 +150,8 @@
 //!
 //! # A token becomes a scope
 //!
-//! A token has to be asked for in each `select!`. A scope is around the code, and every operation in
-//! it, however deep, knows of it:
+//! A token has to be checked in each `select!`. A scope is around the code, and every operation in
+//! it, however deep, is subject to it:
 //!
 //! ```
 //! # use trio::{CancelScope, Result, open_nursery, sleep_forever};
@@ -171,10 +173,11 @@
 //!
 //! # Shutting down
 //!
-//! Cancel the outermost scope, and everything inside ends: each task returns from its operation with
-//! [`Cancelled`](crate::Cancelled), cleans up and returns. What needs time for a goodbye takes it by
-//! [`cleanup`](crate::cleanup), which is a shield with a deadline of its own; and
-//! [`until_draining`](crate::until_draining) is for what may finish what it is at first:
+//! Cancel the outermost scope, and everything inside ends: each task gets
+//! [`Cancelled`](crate::Cancelled) from its operation, cleans up and returns. Code that needs time
+//! for a goodbye uses [`cleanup`](crate::cleanup), a shield with a deadline of its own; and code
+//! that may first finish what it is doing uses [`until_draining`](crate::until_draining) (there is a
+//! [recipe](super::recipes)):
 //!
 //! ```
 //! # use std::time::Duration;
@@ -194,21 +197,21 @@
 //!
 //! # Common mistakes
 //!
-//! - **Keeping a cancellation.** `if let Err(error) = receive().await { log(error) }` in a loop goes on
-//!   for ever once the task is cancelled, for every operation reports so again. Pass on what is
-//!   [`is_cancelled`](crate::Error::is_cancelled), or use `?`.
-//! - **A timeout around what has an error of its own.** [`move_on_after`](crate::move_on_after) takes a
-//!   future that returns [`Result`](crate::Result), and a receive from a channel says more precisely what
-//!   went wrong: `move_on_after(limit, async { Ok(receiver.receive().await?) })`. The same goes for
-//!   `start_soon`, [`race`](crate::race) and the like.
+//! - **Swallowing a cancellation.** `if let Err(error) = receive().await { log(error) }` in a loop goes
+//!   on for ever once the task is cancelled, because every operation reports it again. Use `?`, or pass
+//!   on every error that [`is_cancelled`](crate::Error::is_cancelled).
+//! - **A timeout around a future with another error type.** [`move_on_after`](crate::move_on_after) takes
+//!   a future that returns [`Result`](crate::Result), but a receive from a channel has a more precise
+//!   error. Convert it: `move_on_after(limit, async { Ok(receiver.receive().await?) })`. The same goes
+//!   for `start_soon`, [`race`](crate::race) and the like.
 //! - **A timeout around `start_soon`.** It starts a task and returns. Put the timeout into the task:
 //!   `nursery.start_soon(async { move_on_after(…).await?; Ok(()) })`.
-//! - **Returning early from a nursery.** Its block returns, and then it waits for the children. If they
-//!   are not to go on, cancel [its scope](crate::Nursery::cancel_scope) first.
+//! - **Returning early from a nursery.** The block returns, and then the nursery waits for the
+//!   children. To end them too, cancel [its scope](crate::Nursery::cancel_scope) first.
 //! - **Looking for one error.** A nursery reports a group, even of one.
 //!   [`leaves`](crate::Error::leaves) walks it, [`split`](crate::Error::split) takes it apart,
 //!   [`into_single`](crate::Error::into_single) unwraps it.
 //! - **Blocking.** One thread runs all tasks of a run, so a call that blocks holds up all of them.
-//!   [`to_thread::run_sync`](crate::to_thread::run_sync) has a thread wait for it.
-//! - **Many threads for one program.** A run uses one core. [`run_workers`](crate::run_workers) has a
+//!   Make it on another thread with [`to_thread::run_sync`](crate::to_thread::run_sync).
+//! - **Expecting many threads.** A run uses one core. [`run_workers`](crate::run_workers) starts a
 //!   run on each: nothing is shared, so nothing is locked.

@@ -36,8 +36,8 @@
 //!
 //! # The names
 //!
-//! What ends in `_nowait` begins with `try_` here, and what ends in `Error` does without that. A name with
-//! an argument more (`name=…`) is a second function or a method of what the first returns.
+//! Names that end in `_nowait` begin with `try_` here, and names of errors do not end in `Error`. An
+//! optional argument (`name=…`) is a second function, or a method of what the first returns.
 //!
 //! ## Running and time
 //!
@@ -168,8 +168,9 @@
 //!
 //! ## `Cancelled` is a value
 //!
-//! Every operation returns a [`Result`](crate::Result), and a cancellation is one of its errors. Let it
-//! pass with `?`, as you let the exception pass. Cleaning up on the way is as it was, shields included:
+//! Every operation returns a [`Result`](crate::Result), and a cancellation is one of its errors. Pass
+//! it on with `?`, as you let the exception pass. Cleaning up on the way works as in Trio, shields
+//! included:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -194,13 +195,13 @@
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 //!
-//! [`finally`](crate::finally) writes that more briefly, and keeps both errors if there are two, where
-//! an exception in a `finally` block hides the first.
+//! [`finally`](crate::finally) is a shorter way to write this, and keeps both errors if there are two,
+//! where an exception in a `finally` block hides the first.
 //!
 //! ## Blocks have values
 //!
-//! What is in a scope is a future, and its value comes out: `Some`, or `None` if the scope caught. So
-//! one does not ask the scope afterwards, though one can:
+//! A scope contains a future, and returns its value: `Some`, or `None` if the scope has caught a
+//! cancellation. So you need not ask the scope afterwards, though you can:
 //!
 //! ```
 //! # use std::time::Duration;
@@ -218,7 +219,7 @@
 //! ## Children borrow
 //!
 //! A child may use what is declared outside the nursery, by reference, because it cannot outlive it.
-//! The compiler sees to it, and there is no need for anything like `Rc`:
+//! The compiler checks this, and there is no need for anything like `Rc`:
 //!
 //! ```
 //! # use std::cell::RefCell;
@@ -241,7 +242,7 @@
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 //!
-//! A child that needs a variable of the body itself, a loop variable above all, takes it by `move`.
+//! A child that needs a variable of the body itself, such as a loop variable, takes it by `move`.
 //!
 //! ## Children have results
 //!
@@ -251,9 +252,9 @@
 //!
 //! ## A checkpoint need not yield
 //!
-//! Every operation looks for a cancellation. It lets others run when it waits, and when its task has
-//! done so many operations in a turn; not each time. Where you rely on the turn, say
-//! [`checkpoint`](crate::checkpoint()).
+//! Every operation checks for a cancellation. It lets other tasks run when it waits, and when its
+//! task has used up its budget of operations for the turn, but not each time. Where you rely on
+//! others having run, call [`checkpoint`](crate::checkpoint()).
 //!
 //! ## Groups are always groups
 //!
@@ -262,10 +263,10 @@
 //!
 //! ## Panics are not errors
 //!
-//! A panic cancels the siblings, waits for them, and goes on in the parent. Nobody catches it by
-//! catching errors.
+//! A panic cancels the siblings, waits for them, and continues in the parent. Code that handles
+//! errors does not catch it.
 //!
 //! ## A cancel waits for the kernel
 //!
-//! An operation that the kernel is busy with ends when the kernel says so. If it has happened by then,
-//! it succeeds, and the next checkpoint reports: nothing that was received is lost.
+//! An operation that the kernel is working on ends when the kernel says so. If it has happened by
+//! then, it succeeds, and the next checkpoint reports the cancel: nothing that was received is lost.

@@ -1,7 +1,8 @@
-//! Testing: tests that are quick, certain and thorough.
+//! Testing: tests that are fast, reliable and thorough.
 //!
-//! Tests of concurrent programs are slow if they sleep, uncertain if they hope that a sleep was long
-//! enough, and blind to whatever order the scheduler did not happen to choose. None of that has to be.
+//! Tests of concurrent programs are slow if they sleep, unreliable if they hope that a sleep was long
+//! enough, and blind to whatever order the scheduler did not happen to choose. None of that is
+//! necessary.
 //!
 //! # A test is an `async fn`
 //!
@@ -14,13 +15,13 @@
 //! }
 //! ```
 //!
-//! Each has a run of its own. It may return a result, and other attributes, such as `#[should_panic]`,
-//! stay on it.
+//! Each test has a run of its own. It may return a result, and keeps other attributes, such as
+//! `#[should_panic]`.
 //!
 //! # Time is virtual
 //!
 //! With `clock = "autojump"` the clock stands still while any task can run, and jumps to the next
-//! deadline when all wait. Hours pass in no time, and exactly:
+//! deadline when all tasks wait. Hours pass in no time, and exactly:
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,13 +37,13 @@
 //! });
 //! ```
 //!
-//! Threads and the kernel are no tasks: a test that waits for a real socket sets a
+//! The clock does not wait for threads or the kernel: a test that uses a real socket sets a
 //! [threshold](crate::testing::MockClock::set_autojump_threshold), or uses the simulated network.
 //!
 //! # A test does not hang
 //!
-//! A test whose tasks all wait for each other, or for nobody, fails: with the tree of its tasks, and what
-//! each of them waits in. In other runs the same is written to standard error, unless
+//! A test whose tasks all wait, and can never be woken, fails with the tree of its tasks and what each of
+//! them waits for. In other runs the same is written to standard error, unless
 //! [`Builder::on_deadlock`](crate::Builder::on_deadlock) says otherwise.
 //!
 //! ```should_panic
@@ -61,17 +62,17 @@
 //! .unwrap();
 //! ```
 //!
-//! What the run cannot be sure of it leaves alone: a test that waits for a connection, a thread or a
-//! signal waits. A deadline around it, by [`fail_after`](crate::fail_after), ends that too.
+//! The run reports only what it is sure of: a test that waits for a connection, a thread or a signal
+//! goes on waiting. A deadline around it, with [`fail_after`](crate::fail_after), ends that too.
 //!
-//! A test that is slow for another reason, because a task blocks the loop, finds it with a
-//! [`Watchdog`](crate::instrument::Watchdog).
+//! If a test is slow because a task blocks the loop, a [`Watchdog`](crate::instrument::Watchdog)
+//! finds it.
 //!
 //! # Steps are in order
 //!
 //! [`wait_all_tasks_blocked`](crate::testing::wait_all_tasks_blocked) returns when every other task has
-//! come to where it waits: what one would have slept for. The [`Sequencer`](crate::testing::Sequencer)
-//! makes steps of several tasks come one after the other.
+//! come to where it waits, for which other tests sleep. The [`Sequencer`](crate::testing::Sequencer)
+//! makes the steps of several tasks happen in a given order.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -95,18 +96,19 @@
 //!
 //! # Every order of tasks
 //!
-//! `seeds = 100` runs the test under a hundred orders of the scheduler. A failure says
-//! `TRIO_TEST_SEED=7 replays it`: with that in the environment the test runs once, in that order.
-//! [`seeds`](crate::testing::seeds) gives them to a test without the attribute.
+//! `seeds = 100` runs the test with a hundred different orders of the scheduler. A failure says
+//! `TRIO_TEST_SEED=7 replays it`: with that in the environment the test runs once, in that order. A
+//! test without the attribute gets the same seeds from [`seeds`](crate::testing::seeds).
 //!
 //! # Every driver, and every fault
 //!
 //! `backend = "all"` runs the test on `io_uring`, on `polling`, and in a
-//! [`Simulation`](crate::testing::Simulation), which has a network of its own and faults on demand.
+//! [`Simulation`](crate::testing::Simulation), which has a network of its own and injects faults on
+//! demand.
 //!
 //! # Streams without a network
 //!
-//! A protocol that takes any stream is tested against one of which the test is the other side:
+//! A protocol that works over any stream can be tested over one whose other side is the test:
 //!
 //! ```
 //! use trio::Result;
@@ -135,16 +137,16 @@
 //! # }).unwrap();
 //! ```
 //!
-//! [`lockstep_stream_pair`](crate::testing::lockstep_stream_pair) has no buffer at all, and finds what
-//! relies on one.
+//! [`lockstep_stream_pair`](crate::testing::lockstep_stream_pair) has no buffer at all, and finds code
+//! that relies on one.
 //!
 //! # Streams of your own
 //!
-//! [`check_half_closeable_stream`](crate::testing::check_half_closeable_stream) and its smaller
-//! siblings put a stream through everything that the traits promise, and name the rule that it breaks.
+//! [`check_half_closeable_stream`](crate::testing::check_half_closeable_stream) and its simpler
+//! siblings check a stream for everything that the traits promise, and name the rule that it breaks.
 //!
 //! # Checkpoints
 //!
-//! [`assert_checkpoints`](crate::testing::assert_checkpoints) sees whether an operation of your own can
+//! [`assert_checkpoints`](crate::testing::assert_checkpoints) checks that an operation of your own can
 //! be cancelled and lets others run; [`assert_no_checkpoints`](crate::testing::assert_no_checkpoints)
 //! that it does neither.

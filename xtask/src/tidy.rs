@@ -16,6 +16,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Offence> {
         offences.extend(calls(path, &source));
         offences.extend(unfinished(path, &source));
         offences.extend(dead_code(path, &source));
+        offences.extend(examples(path, &source));
         offences.extend(seeded_tests(path, &source));
     }
     offences.extend(root(tree));
@@ -155,6 +156,38 @@ fn dead_code(path: &str, source: &Source<'_>) -> Vec<Offence> {
         )
     };
     dead.map(|comment| offence(comment.line)).collect()
+}
+
+/// The crates whose documentation a user reads as that of `trio`, which is all that they depend on.
+const SHOWN: &[&str] = &["io/src/", "net/src/", "runtime/src/"];
+
+/// What an example shows works if it is copied.
+fn examples(path: &str, source: &Source<'_>) -> Vec<Offence> {
+    if !is_under(path, SHOWN) {
+        return Vec::new();
+    }
+    let inner = ["trio_io::", "trio_net::", "trio_runtime::"];
+    let names = |line: &str| {
+        inner.into_iter().any(|name| {
+            line.match_indices(name)
+                .any(|(at, _)| !line[..at].ends_with("]("))
+        })
+    };
+    let shown = source
+        .comments
+        .iter()
+        .filter(|comment| comment.doc && !comment.text.trim_start().starts_with('#'));
+    let offence = |line| {
+        Offence::new(
+            format!("{path}:{line}"),
+            "the documentation of `trio` names a crate below it",
+            "show `trio::…`, and say what that is in a hidden line: `# use trio_runtime as trio;`",
+        )
+    };
+    shown
+        .filter(|comment| names(comment.text))
+        .map(|comment| offence(comment.line))
+        .collect()
 }
 
 /// A guess from the first and last signs of a line. Prose ends otherwise, or begins otherwise.
@@ -399,6 +432,18 @@ mod tests {
         check_files(
             &[("io/src/lib.rs", "//! Head.\n#![forbid(unsafe_code)]")],
             &[],
+        );
+    }
+
+    #[test]
+    fn an_example_shows_what_a_user_writes() {
+        let hidden = "//! Head.\n/// # use trio_runtime as trio;\n/// # trio_runtime::run(f);\n/// use trio::run;\n/// See [it](trio_runtime::run).\nfn f() {}";
+        check_files(&[("io/src/lib.rs", hidden)], &[]);
+        let shown = "//! Head.\n/// use trio_runtime::run;\nfn f() {}";
+        check_files(&[("platform/src/fd.rs", shown)], &[]);
+        check_files(
+            &[("io/src/lib.rs", shown)],
+            &["io/src/lib.rs:2: the documentation of `trio` names a crate below it"],
         );
     }
 

@@ -1,9 +1,9 @@
 //! Compares runtimes: the same servers on each, one load, and everybody in turn.
 //!
 //! This process pins itself to one core and plays the clients; each server is a process of its own,
-//! pinned to another core, and lives for one round, in which everybody is measured in turn. What it prints is in `report/`, what it
-//! measures in `workload/`, and who takes part in `contestant.rs`. How to read the results, and what
-//! they do not show, is in `docs/benchmarks.md`.
+//! pinned to another core, and lives for one round, in which everybody is measured in turn. What is
+//! printed is in `report/`, what is measured in `workload/`, and who takes part in `contestant.rs`.
+//! `docs/benchmarks.md` says how to read the results, and what they do not show.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Streams without any buffer: a send returns when its last byte has been received.
 //!
-//! They are as slow to take data as a stream can be, so they find what relies on a send that returns
-//! at once: two sides that both send first wait for each other for ever, as they would on a network
-//! with a bad day.
+//! They take data as slowly as a stream can, so they find code that relies on a send returning at
+//! once: two sides that both send first wait for each other for ever, as they would on a bad day of
+//! a real network.
 //!
 //! 1. At most one send's bytes are offered at a time. They belong to the future of that send: if it
 //!    is cancelled or dropped, what has not been taken by then is gone.
@@ -28,12 +28,13 @@ use crate::claim::Claims;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::lockstep_stream_one_way_pair;
-/// use trio_io::{ReceiveStream, SendStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::lockstep_stream_one_way_pair;
+/// use trio::io::{ReceiveStream, SendStream};
 ///
 /// let (mut send, mut receive) = lockstep_stream_one_way_pair();
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(send.send_all(b"hello"));
 ///     let mut buffer = [0; 16];
 ///     assert_eq!(receive.receive_some(&mut buffer).await?, 5);

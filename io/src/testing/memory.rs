@@ -42,11 +42,12 @@ fn boxed<H: 'static>(hook: impl AsyncFn(H) -> Result<()> + 'static) -> AsyncHook
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::MemorySendStream;
-/// use trio_io::{AsyncResource, SendStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::MemorySendStream;
+/// use trio::io::{AsyncResource, SendStream};
 ///
-/// async fn greet(mut stream: impl SendStream) -> trio_runtime::Result<()> {
+/// async fn greet(mut stream: impl SendStream) -> trio::Result<()> {
 ///     stream.send_all("hello, ").await?;
 ///     stream.send_all("world").await?;
 ///     stream.aclose().await
@@ -57,7 +58,7 @@ fn boxed<H: 'static>(hook: impl AsyncFn(H) -> Result<()> + 'static) -> AsyncHook
 /// greet(stream).await?;
 /// assert_eq!(sent.try_get_data(None)?, b"hello, world");
 /// assert_eq!(sent.try_get_data(None)?, b"", "and then it was closed");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct MemorySendStream(MemoryOutlet);
 
@@ -249,9 +250,10 @@ impl fmt::Debug for MemoryOutlet {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::ReceiveStream;
-/// use trio_io::testing::MemoryReceiveStream;
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::io::ReceiveStream;
+/// use trio::testing::MemoryReceiveStream;
 ///
 /// let mut stream = MemoryReceiveStream::new();
 /// let inlet = stream.inlet();
@@ -261,7 +263,7 @@ impl fmt::Debug for MemoryOutlet {
 /// assert_eq!(stream.receive_some(&mut buffer).await?, 3);
 /// assert_eq!(stream.receive_some(&mut buffer).await?, 2);
 /// assert_eq!(stream.receive_some(&mut buffer).await?, 0);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct MemoryReceiveStream(MemoryInlet);
 
@@ -426,16 +428,17 @@ implement_receive!(MemoryReceiveStream, &MemoryReceiveStream);
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{MemoryReceiveStream, MemorySendStream, memory_stream_pump};
-/// use trio_io::{ReceiveStream, SendStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{MemoryReceiveStream, MemorySendStream, memory_stream_pump};
+/// use trio::io::{ReceiveStream, SendStream};
 ///
 /// let (mut send, mut receive) = (MemorySendStream::new(), MemoryReceiveStream::new());
 /// send.send_all(b"abc").await?;
 /// assert!(memory_stream_pump(&send.outlet(), &receive.inlet(), Some(1))?);
 /// let mut buffer = [0; 16];
 /// assert_eq!(receive.receive_some(&mut buffer).await?, 1, "a network that is slow");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn memory_stream_pump(
     from: &MemoryOutlet,

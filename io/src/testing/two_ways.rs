@@ -16,15 +16,16 @@ use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, 
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::memory_stream_pair;
-/// use trio_io::{ReceiveStream, SendStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::memory_stream_pair;
+/// use trio::io::{ReceiveStream, SendStream};
 ///
 /// let (mut client, mut server) = memory_stream_pair();
 /// client.send_all(b"ping").await?;
 /// let mut buffer = [0; 16];
 /// assert_eq!(server.receive_some(&mut buffer).await?, 4);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn memory_stream_pair() -> (MemoryStream, MemoryStream) {
     let (here, from_here) = memory_stream_one_way_pair();
@@ -40,14 +41,15 @@ pub fn memory_stream_pair() -> (MemoryStream, MemoryStream) {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::lockstep_stream_pair;
-/// use trio_io::{AsyncResource, ReceiveStream};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::lockstep_stream_pair;
+/// use trio::io::{AsyncResource, ReceiveStream};
 ///
 /// let (mut here, mut there) = lockstep_stream_pair();
 /// here.aclose().await?;
 /// assert!(there.receive().await?.is_none());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn lockstep_stream_pair() -> (LockstepStream, LockstepStream) {
     let (here, from_here) = lockstep_stream_one_way_pair();

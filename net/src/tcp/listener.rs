@@ -38,18 +38,19 @@ pub struct TcpListener {
 ///
 /// # Errors
 ///
-/// What the system said, and of which address; nothing is left open then. A family that the system does not have is
-/// skipped, unless none is left.
+/// What the system said, and about which address; nothing is left open then. An address family that the system
+/// lacks is skipped, unless no other is left.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
 /// use std::net::Ipv4Addr;
 ///
-/// let listeners = trio_net::open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
+/// let listeners = trio::net::open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await?;
 /// assert_ne!(listeners[0].local_address()?.port(), 0);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "bind")]
 #[doc(alias = "listen")]
@@ -59,9 +60,9 @@ pub async fn open_tcp_listeners(on: impl Into<Bind>) -> Result<Vec<TcpListener>>
 }
 
 impl TcpListener {
-    /// What [`open_tcp_listeners`] does, with a queue of at most `backlog` connections (65,535 at
-    /// most), and with `SO_REUSEPORT` if `share_port`, so that several runs can listen on the same
-    /// port.
+    /// Like [`open_tcp_listeners`], with room for `backlog` connections (at most 65,535) that wait
+    /// to be accepted, and with `SO_REUSEPORT` if `share_port`, so that several runs can listen on
+    /// the same port.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl TcpListener {
         })
     }
 
-    /// A listener over a socket that listens, which it takes over.
+    /// A listener that takes over `descriptor`, a socket that is already listening.
     pub fn from_descriptor(descriptor: Descriptor) -> Self {
         Self {
             socket: Handle::new(descriptor),
@@ -135,13 +136,14 @@ impl TcpListener {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that no connection was taken off the queue, also if the
-    /// future was dropped instead.
+    /// A checkpoint. `Cancelled` means that no connection was taken off the queue; nor was one if
+    /// the future is dropped instead.
     ///
     /// # Errors
     ///
-    /// `BusyResource` if another task is accepting, `ClosedResource` if it has been closed, an
-    /// [`io::Error`] if the system has no room for another connection or the socket is of no use.
+    /// `BusyResource` if another task is accepting, `ClosedResource` if the listener has been
+    /// closed, an [`io::Error`] if the system has no room for another connection or the socket is
+    /// unusable.
     pub async fn accept(&self) -> Result<TcpStream> {
         loop {
             let error = match lowlevel::accept(&self.socket, &self.accepting).await {

@@ -15,12 +15,40 @@ use super::SendAll;
 
 /// A TCP connection.
 ///
-/// Methods take `&self`, so that one task can send while another receives; two in the same direction
-/// are a mistake that [`BusyResource`](trio_runtime::BusyResource) reports. Dropping the stream
-/// closes it. The future of a method gives its direction free when it ends or is dropped; one that is
-/// forgotten (by [`std::mem::forget`]) keeps it busy until the stream is closed.
+/// Methods take `&self`, so that one task can send while another receives. Two tasks that use the
+/// same direction are a mistake, which the second learns by
+/// [`BusyResource`](trio_runtime::BusyResource). Dropping the stream closes it. The future of a
+/// method releases its direction when it ends or is dropped; one that is leaked (by
+/// [`std::mem::forget`]) keeps it busy until the stream is closed.
 ///
 /// `TCP_NODELAY` is on.
+///
+/// # Examples
+///
+/// ```
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use trio::net::{connect_tcp, open_tcp_listeners};
+/// use trio::try_join;
+///
+/// let listeners = open_tcp_listeners(0).await?;
+/// let address = ([127, 0, 0, 1], listeners[0].local_address()?.port()).into();
+/// let (client, server) = try_join((connect_tcp(address), listeners[0].accept())).await?;
+///
+/// let ask = async {
+///     client.send_all(b"hello").await?;
+///     client.send_eof().await
+/// };
+/// let answer = async {
+///     while let Some(data) = server.receive().await? {
+///         server.send_all(data).await?; // from the buffer that the kernel filled
+///     }
+///     server.aclose().await
+/// };
+/// try_join((ask, answer)).await?;
+/// assert_eq!(&client.receive().await?.unwrap()[..], b"hello");
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "SocketStream")]
 #[derive(Debug)]
 pub struct TcpStream {
@@ -38,7 +66,23 @@ pub struct TcpStream {
 ///
 /// # Errors
 ///
-/// What the system said, and of which address.
+/// What the system said, and about which address.
+///
+/// # Examples
+///
+/// ```
+/// # mod trio { pub use trio_runtime::*; pub mod net { pub use trio_net::*; } pub mod testing { pub use trio_net::testing::*; } }
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::fail_after;
+/// use trio::net::{connect_tcp, open_tcp_listeners};
+///
+/// let listeners = open_tcp_listeners(([127, 0, 0, 1], 0)).await?;
+/// let address = listeners[0].local_address()?;
+/// let stream = fail_after(Duration::from_secs(5), connect_tcp(address)).await?;
+/// assert_eq!(stream.peer_address()?, address);
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "open_tcp_stream")]
 #[doc(alias = "connect")]
 pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
@@ -56,7 +100,7 @@ pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
 }
 
 impl TcpStream {
-    /// A stream over a connected socket, which it takes over.
+    /// A stream that takes over `descriptor`, a connected socket.
     pub fn from_descriptor(descriptor: Descriptor) -> Self {
         socket::prepare_stream(&descriptor);
         Self::from_prepared(descriptor)
@@ -89,13 +133,13 @@ impl TcpStream {
         Ok(socket::peer_address(&*self.socket.get()?)?)
     }
 
-    /// Receives at least one byte into memory of the runtime's, without a copy; `None` is the end of
-    /// file. A stream that waits here holds no buffer.
+    /// Receives at least one byte into one of the runtime's own buffers, without a copy; `None` is
+    /// the end of file. While it waits, no buffer is held.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that nothing has been received: the bytes are there for the
-    /// next receive, also if the future was dropped instead.
+    /// A checkpoint. `Cancelled` means that nothing has been received: the bytes are still there
+    /// for the next receive. The same holds if the future is dropped instead.
     ///
     /// # Errors
     ///
@@ -125,8 +169,8 @@ impl TcpStream {
 
     /// Sends all of `data`.
     ///
-    /// A slice is lent for the time of the call and never to the kernel across a wait; a
-    /// [`Lease`] or a vector is given away, and sent from where it lies.
+    /// A slice is borrowed for the call, and the kernel never holds it across a wait; a [`Lease`]
+    /// or a vector is given away, and sent from where it lies.
     ///
     /// # Cancellation
     ///
@@ -210,7 +254,7 @@ impl TcpStream {
         self.socket.close();
     }
 
-    /// Makes the coming close an abort: the other side sees a reset.
+    /// Makes the next close an abort: the other side sees a reset.
     ///
     /// # Errors
     ///

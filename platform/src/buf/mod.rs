@@ -31,9 +31,9 @@ pub(crate) unsafe trait Home {
 
 /// Bytes in a block of the runtime's own memory, handed out without a copy.
 ///
-/// Reads as a byte slice. Dropping it returns the block to its pool, so a lease that is kept keeps
-/// a whole block (16 KiB unless the pool was made otherwise) whatever it shows of it: copy out what
-/// is to be kept for long.
+/// It dereferences to a byte slice. Dropping it returns the block to its pool, so a lease holds a
+/// whole block (16 KiB, unless the pool was made otherwise) however little of it is in view: copy
+/// out what you want to keep for long.
 ///
 /// # Examples
 ///
@@ -127,7 +127,7 @@ impl Lease {
         }
     }
 
-    /// Appends as much of `bytes` as the block has room for, and returns how many that were.
+    /// Appends as much of `bytes` as the block has room for, and returns how many bytes that was.
     pub fn extend(&mut self, bytes: &[u8]) -> usize {
         let end = self.end as usize;
         let count = bytes.len().min(self.capacity() - end);

@@ -12,7 +12,8 @@ use std::io;
 ///
 /// ```
 /// use std::io;
-/// use trio_platform::sim::Errno;
+/// # mod trio { pub use trio_platform::sim as testing; }
+/// use trio::testing::Errno;
 ///
 /// let error = io::Error::from(Errno::ConnectionReset);
 /// assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

@@ -6,7 +6,7 @@ use super::errno::Errno;
 use super::random::Random;
 use super::script::Kind;
 
-/// How often things go wrong by chance, in so many of a thousand cases. None by default.
+/// How often things go wrong at random, per thousand cases; by default never.
 ///
 /// The faults that a driver hides from the runtime, or that a runtime must always expect, are all
 /// in [`Faults::chaos`]. Resets and failed accepts are what a program sees of a bad network; they
@@ -180,17 +180,17 @@ impl Default for Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A receive or a send moves at most so many bytes, and at least one.
+    /// A receive or a send moves at most this many bytes, and at least one.
     Short(usize),
-    /// The kernel looks at the operation, or at the cancel, so much later.
+    /// The kernel looks at the operation, or at the cancel, this much later.
     LateStart(Duration),
-    /// The end of the operation is reported so much later than it comes.
+    /// The end of the operation is reported this much later than it comes.
     LateCompletion(Duration),
     /// A receive finds no provided buffer, and is repeated with one of the driver's own.
     NoBuffer,
     /// The connection is reset, at both ends, before the receive or the send.
     Reset,
-    /// The operation fails so when it would have succeeded. An accept that fails with
+    /// The operation fails with this error when it would have succeeded. An accept that fails with
     /// [`Errno::ConnectionAborted`] loses the connection.
     Fail(Errno),
 }

@@ -115,7 +115,7 @@ use world::World;
 pub struct Simulation(Arc<Mutex<World>>);
 
 impl Simulation {
-    /// A new world, without latency and without faults, in which `seed` decides what is undecided.
+    /// A new world, without latency and without faults, in which `seed` decides whatever is random.
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(World::new(seed))))
     }
@@ -146,7 +146,7 @@ impl Simulation {
         self
     }
 
-    /// A machine that does not have `family`: no socket of it can be made.
+    /// Makes a machine without `family`: no socket of that family can be made.
     #[must_use]
     pub fn without_family(self, family: Family) -> Self {
         self.world().network.missing.push(family);
@@ -178,7 +178,7 @@ impl Simulation {
         self
     }
 
-    /// How often things go wrong by chance; [`Faults::none`] by default. See also
+    /// How often things go wrong at random; [`Faults::none`] by default. See also
     /// [`Simulation::set_faults`].
     #[must_use]
     pub fn faults(self, faults: Faults) -> Self {
@@ -186,7 +186,7 @@ impl Simulation {
         self
     }
 
-    /// Adds one fault by the letter; a script comes before chance. See also [`Simulation::inject`].
+    /// Adds one scripted fault; these come before random ones. See also [`Simulation::inject`].
     #[must_use]
     pub fn script(self, rule: Rule) -> Self {
         self.inject(rule);
@@ -195,18 +195,18 @@ impl Simulation {
 
     // While it runs.
 
-    /// Changes how often things go wrong by chance, for operations that start from now on.
+    /// Changes how often things go wrong at random, for operations that start from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.world().faults = faults;
     }
 
-    /// Adds one fault by the letter, counted from now on.
+    /// Adds one scripted fault, counted from now on.
     pub fn inject(&self, rule: Rule) {
         self.world().script.add(rule);
     }
 
-    /// Lets no driver go on: each of their turns fails with `errno` from now on, as it does when the
-    /// kernel refuses a ring or a selector that it has given out. What is in flight can still be
+    /// Breaks all drivers: each of their turns fails with `errno` from now on, as when the kernel no
+    /// longer accepts a ring or a selector that it has given out. What is in flight can still be
     /// taken back.
     pub fn break_drivers(&self, errno: Errno) {
         self.world().broken = Some(errno);
@@ -260,8 +260,8 @@ impl Simulation {
         self.world().is_idle()
     }
 
-    /// How many sockets are open, connections that nobody has accepted included; so zero, when a
-    /// program that has closed everything has ended.
+    /// How many sockets are open, including connections that have not been accepted; so zero when a
+    /// program that closes everything has ended.
     pub fn open_sockets(&self) -> usize {
         self.world().network.open_sockets()
     }
@@ -271,10 +271,10 @@ impl Simulation {
         self.world().trace.latest()
     }
 
-    /// A number made of all that has happened. Two runs whose traces differ anywhere have, but for
-    /// an accident of one in 2^64, different ones.
+    /// A hash of all that has happened. Two runs whose traces differ anywhere have different ones,
+    /// except by a chance of one in 2^64.
     ///
-    /// Means something within one build of a program only.
+    /// It can be compared only within one build of a program.
     pub fn fingerprint(&self) -> u64 {
         self.world().trace.fingerprint()
     }

@@ -47,7 +47,8 @@ impl fmt::Display for Kind {
 ///
 /// ```
 /// use std::net::SocketAddr;
-/// use trio_platform::sim::{Errno, Fault, Kind, Rule, Simulation};
+/// # mod trio { pub use trio_platform::sim as testing; }
+/// use trio::testing::{Errno, Fault, Kind, Rule, Simulation};
 ///
 /// let server: SocketAddr = "10.0.0.1:80".parse().unwrap();
 /// let simulation = Simulation::new(1)

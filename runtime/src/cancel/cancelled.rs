@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 /// A cancellation in flight.
 ///
-/// Returned by every operation of this library once a scope around it has been cancelled, and again
-/// by each later one (cancellation is level-triggered). `Cancelled` from an operation means that the
-/// operation did not happen. Let it pass, with `?`: the scope that was cancelled catches it. Cleaning
-/// up first is fine, awaiting something under a shield too; keeping it from the scope is a mistake.
+/// Every operation of this library returns it once an enclosing scope has been cancelled, and so does
+/// each later one (cancellation is level-triggered). `Cancelled` from an operation means that the
+/// operation did not happen. Pass it on, with `?`: the scope that was cancelled catches it. Cleaning
+/// up first is fine, and so is awaiting something under a shield; keeping the error from the scope is
+/// a mistake.
 ///
 /// There is no public constructor, and nothing in it says which scope it belongs to: the scope that
 /// catches it is found by position (semantics S1).
@@ -33,11 +34,11 @@ pub enum CancelSource {
     Deadline,
     /// Somebody called [`CancelScope::cancel`](crate::CancelScope::cancel).
     Explicit,
-    /// A scope around is being [drained](crate::CancelScope::drain), inside
+    /// An enclosing scope is being [drained](crate::CancelScope::drain); only inside
     /// [`until_draining`](crate::until_draining).
     Drain,
-    /// A child of the nursery, or its body, ended with an error or a panic; or a nursery, a race
-    /// among them, has no further use for its children.
+    /// A child of the nursery, or its body, ended with an error or a panic; or the nursery has no
+    /// further use for its children, as in a race.
     Nursery,
     /// The run is ending.
     Shutdown,
@@ -96,8 +97,8 @@ impl Cancelled {
         self.0.task.as_deref()
     }
 
-    /// Where `cancel` was called; of a deadline, where it was set. `None` if nobody called anything:
-    /// a sibling failed, which [`reason`](Self::reason) names, or the run is ending.
+    /// Where `cancel` was called, or where the deadline was set. `None` if neither is the cause: a
+    /// sibling failed, which [`reason`](Self::reason) names, or the run is ending.
     pub fn place(&self) -> Option<&'static Location<'static>> {
         self.0.place
     }

@@ -22,27 +22,51 @@ use crate::context;
 use crate::error::Result;
 use crate::time::sleep_forever;
 
-/// Whether the caller has been asked to finish what it does and to begin nothing new: a scope around
-/// it is being [drained](crate::CancelScope::drain), or has been cancelled.
+/// Whether the caller has been asked to finish what it is doing and to begin nothing new: an
+/// enclosing scope is being [drained](crate::CancelScope::drain), or has been cancelled.
 ///
 /// # Panics
 ///
 /// Outside of a run.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{CancelScope, checkpoint, is_draining};
+///
+/// let scope = CancelScope::new();
+/// let rounds = scope.enter(async {
+///     let mut rounds = 0;
+///     while !is_draining() {
+///         rounds += 1; // a round is never cut short
+///         if rounds == 3 {
+///             scope.drain(Duration::from_secs(10), "enough");
+///         }
+///         checkpoint().await?;
+///     }
+///     Ok(rounds)
+/// });
+/// assert_eq!(rounds.await?, Some(3));
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[track_caller]
 pub fn is_draining() -> bool {
     context::with(|run| run.is_draining())
 }
 
-/// Runs `future` until it ends, or a scope around begins to [drain](crate::CancelScope::drain):
-/// `None` if that came first.
+/// Runs `future` until it ends, or until an enclosing scope begins to
+/// [drain](crate::CancelScope::drain): `None` if that came first.
 ///
-/// Around waiting for new work, a connection or a request, this is all that an orderly shutdown takes.
-/// The future is cancelled, and not dropped: if its operation has happened all the same, its value is
-/// returned, so that no connection that was accepted is lost.
+/// Put it around each wait for new work, such as a connection or a request: a graceful shutdown takes
+/// no more than that. The future is cancelled, not dropped: if its operation has happened all the
+/// same, its value is returned, so that no accepted connection is lost.
 ///
 /// # Cancellation
 ///
-/// Not a checkpoint by itself. A cancellation of a scope around passes through.
+/// Not a checkpoint by itself. A cancellation of an enclosing scope passes through.
 ///
 /// # Errors
 ///
@@ -51,11 +75,12 @@ pub fn is_draining() -> bool {
 /// # Examples
 ///
 /// ```
-/// # async fn accept() -> trio_runtime::Result<u32> { trio_runtime::sleep_forever().await.map(|()| 0) }
-/// # async fn serve(_: u32) -> trio_runtime::Result<()> { Ok(()) }
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # async fn accept() -> trio::Result<u32> { trio::sleep_forever().await.map(|()| 0) }
+/// # async fn serve(_: u32) -> trio::Result<()> { Ok(()) }
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{open_nursery, until_draining};
+/// use trio::{open_nursery, until_draining};
 ///
 /// open_nursery(async |nursery| {
 ///     nursery.cancel_scope().drain(Duration::from_secs(10), "shutting down");
@@ -73,7 +98,7 @@ pub fn until_draining<F: Future<Output = Result<T>>, T>(future: F) -> UntilDrain
     }
 }
 
-/// Waits until a scope around the caller is being [drained](crate::CancelScope::drain).
+/// Waits until an enclosing scope is being [drained](crate::CancelScope::drain).
 ///
 /// # Cancellation
 ///
@@ -86,17 +111,17 @@ pub async fn wait_draining() -> Result<()> {
     until_draining(sleep_forever()).await.map(drop)
 }
 
-/// Runs `future` although the caller has been cancelled, for at most `grace`: `None` if that was too
+/// Runs `future` even if the caller has been cancelled, for at most `grace`: `None` if that was too
 /// short.
 ///
-/// For what has to be said or written before the end: under a shield, so that it works in a cancelled
-/// scope at all, and bounded, so that it cannot hold up a shutdown for ever. Inside,
-/// [`is_draining`] is true.
+/// For what has to be sent or written before the end: under a shield, so that it works in a cancelled
+/// scope at all, and bounded, so that it cannot hold up a shutdown for ever. Inside, [`is_draining`]
+/// is true.
 ///
 /// # Cancellation
 ///
-/// Cancellations of scopes around do not reach the future; the next checkpoint after the call reports
-/// them.
+/// Cancellations of enclosing scopes do not reach the future; the next checkpoint after the call
+/// reports them.
 ///
 /// # Errors
 ///
@@ -105,9 +130,10 @@ pub async fn wait_draining() -> Result<()> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{CancelScope, cleanup, sleep, sleep_forever};
+/// use trio::{CancelScope, cleanup, sleep, sleep_forever};
 ///
 /// let scope = CancelScope::with_timeout(Duration::from_millis(1));
 /// let mut said_goodbye = None;
@@ -120,7 +146,7 @@ pub async fn wait_draining() -> Result<()> {
 ///     })
 ///     .await?;
 /// assert!(said_goodbye.is_some());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn cleanup<F: Future<Output = Result<T>>, T>(grace: Duration, future: F) -> super::MoveOn<F> {

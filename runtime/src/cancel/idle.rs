@@ -1,16 +1,16 @@
-//! Timeouts that count from the last progress, and not from the beginning.
+//! Timeouts that count from the last progress, not from the beginning.
 
 use std::time::Duration;
 
 use super::CancelScope;
 use crate::error::{Result, TooSlow};
 
-/// Runs what `f` makes for as long as it makes progress, and fails with [`TooSlow`] once it has made
-/// none for `timeout`.
+/// Runs the future that `f` returns for as long as it makes progress, and fails with [`TooSlow`]
+/// once it has made none for `timeout`.
 ///
-/// A download may take an hour as long as something arrives every few seconds; that is what this
-/// bounds, and [`fail_after`](crate::fail_after) does not. Progress is what calls
-/// [`Progress::made`].
+/// A download may take an hour as long as something arrives every few seconds: that is what this
+/// limits, where [`fail_after`](crate::fail_after) limits the whole. The code says that it has made
+/// progress by [`Progress::made`].
 ///
 /// # Cancellation
 ///
@@ -18,15 +18,16 @@ use crate::error::{Result, TooSlow};
 ///
 /// # Errors
 ///
-/// [`TooSlow`] if no progress was made for so long and the future ended with nothing but that
-/// cancellation: it tells where progress was made last. Else what the future returned.
+/// [`TooSlow`] if no progress was made for that long and the future ended with nothing but that
+/// cancellation; it says where progress was last made. Otherwise what the future returned.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{TooSlow, fail_if_idle, sleep, sleep_forever};
+/// use trio::{TooSlow, fail_if_idle, sleep, sleep_forever};
 ///
 /// let error = fail_if_idle(Duration::from_millis(50), async |progress| {
 ///     for _ in 0..10 {
@@ -56,8 +57,8 @@ where
     }
 }
 
-/// Runs what `f` makes for as long as it makes progress: `Ok(None)` once it has made none for
-/// `timeout`; see [`fail_if_idle`].
+/// Runs the future that `f` returns for as long as it makes progress: `Ok(None)` once it has made
+/// none for `timeout`; see [`fail_if_idle`].
 ///
 /// # Cancellation
 ///
@@ -65,7 +66,7 @@ where
 ///
 /// # Errors
 ///
-/// What the future returned, without the cancellation that the want of progress caused.
+/// What the future returned, without the cancellation that the lack of progress caused.
 #[track_caller]
 pub fn move_on_if_idle<F, T>(timeout: Duration, f: F) -> impl Future<Output = Result<Option<T>>>
 where
@@ -78,7 +79,7 @@ where
     }
 }
 
-/// By which the code under [`fail_if_idle`] says that it gets on.
+/// How code under [`fail_if_idle`] or [`move_on_if_idle`] says that it makes progress.
 #[derive(Clone, Debug)]
 pub struct Progress {
     scope: CancelScope,
@@ -93,14 +94,14 @@ impl Progress {
         Self { scope, timeout }
     }
 
-    /// Lets the time count anew from now. Costs a reading of the clock and moving a deadline; without
-    /// effect once the time has been over.
+    /// Restarts the timeout from now. Costs a reading of the clock and moving a deadline. Has no
+    /// effect once the timeout has expired.
     #[track_caller]
     pub fn made(&self) {
         self.scope.set_timeout(self.timeout);
     }
 
-    /// The same, with another time to be kept from now on.
+    /// Like [`made`](Self::made), with another timeout from now on.
     #[track_caller]
     pub fn made_and_allow(&mut self, timeout: Duration) {
         self.timeout = timeout;

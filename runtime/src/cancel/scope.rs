@@ -22,15 +22,16 @@ use crate::run::Run;
 
 /// A handle to a cancel scope: make it first, share it, enter it once.
 ///
-/// Clones are handles to the same scope. Before it is entered a scope can be given a deadline and a
+/// Clones are handles to the same scope. Before a scope is entered it can be given a deadline and a
 /// shield, and can be cancelled, which then takes effect on entry. After it has been left it still
-/// tells how it ended.
+/// says how it ended.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{CancelScope, sleep_forever};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{CancelScope, sleep_forever};
 ///
 /// let scope = CancelScope::new();
 /// let stop = scope.clone();
@@ -43,7 +44,7 @@ use crate::run::Run;
 ///     .await?;
 /// assert!(ended.is_none());
 /// assert!(scope.cancelled_caught());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "CancellationToken")]
 #[doc(alias = "AbortHandle")]
@@ -67,7 +68,7 @@ enum State {
 }
 
 impl CancelScope {
-    /// A scope without deadline and shield.
+    /// A scope without a deadline or a shield.
     pub fn new() -> Self {
         Self(Rc::new(Handle(RefCell::new(State::Unbound(
             Entry::default(),
@@ -76,9 +77,9 @@ impl CancelScope {
 
     /// A scope that is cancelled `timeout` after it has been entered.
     ///
-    /// The moment of entry is read off the clock at the end of the turn in which something in the
-    /// scope first waits, or when somebody asks for the deadline; so a scope in which nothing waits
-    /// costs no clock reading, and any number of others cost one a turn.
+    /// The time of entry is read from the clock at the end of the turn in which something in the
+    /// scope first waits, or when the deadline is asked for. So a scope in which nothing waits
+    /// costs no clock reading, and all others together cost one a turn.
     #[track_caller]
     pub fn with_timeout(timeout: Duration) -> Self {
         let entry = Entry {
@@ -100,7 +101,7 @@ impl CancelScope {
         Self(Rc::new(Handle(RefCell::new(State::Unbound(entry)))))
     }
 
-    /// The scope with its shield up: cancellations of scopes around it do not reach what is inside.
+    /// The scope with its shield up: cancellations of enclosing scopes do not reach what is inside.
     #[must_use]
     pub fn shielded(self) -> Self {
         self.set_shield(true);
@@ -122,22 +123,22 @@ impl CancelScope {
     ///
     /// # Cancellation
     ///
-    /// Not a checkpoint by itself. A cancellation of a scope around this one passes through, even
-    /// if this one is cancelled too (semantics S1, S2).
+    /// Not a checkpoint by itself. A cancellation of an enclosing scope passes through, even if
+    /// this scope is cancelled too (semantics S1, S2).
     ///
     /// # Errors
     ///
     /// What the future returned, without the cancellations that belong to this scope. [`Usage`] if
-    /// the scope has been entered before. [`NestedTooDeeply`](crate::NestedTooDeeply) if the stack
-    /// of the thread has no room for another level.
+    /// the scope has been entered before. [`NestedTooDeeply`](crate::NestedTooDeeply) if the
+    /// thread's stack has no room for another level.
     pub fn enter<F: Future<Output = Result<T>>, T>(&self, future: F) -> Enter<F> {
         Enter {
             inside: InScope::new(future, Source::Handle(self.0.clone())),
         }
     }
 
-    /// Cancels the scope. Every operation that waits inside has been aborted, or asked to end, when
-    /// this returns; the first cancellation of a scope is the one that its errors tell of.
+    /// Cancels the scope. When this returns, every operation that waits inside has been aborted, or
+    /// asked to end. The first cancellation of a scope is the one that its errors describe.
     ///
     /// `reason` is for people who read the error; it may be empty.
     #[track_caller]
@@ -159,24 +160,25 @@ impl CancelScope {
         self.with_active(|run, scope| run.cancel(scope, cancelled));
     }
 
-    /// Asks everything in the scope to finish what it does and to begin nothing new, and cancels the
-    /// scope when `grace` is over.
+    /// Asks everything in the scope to finish what it is doing and to begin nothing new, and cancels
+    /// the scope when `grace` is over.
     ///
-    /// The first, soft level of a shutdown. Code in the scope takes part by asking
+    /// This is the first, gentle stage of a shutdown. Code in the scope takes part by asking
     /// [`is_draining`](crate::is_draining), or by putting what it need not finish, such as waiting for
-    /// the next request, into [`until_draining`](crate::until_draining); the rest goes on undisturbed,
-    /// until it has ended or the grace period has. A deadline that is earlier stays;
-    /// [`Duration::MAX`] is no bound. Before entry the period counts from entry.
+    /// the next request, into [`until_draining`](crate::until_draining). The rest goes on undisturbed
+    /// until it has ended or the grace period is over. An earlier deadline stays; [`Duration::MAX`]
+    /// sets no limit. If the scope has not been entered, the period counts from entry.
     ///
     /// A shield keeps the request from what is under it, as it does a cancellation. The first request
-    /// is the one that errors tell of; a later one can shorten the period and not lengthen it.
+    /// is the one that errors describe; a later one can shorten the period, but not lengthen it.
     ///
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
     /// use std::time::Duration;
-    /// use trio_runtime::{CancelScope, is_draining, open_nursery, sleep, sleep_forever, until_draining};
+    /// use trio::{CancelScope, is_draining, open_nursery, sleep, sleep_forever, until_draining};
     ///
     /// let scope = CancelScope::new();
     /// let serve = async {
@@ -212,8 +214,8 @@ impl CancelScope {
 
     /// Whether the scope has been cancelled, by a call or by its deadline.
     ///
-    /// A deadline that has passed takes effect now if the loop has not seen it yet, so that the
-    /// answer never goes back.
+    /// A deadline that has passed takes effect now, if the loop has not seen it yet, so that the
+    /// answer never changes back.
     pub fn cancel_called(&self) -> bool {
         // Asked before anything is borrowed: a clock may be code of others.
         let due =
@@ -257,8 +259,8 @@ impl CancelScope {
         matches!(&*self.0.0.borrow(), State::Exited { caught: true, .. })
     }
 
-    /// When the scope is cancelled by itself; `None` if never, or if the scope has a relative
-    /// deadline and has not been entered.
+    /// When the scope will be cancelled by its deadline; `None` if never, or if the deadline is
+    /// relative and the scope has not been entered.
     pub fn deadline(&self) -> Option<Time> {
         let deadline = match &*self.0.0.borrow() {
             State::Unbound(entry) => entry.deadline,
@@ -273,8 +275,8 @@ impl CancelScope {
         (deadline != Time::NEVER).then_some(deadline)
     }
 
-    /// Sets the moment at which the scope is cancelled, in place of whatever was set before;
-    /// [`Time::NEVER`] for not at all. One in the past takes effect at the next turn of the loop.
+    /// Sets the time at which the scope is cancelled, replacing whatever was set before;
+    /// [`Time::NEVER`] for never. A time in the past takes effect at the next turn of the loop.
     #[track_caller]
     pub fn set_deadline(&self, to: Time) {
         let place = Location::caller();
@@ -317,7 +319,8 @@ impl CancelScope {
     }
 
     /// What is left until the deadline: before entry the timeout that was asked for, afterwards the
-    /// time from now, zero if it has passed. `None` without a relative deadline to tell.
+    /// time from now, zero if it has passed. `None` if there is no deadline, or, before entry, none
+    /// that is relative.
     #[doc(alias = "relative_deadline")]
     pub fn timeout(&self) -> Option<Duration> {
         if let State::Unbound(entry) = &*self.0.0.borrow() {
@@ -352,7 +355,7 @@ impl CancelScope {
         self.with_active(|run, scope| run.set_shield(scope, shield));
     }
 
-    /// The scope's own cancellation, once it has been cancelled.
+    /// The scope's own cancellation, if it has been cancelled.
     pub fn cancellation(&self) -> Option<Cancelled> {
         match &*self.0.0.borrow() {
             State::Unbound(entry) => entry.cancelled.clone(),

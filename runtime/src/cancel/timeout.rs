@@ -16,9 +16,10 @@ use crate::error::{Result, TooSlow};
 
 /// Runs `future` for at most `timeout`: `Ok(None)` if it was too slow.
 ///
-/// On the deadline the future is cancelled, not dropped: it may clean up, and what it returns other
-/// than the cancellation is returned. A future that is ready at once costs no clock reading and sets
-/// no timer; the time is counted from the end of the turn in which something in it first waits.
+/// At the deadline the future is cancelled, not dropped: it may clean up, and if it ends with
+/// anything other than the cancellation, that is returned. A future that is ready at once costs no
+/// clock reading and sets no timer; time is counted from the end of the turn in which something in
+/// it first waits.
 ///
 /// # Cancellation
 ///
@@ -31,30 +32,32 @@ use crate::error::{Result, TooSlow};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{move_on_after, sleep_forever};
+/// use trio::{move_on_after, sleep_forever};
 ///
 /// let quick = move_on_after(Duration::from_secs(5), async { Ok(7) }).await?;
 /// assert_eq!(quick, Some(7));
 ///
 /// let slow = move_on_after(Duration::from_millis(1), sleep_forever()).await?;
 /// assert!(slow.is_none());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 ///
-/// A cancellation is one of the things that an [`Error`](crate::Error) can be, so that is what the
-/// future returns. Where an operation has an error of its own, as those of channels have, or none, an
-/// `async` block makes it one:
+/// The future has to return [`Result`](crate::Result), because a cancellation reaches it as an
+/// [`Error`](crate::Error). If an operation has an error type of its own, as those of channels have,
+/// or none at all, wrap it in an `async` block:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// # use std::time::Duration;
-/// # use trio_runtime::{move_on_after, open_memory_channel};
+/// # use trio::{move_on_after, open_memory_channel};
 /// let (_sender, receiver) = open_memory_channel::<u8>(1);
 /// let received = move_on_after(Duration::from_millis(1), async { Ok(receiver.receive().await?) });
 /// assert_eq!(received.await?, None);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "timeout")]
 #[track_caller]
@@ -81,8 +84,8 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
     }
 }
 
-/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough. What kind of
-/// future that is, [`move_on_after`] tells.
+/// Runs `future` for at most `timeout`, and fails with [`TooSlow`] if that was not enough; see
+/// [`move_on_after`] for which futures it takes.
 ///
 /// # Cancellation
 ///
@@ -96,13 +99,14 @@ pub fn move_on_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{TooSlow, fail_after, sleep_forever};
+/// use trio::{TooSlow, fail_after, sleep_forever};
 ///
 /// let error = fail_after(Duration::from_millis(1), sleep_forever()).await.unwrap_err();
 /// assert!(error.is::<TooSlow>());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "timeout")]
 #[track_caller]
@@ -174,10 +178,10 @@ impl<F: Future<Output = Result<T>>, T> Future for MoveOn<F> {
 }
 
 impl<F> MoveOn<F> {
-    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
-    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    /// Keeps cancellations of enclosing scopes from the future, so that only the deadline ends it: a
+    /// limit for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
-    /// Without effect once the future has been polled.
+    /// Has no effect once the future has been polled.
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self
@@ -227,10 +231,10 @@ fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
 }
 
 impl<F> FailAfter<F> {
-    /// Keeps cancellations of scopes around from the future, so that only the deadline ends it; a
-    /// bound for what has to be done in any case. See [`cleanup`](crate::cleanup).
+    /// Keeps cancellations of enclosing scopes from the future, so that only the deadline ends it: a
+    /// limit for what has to be done in any case. See [`cleanup`](crate::cleanup).
     ///
-    /// Without effect once the future has been polled.
+    /// Has no effect once the future has been polled.
     pub fn shielded(mut self) -> Self {
         self.inside.shield();
         self

@@ -29,11 +29,11 @@ use crate::checkpoint::enter_operation;
 use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 
 /// Opens a channel in which every receiver gets every value, and none is missed: a send waits until
-/// the slowest receiver has less than `capacity` values to read.
+/// the slowest receiver has fewer than `capacity` values to read.
 ///
 /// A receiver that stops receiving stops the senders; drop it, or use
-/// [`open_lagging_broadcast_channel`]. More receivers come by
-/// [`subscribe`](BroadcastSendChannel::subscribe) and by cloning.
+/// [`open_lagging_broadcast_channel`]. Make more receivers with
+/// [`subscribe`](BroadcastSendChannel::subscribe) or by cloning one.
 ///
 /// # Panics
 ///
@@ -43,13 +43,14 @@ use crate::error::{ClosedResource, EndOfChannel, Error, Result, WouldBlock};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (send, mut first) = trio_runtime::open_broadcast_channel(4);
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (send, mut first) = trio::open_broadcast_channel(4);
 /// let mut second = send.subscribe();
 /// assert_eq!(send.send("news").await?, 2);
 /// assert_eq!(first.receive().await?, "news");
 /// assert_eq!(second.receive().await?, "news");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "broadcast")]
 #[track_caller]
@@ -59,9 +60,8 @@ pub fn open_broadcast_channel<T: Clone>(
     open(capacity, false)
 }
 
-/// Opens a channel in which every receiver gets every value that it is in time for: the last
-/// `capacity` values are kept, a send never waits, and a receiver that was too slow is told how many
-/// it has missed, by [`BroadcastError::Lagged`].
+/// Opens a channel in which a receiver that is too slow misses values: the last `capacity` values
+/// are kept, a send never waits, and [`BroadcastError::Lagged`] says how many a receiver has missed.
 ///
 /// # Panics
 ///
@@ -70,16 +70,17 @@ pub fn open_broadcast_channel<T: Clone>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::channel::BroadcastError;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::channel::BroadcastError;
 ///
-/// let (send, mut receive) = trio_runtime::open_lagging_broadcast_channel(2);
+/// let (send, mut receive) = trio::open_lagging_broadcast_channel(2);
 /// for n in 1..=5 {
 ///     send.send(n).await?;
 /// }
 /// assert!(matches!(receive.receive().await, Err(BroadcastError::Lagged(3))));
 /// assert_eq!(receive.receive().await?, 4);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "broadcast")]
 #[track_caller]
@@ -263,7 +264,7 @@ impl<T> State<T> {
     }
 }
 
-/// How a broadcast channel stands.
+/// A snapshot of a broadcast channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BroadcastStatistics {
@@ -294,7 +295,7 @@ impl BroadcastStatistics {
     }
 }
 
-/// Values have been missed: so many were overwritten before this receiver read them.
+/// Values have been missed: this many were overwritten before this receiver read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lagged(pub u64);
 
@@ -314,8 +315,8 @@ impl std::error::Error for Lagged {}
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum BroadcastError {
-    /// So many values have been missed; the next receive gives the oldest that is left. Only in a
-    /// channel of [`open_lagging_broadcast_channel`].
+    /// This many values have been missed; the next receive returns the oldest that is left. Only in
+    /// a channel of [`open_lagging_broadcast_channel`].
     Lagged(u64),
     /// This receiving end has been closed.
     Closed,
@@ -331,7 +332,7 @@ pub enum BroadcastError {
 pub enum TryBroadcastError {
     /// This receiver has read everything.
     WouldBlock,
-    /// So many values have been missed; the next receive gives the oldest that is left.
+    /// This many values have been missed; the next receive returns the oldest that is left.
     Lagged(u64),
     /// This receiving end has been closed.
     Closed,
@@ -414,10 +415,10 @@ impl<T> BroadcastSendChannel<T> {
         }
     }
 
-    /// Sends `value` to every receiver that there is now; gives how many that are. Without a
-    /// receiver the value is dropped, which is no error: one may come later.
+    /// Sends `value` to every receiver that there is now; returns how many there are. Without a
+    /// receiver the value is dropped, which is not an error: one may come later.
     ///
-    /// Waits while the channel is full, unless it lets receivers lag.
+    /// Waits while the channel is full, unless the channel lets receivers lag.
     ///
     /// # Cancellation
     ///
@@ -435,7 +436,7 @@ impl<T> BroadcastSendChannel<T> {
         })
     }
 
-    /// Sends `value` if that can be done without waiting; gives the number of receivers.
+    /// Sends `value` if that can be done without waiting; returns the number of receivers.
     ///
     /// # Errors
     ///

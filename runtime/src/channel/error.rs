@@ -23,7 +23,7 @@ pub enum SendError<T> {
 /// Why a value was not sent at once; gives it back.
 #[non_exhaustive]
 pub enum TrySendError<T> {
-    /// There is neither room nor somebody who waits for it.
+    /// There is no room, and no receiver that waits.
     WouldBlock(T),
     /// This sending end has been closed.
     Closed(T),

@@ -23,22 +23,23 @@ pub const UNBOUNDED: usize = usize::MAX;
 /// Opens a channel between tasks: what is sent at one end is received at the other, in order, each
 /// value once.
 ///
-/// `capacity` is how many values may wait in the channel. With zero a send waits until a receiver
-/// takes the value; with [`UNBOUNDED`] it never waits. A small number, or zero, is right unless you
-/// know better: a buffer hides that a receiver is too slow, and does not make it faster.
+/// `capacity` is how many values may wait in the channel. With zero, a send waits until a receiver
+/// takes the value; with [`UNBOUNDED`] it never waits. Use zero or a small number unless you know
+/// better: a buffer hides that a receiver is too slow, but does not make it faster.
 ///
 /// Both ends can be cloned, and each clone is closed by itself: by [`close`](MemorySendChannel::close),
 /// or when it is dropped. The receiving side ends when every sending end has been closed.
 ///
-/// The ends stay on the thread of their run; [`open_thread_channel`](crate::open_thread_channel) has
-/// some that need not.
+/// The ends stay on the thread of their run; those of
+/// [`open_thread_channel`](crate::open_thread_channel) need not.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (send, receive) = trio_runtime::open_memory_channel(0);
-/// trio_runtime::open_nursery(async |nursery| {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (send, receive) = trio::open_memory_channel(0);
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         for n in 1..=3 {
 ///             send.send(n).await?;
@@ -65,7 +66,7 @@ pub fn open_memory_channel<T>(capacity: usize) -> (MemorySendChannel<T>, MemoryR
     (MemorySendChannel(send), MemoryReceiveChannel(receive))
 }
 
-/// How a memory channel stands, or one between threads; the same from either end and any clone.
+/// A snapshot of a memory channel or a thread channel; the same from either end and any clone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryChannelStatistics {
@@ -114,8 +115,8 @@ pub struct MemorySendChannel<T>(Endpoint<Local<T>>);
 pub struct MemoryReceiveChannel<T>(pub(super) Endpoint<Local<T>>);
 
 impl<T> MemorySendChannel<T> {
-    /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there
-    /// is neither the one nor room in the other.
+    /// Sends `value` to the receiver that has waited longest, or else into the buffer; waits while
+    /// there is neither a receiver nor room.
     ///
     /// # Cancellation
     ///

@@ -25,15 +25,16 @@
 //! # Examples
 //!
 //! ```
-//! # trio_runtime::run(async {
-//! let (send, receive) = trio_runtime::open_memory_channel(16);
+//! # use trio_runtime as trio;
+//! # trio::run(async {
+//! let (send, receive) = trio::open_memory_channel(16);
 //! send.send("first").await?;
 //! send.try_send("second")?;
 //! drop(send);
 //! assert_eq!(receive.receive().await?, "first");
 //! assert_eq!(receive.next().await?, Some("second"));
 //! assert_eq!(receive.next().await?, None);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 mod broadcast;

@@ -14,13 +14,13 @@ use crate::checkpoint::checkpoint;
 use crate::error::{BrokenResource, Error, Result};
 use crate::nursery::open_nursery;
 
-/// Runs `body` with a channel whose values `producer` makes, one for each that is received.
+/// Runs `body` with a channel whose values `producer` makes on demand, one for each receive.
 ///
-/// What an asynchronous generator is elsewhere, with a lifetime: the producer runs in a task of its
-/// own inside this call. It begins with the first receive, goes on from a
+/// The counterpart of an asynchronous generator, with a bounded lifetime: the producer runs in a
+/// task of its own inside this call. It begins with the first receive, goes on from a
 /// [`send`](Yielder::send) when the next is received, and has ended when this returns. When `body`
-/// ends first, or closes its channel, the producer is cancelled where it stands, and cleans up; that
-/// is no error.
+/// ends first, or closes its channel, the producer is cancelled where it is, and cleans up; that is
+/// not an error.
 ///
 /// # Cancellation
 ///
@@ -29,8 +29,8 @@ use crate::nursery::open_nursery;
 ///
 /// # Errors
 ///
-/// That of the body or that of the producer as it is, whose failure cancels the body; a group of the
-/// two, the body's first, if both have failed by themselves.
+/// The error of the body or of the producer, whose failure cancels the body; or a group of both, the
+/// body's first, if both have failed by themselves.
 ///
 /// # Panics
 ///
@@ -39,11 +39,12 @@ use crate::nursery::open_nursery;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::channel::{Yielder, safe_channel};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::channel::{Yielder, safe_channel};
 ///
 /// // Counts as far as somebody wants to know.
-/// async fn count(numbers: &Yielder<u32>) -> trio_runtime::Result<()> {
+/// async fn count(numbers: &Yielder<u32>) -> trio::Result<()> {
 ///     for n in 0.. {
 ///         numbers.send(n).await?;
 ///     }
@@ -62,7 +63,7 @@ use crate::nursery::open_nursery;
 /// })
 /// .await?;
 /// assert_eq!(sum, 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "as_safe_channel")]
 pub async fn safe_channel<T, P, B, R>(producer: P, body: B) -> Result<R>
@@ -138,12 +139,12 @@ pub struct Yielder<T> {
 }
 
 impl<T> Yielder<T> {
-    /// Hands `value` to whoever receives, and returns when the next one is asked for.
+    /// Hands `value` to the receiver, and returns when the next one is asked for.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. Cancelled, as it is when nobody receives any more, the value may have been
-    /// received or not: this is two waits in one.
+    /// A checkpoint, also cancelled when nobody receives any more. This is two waits in one, so a
+    /// cancelled send does not tell whether the value has been received.
     ///
     /// # Errors
     ///

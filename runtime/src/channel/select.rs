@@ -71,19 +71,19 @@ impl<S: Selectable> Selectable for &mut S {
     }
 }
 
-/// Does the first of several operations that can be done, and none of the others.
+/// Does one of several operations, the first that is possible, and none of the others.
 ///
 /// `operations` is a tuple of up to eight, an array, or a `Vec`. For a tuple the output is a
-/// [`Selected`], for the others the place of the operation that was done, and what it gave. If
+/// [`Selected`]; for the others it is the index of the operation that was done, and its result. If
 /// several can be done at once, the choice is at random (the same in each run with the same
 /// [`seed`](crate::Builder::seed)), so that none starves; [`Select::biased`] prefers the first.
 ///
-/// What was not done has not happened: no value is taken, and a value that was to be sent is still
-/// with its future. Pass `&mut` futures to go on with them: a [`sleep`](crate::sleep) that is made before
-/// a loop and passed by `&mut` in each round counts from the first.
+/// The others have not happened: no value is taken, and a value that was to be sent is still with its
+/// future. Pass `&mut` futures to go on with them: a [`sleep`](crate::sleep) that is made before a loop
+/// and passed by `&mut` in each round counts from the first.
 ///
-/// Of what comes in the same turn the first is done; a sleep and the wait for an event, which nobody else
-/// can take, give way to the others.
+/// Of several that become possible in the same turn, the first to do so is done; a sleep and the wait for
+/// an event, which nobody else can take, give way to the others.
 ///
 /// # Cancellation
 ///
@@ -91,16 +91,17 @@ impl<S: Selectable> Selectable for &mut S {
 ///
 /// # Errors
 ///
-/// `Cancelled` only: what the operation says is in its output.
+/// `Cancelled` only: an error of the operation is in the output.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::channel::Selected;
-/// use trio_runtime::sync::Event;
-/// use trio_runtime::{open_memory_channel, select, sleep};
+/// use trio::channel::Selected;
+/// use trio::sync::Event;
+/// use trio::{open_memory_channel, select, sleep};
 ///
 /// let (jobs, work) = open_memory_channel(8);
 /// let stop = Event::new();
@@ -119,7 +120,7 @@ impl<S: Selectable> Selectable for &mut S {
 ///     }
 /// }
 /// assert_eq!(done, 1);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn select<C: Cases>(operations: C) -> Select<C> {
     Select {
@@ -258,8 +259,8 @@ pub trait Cases {
     fn is_settled(&mut self, case: usize, waker: &Waker) -> bool;
 }
 
-/// Which operation of a tuple was done, and what it gave. Those that the tuple does not have cannot
-/// be, and need no arm in a `match`.
+/// Which operation of a tuple was done, and its result. A `match` needs no arm for variants beyond
+/// the length of the tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selected<A, B, C = Absent, D = Absent, E = Absent, F = Absent, G = Absent, H = Absent> {
     /// The first was done.
@@ -280,7 +281,7 @@ pub enum Selected<A, B, C = Absent, D = Absent, E = Absent, F = Absent, G = Abse
     Eighth(H),
 }
 
-/// What an operation gives that is not there: no value is of this type.
+/// The result of an operation that the tuple does not have: this type has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {}
 

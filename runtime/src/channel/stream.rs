@@ -51,12 +51,13 @@ macro_rules! stream {
             /// # Examples
             ///
             /// ```
-            /// # trio_runtime::run(async {
+            /// # use trio_runtime as trio;
+            /// # trio::run(async {
             /// use std::future::poll_fn;
             /// use std::pin::Pin;
             /// use futures_core::Stream;
             ///
-            #[doc = concat!("let (send, receive) = trio_runtime::", $open, "(8);")]
+            #[doc = concat!("let (send, receive) = trio::", $open, "(8);")]
             /// send.send("a value").await?;
             /// drop(send);
             /// let mut values = receive.into_stream();
@@ -64,7 +65,7 @@ macro_rules! stream {
             /// assert_eq!(first.transpose()?, Some("a value"));
             /// let end = poll_fn(|context| Pin::new(&mut values).poll_next(context)).await;
             /// assert!(end.is_none());
-            /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+            /// # Ok::<(), trio::Error>(()) }).unwrap();
             /// ```
             pub fn into_stream(self) -> $name<T> {
                 $name { end: self, key: None, parked: None }

@@ -25,28 +25,28 @@ use crate::error::Result;
 /// is received at the other, in order, each value once.
 ///
 /// It keeps the promises of [`open_memory_channel`](crate::open_memory_channel), `capacity` means
-/// the same, and within a run it is used in the same way; an operation takes a lock, and so some
-/// more nanoseconds. Threads without a run have
-/// [`send_blocking`](ThreadSendChannel::send_blocking) and
-/// [`receive_blocking`](ThreadReceiveChannel::receive_blocking), and anything may call `try_send`,
-/// which never waits.
+/// the same, and within a run it is used in the same way. Each operation takes a lock, and so some
+/// nanoseconds more. Threads without a run have [`send_blocking`](ThreadSendChannel::send_blocking)
+/// and [`receive_blocking`](ThreadReceiveChannel::receive_blocking), and anything may call
+/// `try_send`, which never waits.
 ///
 /// # Examples
 ///
 /// ```
-/// let (send, receive) = trio_runtime::open_thread_channel(16);
+/// # use trio_runtime as trio;
+/// let (send, receive) = trio::open_thread_channel(16);
 /// let worker = std::thread::spawn(move || {
 ///     for n in 1..=3 {
 ///         send.send_blocking(n).unwrap();
 ///     }
 /// });
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let mut sum = 0;
 ///     while let Some(n) = receive.next().await? {
 ///         sum += n;
 ///     }
 ///     assert_eq!(sum, 6);
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// worker.join().unwrap();
@@ -106,8 +106,8 @@ pub struct ThreadSendChannel<T>(Endpoint<Remote<T>>);
 pub struct ThreadReceiveChannel<T>(pub(super) Endpoint<Remote<T>>);
 
 impl<T> ThreadSendChannel<T> {
-    /// Sends `value`: to the receiver that has waited longest, or into the buffer; waits while there
-    /// is neither the one nor room in the other.
+    /// Sends `value` to the receiver that has waited longest, or else into the buffer; waits while
+    /// there is neither a receiver nor room.
     ///
     /// # Cancellation
     ///
@@ -133,7 +133,7 @@ impl<T> ThreadSendChannel<T> {
         self.0.try_send(value)
     }
 
-    /// Sends `value` as [`send`](Self::send) does, from a thread that is in no run, which waits.
+    /// Sends `value` as [`send`](Self::send) does, blocking the thread, which must not be in a run.
     ///
     /// # Errors
     ///
@@ -221,7 +221,8 @@ impl<T> ThreadReceiveChannel<T> {
         self.0.try_receive()
     }
 
-    /// Receives as [`receive`](Self::receive) does, from a thread that is in no run, which waits.
+    /// Receives as [`receive`](Self::receive) does, blocking the thread, which must not be in a
+    /// run.
     ///
     /// # Errors
     ///

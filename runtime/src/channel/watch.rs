@@ -21,19 +21,20 @@ use crate::error::Result;
 /// Opens a channel that holds one value, the latest: configuration, a state, a level.
 ///
 /// Receivers see the value at any time, and wait until it [changes](WatchReceiver::changed) or until
-/// it [is as they want it](WatchReceiver::wait_for). A receiver that is slow misses values in
-/// between, never the latest.
+/// it [is as they want it](WatchReceiver::wait_for). A slow receiver misses values in between, but
+/// never the latest.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// let (level, mut gauge) = trio_runtime::open_watch_channel(0);
-/// trio_runtime::open_nursery(async |nursery| {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// let (level, mut gauge) = trio::open_watch_channel(0);
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         for n in 1..=10 {
 ///             level.send(n);
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///         }
 ///         Ok(())
 ///     });
@@ -97,7 +98,7 @@ enum Old<T> {
     Held(Rc<T>),
 }
 
-/// How a watch channel stands.
+/// A snapshot of a watch channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WatchStatistics {
@@ -122,7 +123,7 @@ impl WatchStatistics {
     }
 }
 
-/// Sets the value of a watch channel; see [`open_watch_channel`].
+/// The end of a watch channel that sets the value; see [`open_watch_channel`].
 ///
 /// Dropping it closes it. A clone is a sender of its own.
 #[must_use = "an end that is dropped is closed"]
@@ -131,7 +132,7 @@ pub struct WatchSender<T> {
     closed: Cell<bool>,
 }
 
-/// Sees the value of a watch channel; see [`open_watch_channel`].
+/// The end of a watch channel that sees the value; see [`open_watch_channel`].
 ///
 /// A clone is a receiver of its own, which has seen as much as this one.
 pub struct WatchReceiver<T> {
@@ -143,8 +144,8 @@ pub struct WatchReceiver<T> {
 impl<T> WatchSender<T> {
     /// Sets the value, and wakes whoever waits for a change.
     ///
-    /// It changes although it may be equal, and although nobody may be looking. Without effect if
-    /// this sender has been closed.
+    /// It counts as changed even if it is equal to the old one, and even if nobody is looking. Has
+    /// no effect if this sender has been closed.
     pub fn send(&self, value: T) {
         if self.closed.get() {
             return;
@@ -235,7 +236,7 @@ impl<T> WatchReceiver<T> {
         self.channel.borrow().version != self.seen
     }
 
-    /// Waits until the value has been set since this receiver last saw it, and gives the latest,
+    /// Waits until the value has been set since this receiver last saw it, and returns the latest,
     /// which then counts as seen.
     ///
     /// # Cancellation
@@ -250,8 +251,8 @@ impl<T> WatchReceiver<T> {
         Changed::new(ChangedOperation(Watching::new(self)))
     }
 
-    /// Waits until `wanted` says yes to the latest value, which may be the one that is there, and
-    /// gives it; it then counts as seen.
+    /// Waits until `wanted` returns `true` for the latest value, which may be the present one, and
+    /// returns it; it then counts as seen.
     ///
     /// `wanted` is asked when this is called, and after a change; a value that is replaced before
     /// this task runs is not asked about.

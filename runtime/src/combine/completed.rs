@@ -16,10 +16,10 @@ use crate::error::{Error, Result};
 use crate::nursery::{Nursery, open_nursery_at};
 use crate::wait::Parked;
 
-/// Runs `futures` at the same time, and `body` with them, which takes their values as they come.
+/// Runs `futures` concurrently with `body`, which takes their values as they come.
 ///
-/// The futures go on while the body does something else. When the body has ended, those that still
-/// run are cancelled and waited for; values that it has not taken are dropped.
+/// The futures go on while the body does something else. When the body has ended, futures that are
+/// still running are cancelled and waited for; values that it has not taken are dropped.
 ///
 /// # Cancellation
 ///
@@ -33,9 +33,10 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{as_completed, sleep};
+/// use trio::{as_completed, sleep};
 ///
 /// let naps = [3, 1, 2].map(async |ms| {
 ///     sleep(Duration::from_millis(10 * ms)).await?;
@@ -50,7 +51,7 @@ use crate::wait::Parked;
 /// })
 /// .await?;
 /// assert_eq!(order, [1, 2, 3]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn as_completed<I, F, T, B, R>(futures: I, body: B) -> impl Future<Output = Result<R>>
@@ -128,12 +129,12 @@ impl<T> Completed<'_, T> {
         }
     }
 
-    /// A value that is there already.
+    /// The next value, if it is there already.
     pub fn try_next(&mut self) -> Option<T> {
         self.0.values.borrow_mut().pop_front()
     }
 
-    /// How many values are there and not taken, and how many futures have not ended.
+    /// How many values wait to be taken, and how many futures have not ended.
     pub fn size_hint(&self) -> (usize, usize) {
         (self.0.values.borrow().len(), self.0.running.get())
     }

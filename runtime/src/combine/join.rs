@@ -8,10 +8,10 @@ use super::{Together, plain, start};
 use crate::error::Result;
 use crate::nursery::{Nursery, open_nursery_at};
 
-/// Runs `futures` at the same time, and returns their values in the order of the futures.
+/// Runs `futures` concurrently, and returns their values in the order of the futures.
 ///
-/// The first failure cancels the rest, which are waited for. Values of those that had ended well are
-/// dropped then; [`join_all`] keeps them.
+/// The first failure cancels the rest, which are waited for. The values of futures that had already
+/// succeeded are then dropped; [`join_all`] keeps them.
 ///
 /// # Cancellation
 ///
@@ -25,8 +25,9 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{checkpoint, try_join_all};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{checkpoint, try_join_all};
 ///
 /// let squares = try_join_all((1..=3).map(async |n| {
 ///     checkpoint().await?;
@@ -34,7 +35,7 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// }))
 /// .await?;
 /// assert_eq!(squares, [1, 4, 9]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "gather")]
 #[track_caller]
@@ -67,11 +68,11 @@ where
     }
 }
 
-/// Runs `futures` at the same time until all have ended, and returns their outputs in the order of
-/// the futures.
+/// Runs `futures` concurrently until all have ended, and returns their outputs in the order of the
+/// futures.
 ///
-/// No failure of one cancels another: an output that is a `Result` is yours to look at, a
-/// cancellation among them too.
+/// A failure of one cancels no other: if the outputs are `Result`s, look at each yourself,
+/// cancellations included.
 ///
 /// # Cancellation
 ///
@@ -85,13 +86,14 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{Error, join_all};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{Error, join_all};
 ///
 /// let outputs = join_all(["7", "x"].map(async |text| text.parse::<u32>().map_err(Error::from)))
 ///     .await?;
 /// assert!(matches!(outputs[..], [Ok(7), Err(_)]));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn join_all<I, F>(futures: I) -> impl Future<Output = Result<Vec<F::Output>>>
@@ -119,7 +121,7 @@ where
     }
 }
 
-/// Runs a tuple of futures at the same time, and returns the tuple of their values; like
+/// Runs a tuple of futures concurrently, and returns the tuple of their values; like
 /// [`try_join_all`], for futures of different types.
 ///
 /// # Cancellation
@@ -133,19 +135,20 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::try_join;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::try_join;
 ///
 /// let (name, age) = try_join((async { Ok("Ada") }, async { Ok(36) })).await?;
 /// assert_eq!((name, age), ("Ada", 36));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn try_join<J: TryJoinTuple>(futures: J) -> impl Future<Output = Result<J::Values>> {
     futures.try_join_at(Location::caller(), Sealed::new())
 }
 
-/// Runs a tuple of futures at the same time until all have ended, and returns the tuple of their
+/// Runs a tuple of futures concurrently until all have ended, and returns the tuple of their
 /// outputs; like [`join_all`], for futures of different types.
 ///
 /// # Cancellation
@@ -159,12 +162,13 @@ pub fn try_join<J: TryJoinTuple>(futures: J) -> impl Future<Output = Result<J::V
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::join;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::join;
 ///
 /// let (number, text) = join((async { 7 }, async { "seven" })).await?;
 /// assert_eq!((number, text), (7, "seven"));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn join<J: JoinTuple>(futures: J) -> impl Future<Output = Result<J::Outputs>> {

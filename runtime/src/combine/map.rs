@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::lowlevel::enter_operation;
 use crate::nursery::{Nursery, open_nursery_at};
 
-/// Calls `f` with each of `items`, at most `limit` of these at the same time, and returns what it
-/// returned in the order of the items.
+/// Calls `f` with each of `items`, at most `limit` at the same time, and returns the values in the
+/// order of the items.
 ///
-/// Items are taken from the iterator when there is room for them. `usize::MAX` is no limit.
+/// Items are taken from the iterator only when there is room for them. `usize::MAX` means no limit.
 ///
 /// # Cancellation
 ///
@@ -36,8 +36,9 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{checkpoint, map_concurrent};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{checkpoint, map_concurrent};
 ///
 /// let lengths = map_concurrent(["one", "three"], 10, async |word| {
 ///     checkpoint().await?;
@@ -45,7 +46,7 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// })
 /// .await?;
 /// assert_eq!(lengths, [3, 5]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "amap")]
 #[doc(alias = "buffered")]
@@ -72,7 +73,7 @@ where
     }
 }
 
-/// As [`map_concurrent`], with the values in the order in which they came.
+/// Like [`map_concurrent`], but returns the values in the order in which they came.
 ///
 /// # Cancellation
 ///
@@ -106,7 +107,7 @@ where
     }
 }
 
-/// As [`map_concurrent`], for the sake of what `f` does: nothing is kept.
+/// Like [`map_concurrent`], for an `f` that returns nothing.
 ///
 /// # Cancellation
 ///
@@ -123,9 +124,10 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::{checkpoint, for_each_concurrent};
+/// use trio::{checkpoint, for_each_concurrent};
 ///
 /// let sum = Cell::new(0);
 /// for_each_concurrent(1..=100, 8, async |n| {
@@ -135,7 +137,7 @@ where
 /// })
 /// .await?;
 /// assert_eq!(sum.get(), 5050);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn for_each_concurrent<I, F>(items: I, limit: usize, f: F) -> impl Future<Output = Result<()>>

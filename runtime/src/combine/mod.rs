@@ -27,9 +27,10 @@
 //! # Examples
 //!
 //! ```
-//! # trio_runtime::run(async {
+//! # use trio_runtime as trio;
+//! # trio::run(async {
 //! use std::time::Duration;
-//! use trio_runtime::{race, sleep, try_join};
+//! use trio::{race, sleep, try_join};
 //!
 //! let page = async { sleep(Duration::from_millis(2)).await.map(|()| "page") };
 //! let count = async { Ok(3) };
@@ -39,7 +40,7 @@
 //! let quick = async { sleep(Duration::from_millis(1)).await.map(|()| "quick") };
 //! // `drop` says that a success that comes too late may be thrown away.
 //! assert_eq!(race((slow, quick), drop).await?, "quick");
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 mod completed;

@@ -22,16 +22,16 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// Runs a tuple of futures with the same type of value until the first has ended, and returns its
 /// value, or its error.
 ///
-/// The others are cancelled and waited for. One that succeeds all the same hands its value to
-/// `late`: say [`drop`] where that may be thrown away. To know who has won, let each future map its
+/// The others are cancelled and waited for. If one succeeds all the same, its value is handed to
+/// `late`: pass [`drop`] if it may be thrown away. To learn which has won, let each future map its
 /// value to a variant of an enum.
 ///
-/// This is the race to use if a failure has to be seen, as that of a server that races against the
-/// signal to stop; [`race_ok`] is for attempts of which one may fail.
+/// Use this race if a failure must be seen, as when a server races against the signal to stop;
+/// [`race_ok`] is for attempts any of which may fail.
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself: the futures decide. A success is returned, though a scope around has
+/// No cancel point by itself: the futures decide. A success is returned, though an enclosing scope has
 /// been cancelled meanwhile.
 ///
 /// # Errors
@@ -43,9 +43,10 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{race, sleep, sleep_forever};
+/// use trio::{race, sleep, sleep_forever};
 ///
 /// enum Event { Data(Vec<u8>), Stop }
 ///
@@ -56,7 +57,7 @@ use crate::nursery::{Nursery, open_nursery_at};
 ///     Event::Data(_) => unreachable!(),
 ///     Event::Stop => assert!(too_late.is_empty()),
 /// }
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "select")]
 #[doc(alias = "wait_any")]
@@ -68,8 +69,8 @@ pub fn race<R: RaceTuple>(
     futures.race_at(Location::caller(), Rule::FirstEnd, late, Sealed::new())
 }
 
-/// Runs a tuple of futures with the same type of value until the first has ended *well*; those that
-/// fail before are out of the race.
+/// Runs a tuple of futures with the same type of value until the first has *succeeded*; those that
+/// fail before drop out of the race.
 ///
 /// The others are cancelled and waited for; see [`race`] for `late`.
 ///
@@ -85,13 +86,14 @@ pub fn race<R: RaceTuple>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{Error, checkpoint, race_ok};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{Error, checkpoint, race_ok};
 ///
 /// let broken = async { Err(Error::msg("no such mirror")) };
 /// let slow = async { checkpoint().await.map(|()| "the file") };
 /// assert_eq!(race_ok((broken, slow), drop).await?, "the file");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "select_ok")]
 #[doc(alias = "first_ok")]
@@ -104,7 +106,7 @@ pub fn race_ok<R: RaceTuple>(
     futures.race_at(Location::caller(), Rule::FirstSuccess, late, Sealed::new())
 }
 
-/// As [`race`], for an iterator of futures of one type.
+/// Like [`race`], for an iterator of futures of one type.
 ///
 /// # Cancellation
 ///
@@ -117,9 +119,10 @@ pub fn race_ok<R: RaceTuple>(
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{race_all, sleep};
+/// use trio::{race_all, sleep};
 ///
 /// let delays = [30, 1, 20];
 /// let first = race_all(
@@ -128,7 +131,7 @@ pub fn race_ok<R: RaceTuple>(
 /// )
 /// .await?;
 /// assert_eq!(first, 1);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn race_all<I, F, T>(futures: I, late: impl FnMut(T)) -> impl Future<Output = Result<T>>
@@ -139,7 +142,7 @@ where
     all(Location::caller(), Rule::FirstEnd, futures, late)
 }
 
-/// As [`race_ok`], for an iterator of futures of one type.
+/// Like [`race_ok`], for an iterator of futures of one type.
 ///
 /// # Cancellation
 ///

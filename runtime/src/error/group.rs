@@ -91,7 +91,8 @@ impl Error {
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Error, TooSlow};
+    /// # use trio_runtime as trio;
+    /// use trio::{Error, TooSlow};
     ///
     /// let inner = Error::group("inner", vec![Error::from(TooSlow::new()), Error::msg("b")]);
     /// let leaves = Error::group("outer", vec![Error::msg("a"), inner]).into_leaves();
@@ -110,13 +111,14 @@ impl Error {
         leaves
     }
 
-    /// This error and another that came after it, such as one while cleaning up: neither hides the
-    /// other. Two cancellations tell no more than the first.
+    /// This error together with a later one, such as one from cleaning up, so that neither hides
+    /// the other. If both are cancellations, the first is kept.
     ///
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::Error;
+    /// # use trio_runtime as trio;
+    /// use trio::Error;
     ///
     /// let both = Error::msg("disk full").and(Error::msg("cannot remove the file"));
     /// assert_eq!(both.leaves().count(), 2);
@@ -129,7 +131,7 @@ impl Error {
         Self::group("an error, and another after it", vec![self, later])
     }
 
-    /// The leaves for which `matches` says yes, and the rest, each with the shape of the tree kept.
+    /// The leaves for which `matches` returns `true`, and the rest, each in the shape of the tree.
     ///
     /// A group that would be left with nothing disappears; one that is left with a single member
     /// stays a group, so that a tree that was not touched is the same afterwards.
@@ -158,7 +160,8 @@ impl Error {
         (regroup(yes), regroup(no))
     }
 
-    /// The leaves for which `matches` says yes, in the shape of the tree; `None` if there are none.
+    /// The leaves for which `matches` returns `true`, in the shape of the tree; `None` if there are
+    /// none.
     pub fn subgroup(self, matches: impl FnMut(&Self) -> bool) -> Option<Self> {
         self.split(matches).0
     }

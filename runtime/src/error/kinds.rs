@@ -77,7 +77,7 @@ plain! {
 }
 
 plain! {
-    /// What a `try_…` was asked to do cannot be done at once; it was not done.
+    /// What a `try_…` function was asked to do cannot be done at once, and was not done.
     ///
     /// Not to be confused with [`io::ErrorKind::WouldBlock`](std::io::ErrorKind::WouldBlock), which
     /// is what a system call says of a descriptor.
@@ -91,7 +91,7 @@ plain! {
 }
 
 plain! {
-    /// The run that this would have to go to has ended.
+    /// The run that was to do this has ended.
     #[doc(alias = "RunFinishedError")]
     RunFinished, "the run has finished"
 }
@@ -133,7 +133,8 @@ impl std::error::Error for BrokenResource {
     }
 }
 
-/// The library was used in a way that its rules forbid; the text says which and what to do instead.
+/// The library was used in a way that its rules forbid; the text says which rule, and what to do
+/// instead.
 ///
 /// The counterpart of Trio's `RuntimeError`.
 #[derive(Clone, Debug, PartialEq, Eq)]

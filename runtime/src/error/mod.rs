@@ -8,18 +8,6 @@
 //! Cancellations and I/O errors are held without an allocation. Through traits of others that speak
 //! `io::Error` every error travels inside one, and is what it was when it is converted back. A
 //! cancellation is recognised also where a library of others has wrapped it in an error of its own.
-//!
-//! | error                | says                                              | Trio's name             |
-//! |----------------------|---------------------------------------------------|-------------------------|
-//! | [`Cancelled`]        | a scope around has been cancelled                 | `Cancelled`             |
-//! | [`TooSlow`]          | a deadline has passed that was to fail            | `TooSlowError`          |
-//! | [`WouldBlock`]       | a `try_…` would have to wait                      | `WouldBlock`            |
-//! | [`EndOfChannel`]     | every sender is gone, and all has been received   | `EndOfChannel`          |
-//! | [`BusyResource`]     | another task uses this direction                  | `BusyResourceError`     |
-//! | [`ClosedResource`]   | we have closed it                                 | `ClosedResourceError`   |
-//! | [`BrokenResource`]   | they, or the world, have broken it                | `BrokenResourceError`   |
-//! | [`RunFinished`]      | the run is over                                   | `RunFinishedError`      |
-//! | [`Usage`]            | a rule of the library was broken                  | `RuntimeError`          |
 
 mod group;
 mod kinds;
@@ -40,7 +28,25 @@ use crate::cancel::Cancelled;
 /// What every fallible function of this library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Any error, or a group of them; the head of the module says what can be inside.
+/// Any error, or a group of them.
+///
+/// It is a cancellation, an [`io::Error`], one of the library's own small errors, any other
+/// [`std::error::Error`], or a group of errors. A nursery reports a group even for a single error, so
+/// that callers need not care how many children failed; [`split`](Self::split),
+/// [`subgroup`](Self::subgroup) and [`leaves`](Self::leaves) look into the tree, as Python's `except*`
+/// does. The library's own errors are
+///
+/// | error                | says                                              | Trio's name             |
+/// |----------------------|---------------------------------------------------|-------------------------|
+/// | [`Cancelled`]        | a scope around has been cancelled                 | `Cancelled`             |
+/// | [`TooSlow`]          | a deadline has passed that was to fail            | `TooSlowError`          |
+/// | [`WouldBlock`]       | a `try_…` would have to wait                      | `WouldBlock`            |
+/// | [`EndOfChannel`]     | every sender is gone, and all has been received   | `EndOfChannel`          |
+/// | [`BusyResource`]     | another task uses this direction                  | `BusyResourceError`     |
+/// | [`ClosedResource`]   | we have closed it                                 | `ClosedResourceError`   |
+/// | [`BrokenResource`]   | they, or the world, have broken it                | `BrokenResourceError`   |
+/// | [`RunFinished`]      | the run is over                                   | `RunFinishedError`      |
+/// | [`Usage`]            | a rule of the library was broken                  | `RuntimeError`          |
 ///
 /// It does not implement [`std::error::Error`] itself, which is what lets `?` convert every type
 /// that does; [`Error::into_boxed`] gives a type that implements it.
@@ -48,7 +54,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Error, TooSlow};
+/// # use trio_runtime as trio;
+/// use trio::{Error, TooSlow};
 ///
 /// let error = Error::group("two failures", vec![
 ///     Error::from(std::io::Error::other("disk")),
@@ -140,21 +147,22 @@ impl Error {
         }
     }
 
-    /// The one thing that has gone wrong, if it is one, out of however many groups; gives the error
-    /// back if there are several.
+    /// The one thing that went wrong, unwrapped from however many groups; gives the error back if
+    /// several things did.
     ///
-    /// What a function wants that has a nursery inside, and would rather not tell. A real error goes
-    /// before cancellations, which are left out then; of nothing but cancellations it is the first.
-    /// A panic goes before both: it comes out of the nursery as a panic, and never gets here.
+    /// For a function that uses a nursery inside and does not want its callers to notice. An error
+    /// goes before cancellations, which are then left out; of nothing but cancellations it is the
+    /// first. A panic never gets here: it comes out of the nursery as a panic.
     ///
     /// # Errors
     ///
-    /// The error itself, if it holds several that are no cancellations.
+    /// The error itself, if it holds several errors that are not cancellations.
     ///
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{BrokenResource, Error};
+    /// # use trio_runtime as trio;
+    /// use trio::{BrokenResource, Error};
     ///
     /// let group = Error::group("errors in a nursery", vec![BrokenResource::new().into()]);
     /// // To go on with whatever it is, unwrapped if possible:
@@ -205,15 +213,16 @@ impl Error {
         }
     }
 
-    /// An error of which only the trait is known, such as a library of others returns. What
-    /// [`into_boxed`](Self::into_boxed) has packed comes out as what it was.
+    /// Makes an error of one of which only the trait is known, as other libraries return them. An
+    /// error packed by [`into_boxed`](Self::into_boxed) comes out as it was.
     ///
     /// `?` converts every type that implements [`std::error::Error`], and a box of one does not.
     ///
     /// # Examples
     ///
     /// ```
-    /// use trio_runtime::{Error, Result};
+    /// # use trio_runtime as trio;
+    /// use trio::{Error, Result};
     ///
     /// fn parse(text: &str) -> std::result::Result<u16, Box<dyn std::error::Error + Send + Sync>> {
     ///     Ok(text.parse()?)
@@ -247,11 +256,11 @@ impl Error {
         }
     }
 
-    /// The error as an [`io::Error`], for traits that speak no other; [`Error::from`] makes of that
-    /// what it was, whatever it was.
+    /// The error as an [`io::Error`], for traits that know no other; [`Error::from`] turns it back
+    /// into what it was, whatever it was.
     ///
-    /// A deadline becomes `TimedOut`, and a broken resource `BrokenPipe`, for those who look. A
-    /// cancellation is no kind of its own: `Interrupted` would be tried again.
+    /// For callers that look at the kind, a deadline becomes `TimedOut`, and a broken resource
+    /// `BrokenPipe`. A cancellation has no kind of its own: `Interrupted` would be retried.
     pub fn into_io(self) -> io::Error {
         match self.0 {
             Repr::Io(error) => error,

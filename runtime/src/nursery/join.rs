@@ -15,10 +15,11 @@ use crate::error::{Error, Result};
 use crate::task::{NodeRef, Output};
 use crate::wait::Parked;
 
-/// A child as whoever spawned it sees it, from [`Nursery::spawn`](super::Nursery::spawn).
+/// A handle to a child, from [`Nursery::spawn`](super::Nursery::spawn): to wait for its value, or
+/// to cancel it alone.
 ///
-/// Valid inside the nursery only. Dropping it gives up the value, and nothing else: the child goes on
-/// as it would have.
+/// Valid only inside the nursery. Dropping it gives up the value and nothing else: the child goes on
+/// as before.
 #[must_use = "without the handle the value is lost; `start_soon` is for children without one"]
 pub struct JoinHandle<'scope, T> {
     output: Output<T>,
@@ -38,13 +39,13 @@ impl<T> JoinHandle<'_, T> {
         self.output.node().is_done()
     }
 
-    /// Whether the child runs, and if not, how it has ended.
+    /// Whether the child is still running, and if not, how it ended.
     pub fn state(&self) -> ChildState {
         state(self.output.node())
     }
 
-    /// Cancels the child, and no other. What it returns of that cancellation is no error, and cancels
-    /// nobody else; it then has no value, unless it ends well all the same.
+    /// Cancels this child and no other. If the child then ends with that cancellation, this is not an
+    /// error and cancels nobody else; there is just no value. It may still end well, with a value.
     ///
     /// `reason` is for people who read the error; it may be empty. Does nothing if the child has
     /// ended.
@@ -66,8 +67,8 @@ impl<T> JoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`NoValue`] if there is none. The error of a child goes to its nursery, which is cancelled by
-    /// it, so that a failure is mostly seen as `Cancelled` here.
+    /// [`NoValue`] if there is none. The error of a child goes to its nursery, which it cancels; so
+    /// a failure mostly appears here as `Cancelled`.
     pub fn join(&mut self) -> Join<'_, T> {
         Join {
             output: &self.output,
@@ -75,7 +76,7 @@ impl<T> JoinHandle<'_, T> {
         }
     }
 
-    /// Waits for the child to end in whatever way, and tells which; the value stays to be
+    /// Waits for the child to end, and returns how it ended; the value is left to be
     /// [joined](Self::join).
     ///
     /// # Cancellation
@@ -105,7 +106,7 @@ impl<T> fmt::Debug for JoinHandle<'_, T> {
     }
 }
 
-/// How it stands with a child; see [`JoinHandle::state`].
+/// The state of a child; see [`JoinHandle::state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChildState {
@@ -116,8 +117,8 @@ pub enum ChildState {
     /// It has ended with an error or a panic, which went to its nursery: a cancellation of the
     /// nursery, too.
     Failed,
-    /// It has ended with nothing but a cancellation of its own: by [`JoinHandle::cancel`], or by a
-    /// service nursery whose body had ended.
+    /// It has ended with nothing but a cancellation meant for it alone: by [`JoinHandle::cancel`],
+    /// or by a service nursery whose body had ended.
     Cancelled,
 }
 

@@ -37,7 +37,7 @@ use crate::context;
 use crate::error::Result;
 use crate::task::NurseryRef;
 
-/// Where tasks are spawned; lives as long as the block of [`open_nursery`] that it was made for.
+/// A block of tasks, in which children are spawned; see [`open_nursery`].
 ///
 /// `'scope` is the life of the nursery itself, which children may use to spawn more children;
 /// `'env` is everything outside the block, which children may borrow.
@@ -53,8 +53,8 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// Opens a nursery, runs `body` in it, and returns when everything started in it has ended.
 ///
 /// Children may borrow whatever is declared outside the call, shared or mutable. They may not borrow
-/// locals of the body, and what they borrow mutably cannot be touched before the nursery has ended;
-/// both are compile errors, as is taking the nursery out of the block.
+/// locals of the body (move those into the child), and what they borrow mutably cannot be touched
+/// before the nursery has ended; both are compile errors, as is taking the nursery out of the block.
 ///
 /// The value is the body's. If the nursery was cancelled from inside, by
 /// [`Nursery::cancel_scope`], and the body ended with nothing but that cancellation, it is
@@ -62,13 +62,14 @@ pub struct Nursery<'scope, 'env: 'scope> {
 ///
 /// # Cancellation
 ///
-/// Waiting for the children is no cancel point. What the body and the children make of a
+/// Waiting for the children is not a cancel point: what the body and the children make of a
 /// cancellation decides.
 ///
 /// # Errors
 ///
-/// A group of the errors of the body and of the children in order of arrival, even if it is only
-/// one. [`NestedTooDeeply`](crate::NestedTooDeeply) if the stack has no room for another level.
+/// A group of the errors of the body and of the children in order of arrival, even if there is only
+/// one; [`Error::into_single`](crate::Error::into_single) unwraps that.
+/// [`NestedTooDeeply`](crate::NestedTooDeeply) if the stack has no room for another level.
 ///
 /// # Panics
 ///
@@ -78,15 +79,16 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
 ///
 /// let total = Cell::new(0);
 /// let total_ref = &total;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for n in 1..=4 {
 ///         nursery.start_soon(async move {
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///             total_ref.set(total_ref.get() + n);
 ///             Ok(())
 ///         });
@@ -95,7 +97,7 @@ pub struct Nursery<'scope, 'env: 'scope> {
 /// })
 /// .await?;
 /// assert_eq!(total.get(), 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "JoinSet")]
 #[doc(alias = "TaskGroup")]
@@ -172,7 +174,7 @@ impl<B: Future<Output = Result<T>>, T> Future for Drive<'_, B, T> {
 impl<B, T> Unpin for Drive<'_, B, T> {}
 
 impl<'scope, 'env> Nursery<'scope, 'env> {
-    /// Starts `task` as a child. It runs for the first time when the caller next waits.
+    /// Starts `task` as a child. It first runs when the caller next waits.
     ///
     /// The child is cancelled with the nursery, not with the scopes that the caller happens to be
     /// in. In a nursery that has been cancelled it still runs up to its first checkpoint.
@@ -206,17 +208,18 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
         ));
     }
 
-    /// Starts `task` as a child, and returns a handle by which its value can be waited for.
+    /// Starts `task` as a child, and returns a handle to wait for its value.
     ///
-    /// An error goes to the nursery as that of any child does. The handle can also cancel the child,
-    /// wait for its end, and tell its state. Dropping it gives up the value, not the child: that
-    /// neither cancels it nor lets it outlive the nursery.
+    /// An error goes to the nursery, like that of any child. The handle can also cancel the child,
+    /// wait for its end, and return its state. Dropping it gives up the value, not the child: it
+    /// neither cancels the child nor lets it outlive the nursery.
     ///
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::{ChildState, open_nursery, sleep_forever};
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::{ChildState, open_nursery, sleep_forever};
     ///
     /// open_nursery(async |nursery| {
     ///     let mut answer = nursery.spawn(async { Ok(42) });
@@ -257,17 +260,19 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
         JoinHandle::new(output)
     }
 
-    /// Starts a child and waits until it reports that it is ready, with a value of its own choice.
+    /// Starts a child and waits until it reports that it is ready; returns the value that it
+    /// reports.
     ///
-    /// `task` makes the child's future from the [`TaskStatus`] by which it reports. Until then the
-    /// child runs inside this call: scopes around the call apply to it, and its errors come out
-    /// here, unwrapped. From then on it is a child of this nursery like any other. The nursery stays
-    /// open while a start is pending.
+    /// `task` makes the child's future, and gets the [`TaskStatus`] by which it reports. Until the
+    /// report the child runs inside this call: scopes around the call apply to it, and its errors
+    /// come out here, unwrapped. Afterwards it is a child of this nursery like any other. The
+    /// nursery stays open while a start is pending.
     ///
     /// # Cancellation
     ///
-    /// Cancelling a scope around this call cancels the child, which then reports in vain: the call
-    /// ends as the child does. So does cancelling the nursery, an error of another child too.
+    /// Cancelling a scope around this call cancels the child, whose report then has no effect: the
+    /// call ends as the child does. Cancelling the nursery, as an error of another child does, has
+    /// the same effect.
     ///
     /// # Errors
     ///
@@ -278,12 +283,13 @@ impl<'scope, 'env> Nursery<'scope, 'env> {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// trio_runtime::open_nursery(async |nursery| {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// trio::open_nursery(async |nursery| {
     ///     let port: u16 = nursery
     ///         .start(async |status| {
     ///             status.started(7000)?;
-    ///             trio_runtime::sleep_forever().await?;
+    ///             trio::sleep_forever().await?;
     ///             Ok(())
     ///         })
     ///         .await?;
@@ -344,8 +350,8 @@ impl fmt::Debug for Nursery<'_, '_> {
     }
 }
 
-/// Whether the code that asks runs in a task, and not in a callback of the run;
-/// [`current_task`](crate::lowlevel::current_task) tells in which.
+/// Whether the caller is in a task, and not in a callback of the run;
+/// [`current_task`](crate::lowlevel::current_task) returns which.
 pub fn in_task() -> bool {
     context::try_with(|run| run.is_some_and(|run| !run.current.is_none()))
 }

@@ -14,22 +14,23 @@ use crate::error::Result;
 
 /// Opens a nursery for helpers, which are needed for as long as `body` runs, and no longer.
 ///
-/// It is a nursery as [`open_nursery`](crate::open_nursery) opens it, and differs in when its children
-/// are cancelled:
+/// It is like the nursery of [`open_nursery`](crate::open_nursery), except for when its children are
+/// cancelled:
 ///
-/// - When the body has ended, well or not, the children are cancelled and waited for. What they return
-///   of that cancellation is no error.
-/// - Until then they are shielded: a body that is cancelled can still use them to clean up.
-/// - A helper that fails cancels the body, and the other helpers only when the body has ended.
-/// - One that is [started](Nursery::start) is protected from its report on; before, it is a part of
-///   the call that starts it.
+/// - When the body has ended, well or not, the children are cancelled and waited for. That
+///   cancellation is not an error.
+/// - Until then they are shielded, so a body that is cancelled can still use them to clean up.
+/// - A helper that fails cancels the body; the other helpers are cancelled only when the body has
+///   ended.
+/// - A helper that is [started](Nursery::start) is shielded once it has reported; before, it is a
+///   part of the call that starts it.
 ///
 /// Cancelling the nursery's [scope](Nursery::cancel_scope) cancels the body.
 ///
 /// # Cancellation
 ///
-/// Waiting for the children is no cancel point. Helpers that take their time in cleaning up hold the
-/// call up: bound that with [`cleanup`](crate::cleanup).
+/// Waiting for the children is not a cancel point. Helpers that take long to clean up delay the end
+/// of the call: limit that with [`cleanup`](crate::cleanup).
 ///
 /// # Errors
 ///
@@ -42,9 +43,10 @@ use crate::error::Result;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::{checkpoint, open_service_nursery};
+/// use trio::{checkpoint, open_service_nursery};
 ///
 /// let beats = Cell::new(0);
 /// let beat = async || {
@@ -62,7 +64,7 @@ use crate::error::Result;
 /// })
 /// .await?;
 /// assert!(beats.get() >= 9);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "daemon")]
 #[track_caller]

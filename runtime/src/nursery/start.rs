@@ -41,8 +41,8 @@ struct Pending {
 }
 
 impl<T> TaskStatus<T> {
-    /// A status that reports to nobody, for awaiting a function directly that is written to be
-    /// started; Trio's `TASK_STATUS_IGNORED`.
+    /// A status that reports to nobody: for calling a function directly that is written for
+    /// `start`. Trio's `TASK_STATUS_IGNORED`.
     #[doc(alias = "TASK_STATUS_IGNORED")]
     pub const fn ignored() -> Self {
         Self(None)
@@ -51,7 +51,7 @@ impl<T> TaskStatus<T> {
     /// Reports that the child is ready, with the value that [`start`](super::Nursery::start)
     /// returns. From now on the child belongs to the nursery that it was started in.
     ///
-    /// Without effect if the call of `start` has been cancelled: then the child stays inside it.
+    /// Has no effect if the call of `start` has been cancelled: then the child stays inside it.
     ///
     /// # Errors
     ///

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-/// Delays that grow from one attempt to the next; an endless iterator of them.
+/// Delays that grow from one attempt to the next, as an endless iterator.
 ///
-/// Each delay is twice the one before, unless told otherwise, up to the longest. With
-/// [jitter](Self::jitter) many who failed at the same moment do not come back at the same moment.
+/// By default each delay is twice the one before, up to the longest. With [jitter](Self::jitter),
+/// many that failed at the same moment do not retry at the same moment.
 ///
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::time::Duration;
-/// use trio_runtime::Backoff;
+/// use trio::Backoff;
 ///
 /// let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
 /// let delays: Vec<u64> = backoff.take(5).map(|delay| delay.as_secs()).collect();
@@ -42,7 +43,7 @@ impl Backoff {
         }
     }
 
-    /// Makes each delay so many times the one before; one for delays that are all the same.
+    /// Makes each delay `factor` times the one before; a factor of one makes all delays the same.
     ///
     /// # Panics
     ///
@@ -86,7 +87,7 @@ impl Backoff {
         delay.mul_f64(1.0 - self.jitter * self.random())
     }
 
-    /// Begins with the first delay again, because an attempt has gone well.
+    /// Starts over with the first delay, because an attempt has gone well.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

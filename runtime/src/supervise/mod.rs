@@ -1,42 +1,9 @@
-//! What becomes of a task that fails: its nursery, nobody, or another attempt.
+//! What happens when a task fails: its nursery is told, nobody is, or it is tried again.
 //!
-//! By default an error of a child cancels its siblings and comes out of the nursery, and that is mostly
-//! right: whoever started the work hears of it. A [`Supervisor`] is for the rest, as workers that may
-//! come and go, and links that are made again. It is a policy, and nothing that runs: the same one can
-//! look after many children, each of which is judged by itself (*one for one*).
-//!
-//! - A **cancellation** is no failure. It passes through, and nothing is begun anew after it.
-//! - A **panic** is a mistake in the program, and is not absorbed: it goes to the nursery as ever.
-//! - No failure is **lost**: each is told to the supervisor's sink, or comes out.
-//!
-//! Delays go by the clock of the run, and jitter by a seed, so that a test in virtual time sees the
-//! same every time.
-//!
-//! # Examples
-//!
-//! ```
-//! # trio_runtime::run(async {
-//! use std::cell::Cell;
-//! use std::time::Duration;
-//! use trio_runtime::{Backoff, Error, Supervisor, open_nursery};
-//!
-//! let attempts = Cell::new(0);
-//! let link = async || {
-//!     attempts.set(attempts.get() + 1);
-//!     if attempts.get() < 3 { Err(Error::msg("connection refused")) } else { Ok(()) }
-//! };
-//! let backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(10));
-//! let supervisor = Supervisor::restart(backoff)
-//!     .at_most(5, Duration::from_secs(60))
-//!     .on_failure(|failure| println!("{failure}"));
-//! open_nursery(async |nursery| {
-//!     nursery.start_soon(supervisor.run(&link));
-//!     Ok(())
-//! })
-//! .await?;
-//! assert_eq!(attempts.get(), 3);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
-//! ```
+//! A [`Supervisor`] is a policy, and does not run by itself. The history of one task, its restarts
+//! and delays, is in the future that [`Supervisor::run`] returns, and goes with it when that
+//! is dropped; only the sink is shared. Delays go by the clock of the run and jitter by a seed, so that
+//! a test in virtual time sees the same every time.
 
 mod backoff;
 
@@ -54,9 +21,45 @@ use crate::context;
 use crate::error::{Error, Result};
 use crate::time::{current_time, sleep};
 
-/// A policy for tasks that fail; the head of the module says what it is for.
+/// A policy for tasks that fail: let the failure out, ignore it, or restart the task.
 ///
-/// Clones share the sink, and count by themselves.
+/// By default an error of a child cancels its siblings and comes out of the nursery, and mostly that
+/// is right: whoever started the work hears of it. A supervisor is for the rest, such as workers that
+/// may come and go, and connections that are made again. The same one can look after many children,
+/// each of which is judged by itself (*one for one*).
+///
+/// - A **cancellation** is not a failure. It passes through, and nothing is restarted after it.
+/// - A **panic** is a mistake in the program, and is not absorbed: it goes to the nursery as ever.
+/// - No failure is **lost**: each is passed to the supervisor's sink, or comes out.
+///
+/// Clones share the sink; each call of [`run`](Self::run) counts its restarts by itself.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::cell::Cell;
+/// use std::time::Duration;
+/// use trio::{Backoff, Error, Supervisor, open_nursery};
+///
+/// let attempts = Cell::new(0);
+/// let link = async || {
+///     attempts.set(attempts.get() + 1);
+///     if attempts.get() < 3 { Err(Error::msg("connection refused")) } else { Ok(()) }
+/// };
+/// let backoff = Backoff::new(Duration::from_millis(1), Duration::from_secs(10));
+/// let supervisor = Supervisor::restart(backoff)
+///     .at_most(5, Duration::from_secs(60))
+///     .on_failure(|failure| println!("{failure}"));
+/// open_nursery(async |nursery| {
+///     nursery.start_soon(supervisor.run(&link));
+///     Ok(())
+/// })
+/// .await?;
+/// assert_eq!(attempts.get(), 3);
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 #[must_use = "a supervisor does nothing until `run`"]
 pub struct Supervisor<'env> {
@@ -79,7 +82,7 @@ struct Limit {
 }
 
 impl<'env> Supervisor<'env> {
-    /// Lets failures out, as if there were no supervisor; told to the sink first.
+    /// Lets failures out, as if there were no supervisor, after telling the sink.
     pub fn propagate() -> Self {
         Self::new(Remedy::Propagate)
     }
@@ -89,8 +92,8 @@ impl<'env> Supervisor<'env> {
         Self::new(Remedy::Ignore)
     }
 
-    /// Begins the task anew after each failure, when `backoff` says so. The delays begin with the
-    /// first again when the task has run for longer than the last of them, or for the time of
+    /// Restarts the task after each failure, with the delays of `backoff`. The delays start over
+    /// when the task has run for longer than the last of them, or for the period of
     /// [`at_most`](Self::at_most) if that is longer.
     pub fn restart(backoff: Backoff) -> Self {
         Self::new(Remedy::Restart(backoff))
@@ -104,30 +107,31 @@ impl<'env> Supervisor<'env> {
         }
     }
 
-    /// Gives up, and lets the failure out, if the task would have to be begun anew for more than
-    /// `restarts` times `within` so long.
+    /// Gives up, and lets the failure out, if the task would have to be restarted more than
+    /// `restarts` times within the period `within`.
     pub fn at_most(mut self, restarts: u32, within: Duration) -> Self {
         self.limit = Some(Limit { restarts, within });
         self
     }
 
-    /// Tells `sink` of every failure, in place of a line on standard error.
+    /// Calls `sink` with every failure, instead of printing a line to standard error.
     pub fn on_failure(mut self, sink: impl Fn(&Failure<'_>) + 'env) -> Self {
         self.sink = Rc::new(sink);
         self
     }
 
-    /// Runs what `make` makes until it ends well, or the policy gives up.
+    /// Runs the futures that `make` returns, one at a time, until one ends well or the policy gives
+    /// up.
     ///
     /// # Cancellation
     ///
-    /// No cancel point by itself, but for the delay between a failure and the next attempt. A task that
-    /// fails while it is being cancelled is not begun anew: its failure comes out.
+    /// Not a cancel point by itself, except for the delay between a failure and the next attempt. A
+    /// task that fails while it is being cancelled is not restarted: its failure comes out.
     ///
     /// # Errors
     ///
-    /// `Cancelled` if that is how the task ended. The failure, if the policy lets it out; that of a task
-    /// which failed too often in a group that says so.
+    /// `Cancelled` if that is how the task ended. The failure, if the policy lets it out; if the task
+    /// has failed too often, in a group that says so.
     pub fn run<F>(&self, mut make: F) -> impl Future<Output = Result<()>> + use<'env, F>
     where
         F: AsyncFnMut() -> Result<()>,
@@ -147,7 +151,7 @@ impl<'env> Supervisor<'env> {
         }
     }
 
-    /// Runs `future`, which cannot be made again: a policy that would begin it anew lets the failure
+    /// Runs `future`, which cannot be made again: a policy that would restart it lets the failure
     /// out.
     ///
     /// # Cancellation
@@ -184,7 +188,7 @@ impl fmt::Debug for Supervisor<'_> {
     }
 }
 
-/// A failure as the sink of a [`Supervisor`] is told of it.
+/// A failure, as passed to the sink of a [`Supervisor`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure<'a> {
@@ -192,9 +196,10 @@ pub struct Failure<'a> {
     pub error: &'a Error,
     /// The name of the task, if the sink is called in one.
     pub task: Option<Cow<'static, str>>,
-    /// How often the task has been begun anew before, of late if there is a bound to that.
+    /// How often the task has been restarted before; with [`at_most`](Supervisor::at_most), within
+    /// its period.
     pub restarts: u32,
-    /// What is done about it.
+    /// What the supervisor does about it.
     pub verdict: Verdict,
 }
 
@@ -202,11 +207,11 @@ pub struct Failure<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The failure comes out, and mostly cancels a nursery.
+    /// The failure comes out, as a rule into a nursery, which it cancels.
     Propagate,
     /// The task has ended, and nobody else is concerned.
     Ignore,
-    /// The task begins anew after so long.
+    /// The task is restarted after this delay.
     Restart(Duration),
 }
 

@@ -13,17 +13,19 @@ use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
-/// Lets nobody pass until so many have come, and then all of them; again and again.
+/// Holds tasks back until a given number of them have come, and then lets all of them pass; can be
+/// used again and again.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Barrier;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Barrier;
 ///
 /// let barrier = Barrier::new(3);
 /// let barrier_ref = &barrier;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for _ in 0..3 {
 ///         nursery.start_soon(async move {
 ///             // Prepare …
@@ -46,7 +48,7 @@ pub struct Barrier {
     waiting: WaitList<()>,
 }
 
-/// What a [`Barrier`] looks like at a moment.
+/// A snapshot of a [`Barrier`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BarrierStatistics {
@@ -56,21 +58,21 @@ pub struct BarrierStatistics {
     pub tasks_waiting: usize,
 }
 
-/// How somebody has passed a [`Barrier`].
+/// The result of passing a [`Barrier`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierPassed {
     leader: bool,
 }
 
 impl BarrierPassed {
-    /// Whether this is the one who came last; of those who pass together one is.
+    /// Whether this task came last; among those that pass together, exactly one did.
     pub fn is_leader(&self) -> bool {
         self.leader
     }
 }
 
 impl Barrier {
-    /// A barrier for so many. Nobody waits at one for none or for one.
+    /// A barrier for `parties` tasks. With zero or one, nobody waits.
     pub const fn new(parties: usize) -> Self {
         Self {
             parties,
@@ -79,11 +81,12 @@ impl Barrier {
         }
     }
 
-    /// Waits until, with this one, as many have come as must.
+    /// Waits until enough tasks have come, this one included.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that this one has not come, and another must.
+    /// A checkpoint. `Cancelled` means that this task does not count as having come, and another
+    /// must.
     ///
     /// # Errors
     ///

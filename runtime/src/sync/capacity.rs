@@ -1,4 +1,4 @@
-//! Tokens of which so many are out at a time, each with its borrower.
+//! A limited number of tokens, each lent to a borrower.
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
@@ -26,32 +26,33 @@ use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, Usage, WouldBlock};
 
-/// A bound on how many do something at a time.
+/// Limits how many tasks do something at the same time.
 ///
-/// Whoever wants to do it borrows a token, and gives it back by dropping it. The bound can be changed
-/// while tokens are out.
+/// A task borrows a token first, and gives it back by dropping it. The limit can be changed while
+/// tokens are borrowed.
 ///
-/// Each token has a borrower. By default that is nobody but the token, so one task may borrow
-/// several. Where the one who acquires is not the one who works, as with a thread, or where one party
-/// must not hold two, name a [`Borrower`]: it has one token at most.
+/// By default a token has no named borrower, so one task may borrow several. If the task that
+/// acquires is not the one that does the work, as with a thread, or if somebody must not hold two
+/// tokens, name a [`Borrower`]: it has at most one.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::sync::CapacityLimiter;
+/// use trio::sync::CapacityLimiter;
 ///
 /// let limiter = CapacityLimiter::new(3);
 /// let (most, now) = (Cell::new(0), Cell::new(0));
 /// let (limiter, most, now) = (&limiter, &most, &now);
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for _ in 0..10 {
 ///         nursery.start_soon(async move {
 ///             let _token = limiter.acquire().await?;
 ///             now.set(now.get() + 1);
 ///             most.set(most.get().max(now.get()));
-///             trio_runtime::checkpoint().await?;
+///             trio::checkpoint().await?;
 ///             now.set(now.get() - 1);
 ///             Ok(())
 ///         });
@@ -60,7 +61,7 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// })
 /// .await?;
 /// assert_eq!(most.get(), 3);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct CapacityLimiter {
     total: Cell<usize>,
@@ -76,7 +77,7 @@ enum Named {
     Holds,
 }
 
-/// Who has a token: anything that the caller lets it stand for.
+/// The borrower of a token: it stands for whatever the caller wants.
 ///
 /// Copies are the same borrower; two calls of [`new`](Self::new) make two.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,22 +87,22 @@ pub struct Borrower {
     thread: PhantomData<Rc<()>>,
 }
 
-/// What a [`CapacityLimiter`] looks like at a moment.
+/// A snapshot of a [`CapacityLimiter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CapacityLimiterStatistics {
-    /// How many tokens are out.
+    /// How many tokens are borrowed.
     pub borrowed_tokens: usize,
-    /// How many may be out; `usize::MAX` if there is no bound.
+    /// How many may be borrowed at the same time; `usize::MAX` if there is no limit.
     pub total_tokens: usize,
-    /// Those who have one and were named, in the order in which they were made.
+    /// The named borrowers that have a token, in the order in which they were made.
     pub borrowers: Vec<Borrower>,
-    /// How many wait for one.
+    /// How many tasks wait for a token.
     pub tasks_waiting: usize,
 }
 
 impl Borrower {
-    /// A borrower that nobody else is.
+    /// A new borrower, different from all others.
     pub fn new() -> Self {
         thread_local! {
             static NEXT: Cell<u64> = const { Cell::new(1) };
@@ -128,7 +129,7 @@ impl fmt::Debug for Borrower {
 }
 
 impl CapacityLimiter {
-    /// A limiter with so many tokens. With none nobody passes, until there are some.
+    /// A limiter with this many tokens. With zero, nobody passes until there are some.
     pub const fn new(total_tokens: usize) -> Self {
         Self {
             total: Cell::new(total_tokens),
@@ -138,7 +139,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// A limiter that stops nobody, until it is given a bound.
+    /// A limiter without a limit, until it is given one.
     pub const fn unbounded() -> Self {
         Self::new(usize::MAX)
     }
@@ -148,20 +149,20 @@ impl CapacityLimiter {
         self.total.get()
     }
 
-    /// Changes how many tokens may be out. Those who wait have the new ones when this returns; from
-    /// those who have one nothing is taken.
+    /// Changes how many tokens may be borrowed. When this returns, those who wait have the new
+    /// ones; nobody loses a token.
     pub fn set_total_tokens(&self, total_tokens: usize) {
         self.total.set(total_tokens);
         self.hand_over();
     }
 
-    /// How many tokens are out.
+    /// How many tokens are borrowed.
     pub fn borrowed_tokens(&self) -> usize {
         self.borrowed.get()
     }
 
-    /// How many tokens can be had without waiting; less than zero if more are out than there are,
-    /// because the total was lowered. `isize::MAX` if there is no bound.
+    /// How many tokens can be borrowed without waiting; negative if more are borrowed than there
+    /// are, because the total was lowered. `isize::MAX` if there is no limit.
     pub fn available_tokens(&self) -> isize {
         let number = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
         match self.total.get() {
@@ -191,7 +192,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// Waits for a token for `borrower`, which has none and waits for none.
+    /// Waits for a token for `borrower`, which must neither have one nor wait for one.
     ///
     /// # Cancellation
     ///
@@ -200,7 +201,7 @@ impl CapacityLimiter {
     /// # Errors
     ///
     /// `Cancelled`. [`Usage`] if the borrower has a token of this limiter, or waits for one: it
-    /// would wait for itself.
+    /// could wait for itself.
     ///
     /// # Panics
     ///
@@ -213,11 +214,11 @@ impl CapacityLimiter {
         }
     }
 
-    /// Borrows a token if one can be had without waiting.
+    /// Borrows a token if there is one without waiting.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if none can.
+    /// [`WouldBlock`] if there is none.
     #[doc(alias = "acquire_nowait")]
     pub fn try_acquire(&self) -> Result<CapacityToken<'_>, WouldBlock> {
         if self.has_room() {
@@ -227,12 +228,12 @@ impl CapacityLimiter {
         }
     }
 
-    /// Borrows a token for `borrower` if one can be had without waiting.
+    /// Borrows a token for `borrower` if there is one without waiting.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if none can. [`Usage`] if the borrower has a token of this limiter, or waits
-    /// for one.
+    /// [`WouldBlock`] if there is none. [`Usage`] if the borrower has a token of this limiter, or
+    /// waits for one.
     #[doc(alias = "acquire_on_behalf_of_nowait")]
     pub fn try_acquire_on_behalf_of(&self, borrower: Borrower) -> Result<CapacityToken<'_>> {
         self.refuse_second(borrower)?;
@@ -243,7 +244,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// Gives the token of `borrower` back, in place of the [`CapacityToken`], which must have been
+    /// Gives back the token of `borrower`, whose [`CapacityToken`] must have been
     /// [forgotten](CapacityToken::forget).
     ///
     /// # Errors
@@ -433,12 +434,12 @@ pub struct CapacityToken<'a> {
 }
 
 impl CapacityToken<'_> {
-    /// For whom it was borrowed, if that was said.
+    /// The named borrower, if there is one.
     pub fn borrower(&self) -> Option<Borrower> {
         self.borrower
     }
 
-    /// Lets the token stay out, until it is released [for its
+    /// Keeps the token borrowed until it is released [for its
     /// borrower](CapacityLimiter::release_on_behalf_of); for ever, if it has none.
     pub fn forget(self) {
         let _ = ManuallyDrop::new(self);

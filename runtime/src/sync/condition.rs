@@ -25,20 +25,21 @@ use crate::cancel::Cancelled;
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result};
 
-/// Somewhere to wait for a change of what a [`Lock`](super::Lock) guards.
+/// Lets tasks wait for a change of what a [`Lock`](super::Lock) guards.
 ///
-/// Several conditions may belong to one lock, as in a queue that is sometimes full and sometimes
-/// empty; a condition belongs to the lock of those who wait on it.
+/// One lock may have several conditions, as in a queue that is sometimes full and sometimes empty.
+/// A condition belongs to the lock of the tasks that wait on it.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::{Condition, Lock};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::{Condition, Lock};
 ///
 /// let (items, changed) = (Lock::new(Vec::new()), Condition::new());
 /// let (items, changed) = (&items, &changed);
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         let mut items = items.acquire().await?;
 ///         changed.wait_for(&mut items, |items| items.len() >= 2).await?;
@@ -72,18 +73,18 @@ struct Sleeping {
     key: u32,
 }
 
-/// What a [`Condition`] looks like at a moment.
+/// A snapshot of a [`Condition`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConditionStatistics {
     /// How many wait to be notified.
     pub tasks_waiting: usize,
-    /// What the lock looks like.
+    /// The state of the lock.
     pub lock_statistics: LockStatistics,
 }
 
 impl Condition {
-    /// A condition for whatever lock those have put aside who wait on it.
+    /// A condition, which belongs to no lock until a task waits on it.
     pub const fn new() -> Self {
         Self {
             waiting: WaitList::new(),
@@ -93,15 +94,15 @@ impl Condition {
 
     /// Releases the lock, waits until notified, and takes the lock again.
     ///
-    /// Between the release and the wait nothing comes in. When this returns, the lock is held; but
-    /// what was waited for may have been undone by whoever had the lock in between, so look again:
-    /// [`wait_for`](Self::wait_for) does.
+    /// Nothing happens between the release and the wait, so no notification is missed. When this
+    /// returns, the lock is held; but another task may have had the lock in between, and undone
+    /// what was waited for, so check again, as [`wait_for`](Self::wait_for) does.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that there was no notification. In that case too the lock is
-    /// held again when this returns, so it may return late: taking the lock is shielded. Somebody
-    /// who is cancelled after having been notified returns `Ok`.
+    /// A checkpoint. `Cancelled` means that there was no notification. The lock is held again even
+    /// then, so a cancelled wait may take a while to return: taking the lock is shielded. If the
+    /// cancel comes after the notification, this returns `Ok`.
     ///
     /// # Errors
     ///
@@ -126,13 +127,13 @@ impl Condition {
         }
     }
 
-    /// Waits until `is_so` says yes of the value, with the lock held. Does not wait if it does at
-    /// once.
+    /// Waits until `is_so` returns `true` for the value, with the lock held. Does not wait if it
+    /// does so at once.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that it was not so when last looked. The lock is held again
-    /// in any case, as with [`wait`](Self::wait).
+    /// A checkpoint. `Cancelled` means that `is_so` returned `false` when last asked. The lock is
+    /// held again in any case, as with [`wait`](Self::wait).
     ///
     /// # Errors
     ///
@@ -154,7 +155,7 @@ impl Condition {
         Ok(())
     }
 
-    /// Notifies whoever has waited longest.
+    /// Notifies the task that has waited longest.
     ///
     /// # Panics
     ///
@@ -163,14 +164,14 @@ impl Condition {
         self.notify(guard, 1);
     }
 
-    /// Notifies the `count` who have waited longest, or all if there are fewer: they stand in line
-    /// for the lock, in order, and behind those who stand there already.
+    /// Notifies the `count` tasks that have waited longest, or all if there are fewer. They join
+    /// the queue for the lock, in order, behind those already in it.
     ///
-    /// The guard shows that the lock is held, without which a change could be missed.
+    /// The guard proves that the lock is held; otherwise a change could be missed.
     ///
     /// # Panics
     ///
-    /// If the guard is that of another lock than those who wait have put aside, or has none.
+    /// If the guard is not that of the lock that the waiting tasks have released, or has no lock.
     pub fn notify<T: ?Sized>(&self, guard: &LockGuard<'_, T>, count: usize) {
         let raw = guard.held();
         self.check(raw);
@@ -191,7 +192,7 @@ impl Condition {
         self.notify(guard, usize::MAX);
     }
 
-    /// How many wait to be notified, and what the lock of `guard` looks like.
+    /// How many tasks wait to be notified, and the state of the lock of `guard`.
     pub fn statistics<T: ?Sized>(&self, guard: &LockGuard<'_, T>) -> ConditionStatistics {
         ConditionStatistics {
             tasks_waiting: self.waiting.waiting(),

@@ -20,26 +20,28 @@ use crate::error::{Error, Result};
 
 /// A flag that is raised once, and that tasks can wait for.
 ///
-/// There is no way back: for something that happens again and again make a new event each time, or
-/// use a [`Condition`](super::Condition), or a channel. For whatever comes first, the event or an
-/// operation of a channel, [`select`](crate::select) takes the future of [`wait`](Self::wait).
+/// It cannot be lowered again: for something that happens repeatedly, make a new event each time,
+/// or use a [`Condition`](super::Condition) or a channel. To wait for an event or an operation of a
+/// channel, whichever comes first, pass the future of [`wait`](Self::wait) to
+/// [`select`](crate::select).
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Event;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Event;
 ///
 /// let done = Event::new();
 /// let done_ref = &done;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move { done_ref.wait().await });
 ///     done.set();
 ///     Ok(())
 /// })
 /// .await?;
 /// assert!(done.is_set());
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct Event {
@@ -47,7 +49,7 @@ pub struct Event {
     waiting: WaitList<()>,
 }
 
-/// What an [`Event`] looks like at a moment.
+/// A snapshot of an [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventStatistics {
@@ -69,13 +71,13 @@ impl Event {
         self.set.get()
     }
 
-    /// Lets it happen, and wakes all who wait. Again changes nothing.
+    /// Raises the flag, and wakes all tasks that wait. Does nothing the second time.
     pub fn set(&self) {
         self.set.set(true);
         while self.waiting.claim_first(|()| ()).is_some() {}
     }
 
-    /// Waits until it has happened. In which order those who wait are woken is not promised.
+    /// Waits until it has happened. The order in which waiting tasks are woken is unspecified.
     ///
     /// # Cancellation
     ///

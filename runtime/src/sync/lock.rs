@@ -1,4 +1,4 @@
-//! A value that one at a time may work on, across points where a task waits.
+//! A value that one task at a time may work on, across points where it waits.
 //!
 //! The lock is its `holder` and its queue; the value lies beside them in a `RefCell`, which only the
 //! guard borrows, so that the compiler's rules hold without unsafe code.
@@ -27,30 +27,31 @@ use crate::error::{Error, Result, WouldBlock};
 /// A place in the code: where a lock was asked for.
 pub(super) type Place = &'static Location<'static>;
 
-/// A lock around a value, for one holder at a time, in the order in which they asked.
+/// A lock around a value, for one holder at a time, first come, first served.
 ///
-/// `Lock::new(())` is a bare lock, as Trio's is. The guard may be held while the task waits, which a
-/// [`RefCell`] forbids; if it never is, a `RefCell` does.
+/// `Lock::new(())` is a bare lock, like Trio's. Its guard may be held while the task waits. If yours
+/// never are, use a [`RefCell`] instead.
 ///
-/// The lock belongs to the guard, and not to a task: a guard can be given to another task, and two
+/// The lock belongs to the guard, not to a task: a guard can be passed to another task, and two
 /// futures of one task, inside a combinator, can wait for each other. So a task that asks for a lock
-/// that it holds itself is not refused, as it is in Trio; it waits for ever, and the task tree says
-/// in what. [`Lock::statistics`] tells where the lock was taken.
+/// that it holds itself is not refused, as it is in Trio, but waits for ever; the task tree shows
+/// this, and [`Lock::statistics`] says where the lock was taken.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Lock;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Lock;
 ///
 /// let total = Lock::new(0);
 /// let total_ref = &total;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     for n in 1..=4 {
 ///         nursery.start_soon(async move {
 ///             let mut total = total_ref.acquire().await?;
 ///             let before = *total;
-///             trio_runtime::checkpoint().await?; // nobody else comes in between
+///             trio::checkpoint().await?; // nobody else comes in between
 ///             *total = before + n;
 ///             Ok(())
 ///         });
@@ -59,7 +60,7 @@ pub(super) type Place = &'static Location<'static>;
 /// })
 /// .await?;
 /// assert_eq!(total.into_inner(), 10);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 #[doc(alias = "Mutex")]
@@ -74,20 +75,20 @@ pub struct Lock<T: ?Sized> {
 #[doc(alias = "StrictFIFOLock")]
 pub type StrictFifoLock<T> = Lock<T>;
 
-/// What a [`Lock`] looks like at a moment.
+/// A snapshot of a [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockStatistics {
-    /// Whether somebody has it.
+    /// Whether it is held.
     pub locked: bool,
-    /// Where whoever has it has asked for it.
+    /// Where its holder asked for it.
     pub owner: Option<&'static Location<'static>>,
     /// How many wait for it.
     pub tasks_waiting: usize,
 }
 
 impl<T> Lock<T> {
-    /// A lock around `value`, which nobody holds.
+    /// A lock around `value`, which is not held.
     pub const fn new(value: T) -> Self {
         Self {
             raw: RawLock::new(),
@@ -102,7 +103,7 @@ impl<T> Lock<T> {
 }
 
 impl<T: ?Sized> Lock<T> {
-    /// Waits until nobody else has the lock, and takes it until the guard is dropped.
+    /// Waits for the lock, and holds it until the guard is dropped.
     ///
     /// # Cancellation
     ///
@@ -130,7 +131,7 @@ impl<T: ?Sized> Lock<T> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`] if somebody has it, or has been handed it and does not know yet.
+    /// [`WouldBlock`] if it is held, or has been handed to a task that has not run since.
     #[doc(alias = "acquire_nowait")]
     #[doc(alias = "try_lock")]
     #[track_caller]
@@ -142,7 +143,7 @@ impl<T: ?Sized> Lock<T> {
         }
     }
 
-    /// Whether somebody has the lock.
+    /// Whether the lock is held.
     #[doc(alias = "locked")]
     pub fn is_locked(&self) -> bool {
         self.raw.holder.get().is_some()
@@ -153,7 +154,7 @@ impl<T: ?Sized> Lock<T> {
         self.value.get_mut()
     }
 
-    /// Whether it is locked, since where, and how many wait.
+    /// Whether it is held, where it was taken, and how many tasks wait for it.
     pub fn statistics(&self) -> LockStatistics {
         let owner = self.raw.holder.get();
         LockStatistics {

@@ -10,31 +10,32 @@
 //! | a number that is counted up and down            | [`Semaphore`]        |
 //! | so many that go on together                     | [`Barrier`]          |
 //!
-//! To hand values on there are channels, and for primitives of your own
+//! To pass values there are [channels](crate::channel), and for primitives of your own
 //! [`ParkingLot`](crate::lowlevel::ParkingLot) and
 //! [`wait_task_rescheduled`](crate::lowlevel::wait_task_rescheduled).
 //!
 //! All of them keep the same promises:
 //!
-//! - **First come, first served**, and what is released is handed over: whoever has waited longest
-//!   has it before anybody else can take it, and before it has run (semantics F1).
-//! - **A cancel loses nothing.** `Cancelled` from one of these means that nothing was taken; what
+//! - **First come, first served.** What is released is handed over: the task that has waited
+//!   longest has it at once, before it runs and before any other task can take it (semantics F1).
+//! - **A cancel loses nothing.** `Cancelled` from one of these means that nothing was taken. What
 //!   was handed over before the cancel came is returned, and the next checkpoint reports (R1, C5).
-//!   A future that is dropped with something in its hands passes it on.
-//! - **One thread.** None of them is `Send`, none of them has an atomic inside, and none allocates
-//!   for an operation. They are made anywhere, most of them in a `const`; what does not wait works
-//!   outside of a run, too.
+//!   A future that is dropped after it was handed something passes it on.
+//! - **One thread.** None of them is `Send`, uses atomics, or allocates for an operation. They can
+//!   be made anywhere, most of them in a `const`; methods that do not wait also work outside of a
+//!   run.
 //!
 //! # Examples
 //!
 //! ```
-//! # trio_runtime::run(async {
-//! use trio_runtime::sync::{Event, Lock};
+//! # use trio_runtime as trio;
+//! # trio::run(async {
+//! use trio::sync::{Event, Lock};
 //!
 //! let ready = Event::new();
 //! let log = Lock::new(Vec::new());
 //! let (ready_ref, log_ref) = (&ready, &log);
-//! trio_runtime::open_nursery(async |nursery| {
+//! trio::open_nursery(async |nursery| {
 //!     nursery.start_soon(async move {
 //!         ready_ref.wait().await?;
 //!         log_ref.acquire().await?.push("waited");
@@ -46,7 +47,7 @@
 //! })
 //! .await?;
 //! assert_eq!(log.into_inner(), ["prepared", "waited"]);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 mod barrier;

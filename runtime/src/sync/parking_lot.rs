@@ -1,4 +1,4 @@
-//! A queue of tasks that wait, for primitives of one's own.
+//! A queue of waiting tasks, for primitives of your own.
 //!
 //! A lot is shared by its handles and by the futures that are parked in it, so that a waiter which was
 //! moved to another lot keeps that one alive.
@@ -27,20 +27,20 @@ use crate::checkpoint::enter_operation;
 use crate::context;
 use crate::error::{BrokenResource, Error, Result};
 
-/// Where tasks are parked until somebody unparks them, first come, first served.
+/// A place where tasks wait until they are unparked, first come, first served.
 ///
-/// A lot keeps no state but its queue: the primitive made with it has the state, changes it before
-/// it unparks, and gives whoever is unparked what it was parked for. Clones are handles to the same
-/// lot.
+/// A lot has no state but its queue. The primitive built on it keeps the state, changes it before
+/// it unparks a task, and gives that task what it waited for. Clones are handles to the same lot.
 ///
 /// # Examples
 ///
-/// A gate that can be shut again, which an [`Event`](crate::sync::Event) cannot:
+/// A gate that, unlike an [`Event`](crate::sync::Event), can be shut again:
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::Cell;
-/// use trio_runtime::{Result, lowlevel::{ParkingLot, checkpoint_if_cancelled}};
+/// use trio::{Result, lowlevel::{ParkingLot, checkpoint_if_cancelled}};
 ///
 /// #[derive(Default)]
 /// struct Gate {
@@ -64,9 +64,9 @@ use crate::error::{BrokenResource, Error, Result};
 ///
 /// let gate = Gate::default();
 /// let gate_ref = &gate;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move { gate_ref.pass().await });
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     assert_eq!(gate.lot.len(), 1);
 ///     gate.open();
 ///     Ok(())
@@ -96,7 +96,7 @@ enum Parking {
     In(Rc<Lot>, u32),
 }
 
-/// What a [`ParkingLot`] looks like at a moment.
+/// A snapshot of a [`ParkingLot`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParkingLotStatistics {
@@ -105,7 +105,7 @@ pub struct ParkingLotStatistics {
 }
 
 impl ParkingLot {
-    /// A lot with nobody in it.
+    /// An empty lot.
     pub fn new() -> Self {
         Self::default()
     }
@@ -124,12 +124,13 @@ impl ParkingLot {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. `Cancelled` means that nobody has unparked this future, and nobody will. Once it
-    /// has been unparked it returns `Ok`, cancelled or not.
+    /// A checkpoint. `Cancelled` means that this future has not been unparked, and will not be. Once
+    /// it has been unparked it returns `Ok`, cancelled or not.
     ///
     /// # Errors
     ///
-    /// `Cancelled`. [`BrokenResource`] if the lot has been broken, or is; its cause says by whom.
+    /// `Cancelled`. [`BrokenResource`] if the lot is broken, or becomes so meanwhile; its cause
+    /// says by which task.
     ///
     /// # Panics
     ///
@@ -141,20 +142,20 @@ impl ParkingLot {
         }
     }
 
-    /// Unparks the `count` who have been parked longest, or all if there are fewer. Gives how many
-    /// that were.
+    /// Unparks the `count` tasks that have been parked longest, or all if there are fewer. Returns
+    /// how many there were.
     pub fn unpark(&self, count: usize) -> usize {
         (0..count).take_while(|_| self.0.wake(true, false)).count()
     }
 
-    /// Unparks all. Gives how many that were.
+    /// Unparks all. Returns how many there were.
     pub fn unpark_all(&self) -> usize {
         (0..).take_while(|_| self.0.wake(false, false)).count()
     }
 
-    /// Moves the `count` who have been parked longest to the end of another lot, without waking
-    /// them; into a broken one, with its error. Gives how many were moved. Moving into the same lot
-    /// moves nobody.
+    /// Moves the `count` tasks that have been parked longest to the end of another lot, without
+    /// waking them; if that lot is broken, they get its error. Returns how many were moved. Moving
+    /// into the same lot does nothing.
     pub fn repark(&self, other: &Self, count: usize) -> usize {
         if Rc::ptr_eq(&self.0, &other.0) {
             return 0;
@@ -168,12 +169,12 @@ impl ParkingLot {
         moved
     }
 
-    /// Moves all to the end of another lot. Gives how many that were.
+    /// Moves all to the end of another lot. Returns how many there were.
     pub fn repark_all(&self, other: &Self) -> usize {
         self.repark(other, usize::MAX)
     }
 
-    /// Breaks the lot in the name of the current task: those who are parked, and those who come
+    /// Breaks the lot in the name of the current task: tasks that are parked, and those that come
     /// later, get [`BrokenResource`]. A lot can be broken again, which adds to
     /// [`broken_by`](Self::broken_by).
     pub fn break_lot(&self) {
@@ -183,21 +184,22 @@ impl ParkingLot {
         self.0.wake_broken();
     }
 
-    /// The names of those who have broken the lot, in order; empty if nobody has.
+    /// The names of the tasks that have broken the lot, in order; empty if none has.
     pub fn broken_by(&self) -> Vec<String> {
         let names = self.0.broken_by.borrow();
         names.iter().map(|name| name.clone().into_owned()).collect()
     }
 
     /// A guard that breaks the lot when it is dropped, unless it is
-    /// [disarmed](ParkingLotBreaker::disarm): for whoever must do something before the others can go
-    /// on, and may be cancelled or fail instead.
+    /// [disarmed](ParkingLotBreaker::disarm): for a task that must do something before the others
+    /// can go on, and may be cancelled or fail instead.
     ///
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
-    /// use trio_runtime::{BrokenResource, lowlevel::ParkingLot};
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
+    /// use trio::{BrokenResource, lowlevel::ParkingLot};
     ///
     /// let lot = ParkingLot::new();
     /// {
@@ -337,7 +339,7 @@ impl fmt::Debug for Park {
 pub struct ParkingLotBreaker(Option<ParkingLot>);
 
 impl ParkingLotBreaker {
-    /// Lets go without breaking the lot.
+    /// Drops the guard without breaking the lot.
     #[doc(alias = "remove_parking_lot_breaker")]
     pub fn disarm(mut self) {
         self.0 = None;

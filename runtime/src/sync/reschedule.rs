@@ -1,5 +1,5 @@
-//! Waiting for something that this library knows nothing of, and that may take its time to be called
-//! off: the one way of waiting under all others, in Trio's terms.
+//! Waiting for something that this library knows nothing about, and that may take time to call off:
+//! in Trio's terms, the one way of waiting below all others.
 //!
 //! The future and the [`Reschedule`] handle share the state; the run holds it too, while the task
 //! waits, to abort it.
@@ -33,30 +33,30 @@ use crate::context;
 use crate::error::{Error, Result, Usage};
 use crate::wait::Parked;
 
-/// What an abort function has achieved.
+/// The answer of an abort function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Abort {
     /// What was waited for has been called off, and has not happened: the task gets `Cancelled`.
     Succeeded,
-    /// It could not be called off, or not yet: the task waits on, until it is rescheduled with
-    /// whatever became of it.
+    /// It could not be called off, or not yet: the task waits on, until it is rescheduled with the
+    /// outcome.
     Failed,
 }
 
 /// Parks the task until somebody reschedules it.
 ///
-/// When the wait begins, `begin` is given the handle by which it is ended, sets going what is to be
-/// waited for, and returns the function that calls it off again. That is called at most once: when
-/// a scope around is cancelled, with the cancellation and before the call of `cancel` returns; or
-/// when the future is dropped half-way, with `None`.
+/// When the wait begins, `begin` is called with the handle that ends it. It starts what is to be
+/// waited for, and returns the function that calls it off again. That function is called at most
+/// once: with the cancellation, when an enclosing scope is cancelled and before that call of
+/// `cancel` returns; or with `None`, when the future is dropped half-way.
 ///
-/// An abort function that answers [`Abort::Failed`] may keep the cancellation, for whoever reports:
-/// rescheduling with it as the error says that what was waited for did not happen after all.
+/// An abort function that answers [`Abort::Failed`] may keep the cancellation. Rescheduling with it
+/// as the error later says that what was waited for did not happen after all.
 ///
 /// # Cancellation
 ///
-/// A checkpoint. If the scope has been cancelled already, `begin` is not called. Later the abort
-/// function decides.
+/// A checkpoint. If the scope has been cancelled already, `begin` is not called. After that the
+/// abort function decides.
 ///
 /// # Errors
 ///
@@ -70,13 +70,14 @@ pub enum Abort {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::{cell::Cell, rc::Rc};
-/// use trio_runtime::lowlevel::{Abort, Reschedule, wait_task_rescheduled};
+/// use trio::lowlevel::{Abort, Reschedule, wait_task_rescheduled};
 ///
 /// let mailbox: Rc<Cell<Option<Reschedule<&str>>>> = Rc::default();
 /// let mailbox_ref = &mailbox;
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async move {
 ///         let letter = wait_task_rescheduled(|handle| {
 ///             mailbox_ref.set(Some(handle));
@@ -89,7 +90,7 @@ pub enum Abort {
 ///         assert_eq!(letter.await?, "hello");
 ///         Ok(())
 ///     });
-///     trio_runtime::checkpoint().await?;
+///     trio::checkpoint().await?;
 ///     let handle = mailbox.take().expect("the child waits");
 ///     handle.reschedule(Ok("hello")).expect("and has not been cancelled");
 ///     Ok(())
@@ -116,7 +117,8 @@ pub struct Reschedule<T> {
 }
 
 impl<T> Reschedule<T> {
-    /// Ends the wait: the task returns `outcome` when it runs next, cancelled meanwhile or not.
+    /// Ends the wait: the task returns `outcome` when it next runs, whether or not it is cancelled
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -126,7 +128,8 @@ impl<T> Reschedule<T> {
         self.shared.report(outcome)
     }
 
-    /// Whether the task waits to be rescheduled, if only because it could not be aborted.
+    /// Whether the task still waits to be rescheduled, perhaps only because it could not be
+    /// aborted.
     pub fn is_waiting(&self) -> bool {
         matches!(self.shared.state.get(), State::Waiting | State::Asked)
     }

@@ -21,17 +21,18 @@ use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, WouldBlock};
 
-/// A lock around a value, for many readers or one writer, in the order in which they asked.
+/// A lock around a value, for many readers or one writer, first come, first served.
 ///
-/// Fair to both: a steady stream of readers does not keep a writer out, nor the reverse. A reader
-/// that holds the lock and asks for it again may wait for a writer that waits for it: do not. If
-/// guards are never held while a task waits, a [`RefCell`] does.
+/// It is fair to both: a steady stream of readers does not keep a writer out, nor the reverse. Do
+/// not ask for the lock again while you hold it for reading: you might wait for a writer that waits
+/// for you. If guards are never held while a task waits, use a [`RefCell`] instead.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::RwLock;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::RwLock;
 ///
 /// let config = RwLock::new("old");
 /// {
@@ -42,7 +43,7 @@ use crate::error::{Error, Result, WouldBlock};
 /// }
 /// *config.write().await? = "new";
 /// assert_eq!(*config.read().await?, "new");
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct RwLock<T: ?Sized> {
@@ -50,13 +51,13 @@ pub struct RwLock<T: ?Sized> {
     value: RefCell<T>,
 }
 
-/// What a [`RwLock`] looks like at a moment.
+/// A snapshot of a [`RwLock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RwLockStatistics {
-    /// How many read.
+    /// How many hold it for reading.
     pub readers: usize,
-    /// Whether somebody writes.
+    /// Whether it is held for writing.
     pub locked_for_writing: bool,
     /// How many wait to read.
     pub tasks_waiting_read: usize,
@@ -65,7 +66,7 @@ pub struct RwLockStatistics {
 }
 
 impl<T> RwLock<T> {
-    /// A lock around `value`, which nobody holds.
+    /// A lock around `value`, which is not held.
     pub const fn new(value: T) -> Self {
         Self {
             raw: RawRwLock::new(),
@@ -80,8 +81,8 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until nobody writes and nobody who came before waits, and reads until the guard is
-    /// dropped.
+    /// Waits for the lock, behind those who came before, and holds it for reading until the guard
+    /// is dropped.
     ///
     /// # Cancellation
     ///
@@ -101,7 +102,7 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Waits until nobody else reads or writes, and writes until the guard is dropped.
+    /// Waits for the lock, and holds it for writing, alone, until the guard is dropped.
     ///
     /// # Cancellation
     ///
@@ -121,7 +122,7 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Reads if nobody writes and nobody waits.
+    /// Takes the lock for reading, if nobody holds it for writing and nobody waits for it.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
-    /// Writes if nobody else reads or writes.
+    /// Takes the lock for writing, if nobody holds it.
     ///
     /// # Errors
     ///
@@ -280,8 +281,8 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         Self { value, lock }
     }
 
-    /// Goes on reading, with no other writer in between; readers who stand first in the queue have
-    /// the lock as well.
+    /// Turns this into a guard for reading, with no other writer in between; readers at the head of
+    /// the queue get the lock as well.
     pub fn downgrade(mut self) -> RwLockReadGuard<'a, T> {
         let lock = self.lock;
         self.value = None;

@@ -19,18 +19,20 @@ use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, Usage, WouldBlock};
 
-/// A number that acquiring takes one from and releasing adds one to; who finds it at zero waits.
+/// A number that acquiring decreases by one and releasing increases by one; acquiring waits while
+/// it is zero.
 ///
-/// For bounding how many do something at a time, [`CapacityLimiter`](super::CapacityLimiter) is the
-/// better choice: it knows who has what, and its bound can be changed. A semaphore belongs to
-/// nobody: whoever likes may [release](Self::release), as often as they like, up to its maximum if it
-/// has one.
+/// To limit how many tasks do something at the same time, [`CapacityLimiter`](super::CapacityLimiter)
+/// is the better choice: it knows who has what, and its limit can be changed. A semaphore belongs to
+/// nobody: any code may [release](Self::release) it, as often as it likes, up to the maximum if there
+/// is one.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::sync::Semaphore;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::sync::Semaphore;
 ///
 /// let slots = Semaphore::new(2);
 /// let one = slots.acquire().await?;
@@ -39,7 +41,7 @@ use crate::error::{Error, Result, Usage, WouldBlock};
 /// drop(one);
 /// assert_eq!(slots.value(), 1);
 /// # drop(two);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct Semaphore {
     value: Cell<usize>,
@@ -47,7 +49,7 @@ pub struct Semaphore {
     queue: WaitList<()>,
 }
 
-/// What a [`Semaphore`] looks like at a moment.
+/// A snapshot of a [`Semaphore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SemaphoreStatistics {
@@ -236,16 +238,16 @@ impl fmt::Debug for SemaphoreAcquire<'_> {
     }
 }
 
-/// One that was taken from the value of a [`Semaphore`]; dropping it releases it.
+/// A permit of a [`Semaphore`]; dropping it releases it.
 ///
-/// Where others have released the semaphore up to its maximum meanwhile, dropping adds nothing.
+/// If others have released the semaphore up to its maximum meanwhile, dropping it adds nothing.
 #[must_use = "the semaphore is released when the permit is dropped"]
 pub struct SemaphorePermit<'a> {
     semaphore: &'a Semaphore,
 }
 
 impl SemaphorePermit<'_> {
-    /// Keeps what was taken away, until somebody [releases](Semaphore::release) it.
+    /// Gives up the permit without releasing it; [`Semaphore::release`] can do that later.
     pub fn forget(self) {
         let _ = ManuallyDrop::new(self);
     }

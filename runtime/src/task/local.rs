@@ -31,20 +31,21 @@ use super::{NodeRef, NurseryRef};
 use crate::context;
 use crate::run::Run;
 
-/// A value for everything that a future does, and for the tasks that are spawned by that.
+/// A value for everything that a future does, and for the tasks that it spawns.
 ///
-/// A child sees what its spawner saw: see the difference to a [`TreeVar`] there. Trio takes
+/// A child sees what its spawner saw; [`TreeVar`] describes the difference. Trio uses
 /// `contextvars.ContextVar` for this.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{TaskLocal, open_nursery};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{TaskLocal, open_nursery};
 ///
 /// static USER: TaskLocal<&str> = TaskLocal::new("user");
 ///
-/// async fn audit() -> trio_runtime::Result<()> {
+/// async fn audit() -> trio::Result<()> {
 ///     assert_eq!(USER.get(), Some("ada"));
 ///     Ok(())
 /// }
@@ -55,7 +56,7 @@ use crate::run::Run;
 ///     Ok(())
 /// });
 /// USER.scope("ada", work).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "task_local")]
 #[doc(alias = "ContextVar")]
@@ -63,15 +64,16 @@ pub struct TaskLocal<T: 'static>(Key<T>);
 
 /// A value for everything in a part of the tree of tasks.
 ///
-/// A child sees what the code saw that opened its nursery, and not what its spawner sees: a
-/// connection pool that is open around a nursery is the one that its children find, even if a task
-/// starts them that has a pool of its own, which it may close before they have ended.
+/// A child sees what the code that opened its nursery saw, not what its spawner sees. So if a
+/// connection pool is open around a nursery, all its children find that one, even a child started
+/// by a task that has a pool of its own, which it might close before the child has ended.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::{TreeVar, open_nursery};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{TreeVar, open_nursery};
 ///
 /// static POOL: TreeVar<&str> = TreeVar::new("pool");
 ///
@@ -87,7 +89,7 @@ pub struct TaskLocal<T: 'static>(Key<T>);
 ///     Ok(())
 /// }))
 /// .await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub struct TreeVar<T: 'static>(Key<T>);
 

@@ -1,4 +1,4 @@
-//! Waiting until every other task waits.
+//! Waiting until every other task is blocked.
 
 use std::fmt;
 use std::future::Future;
@@ -13,8 +13,8 @@ use crate::wait::Parked;
 
 /// Waits until every other task has been blocked for at least `cushion`, in real time.
 ///
-/// With a cushion of zero this returns as soon as nothing can run: what a test needs that wants to
-/// be sure that others have come to where they wait. Tasks that wait for the outside world count as
+/// With a cushion of zero this returns as soon as no other task can run, so that a test can be sure
+/// that the others have come to where they wait. Tasks that wait for the outside world count as
 /// blocked.
 ///
 /// # Cancellation
@@ -24,6 +24,28 @@ use crate::wait::Parked;
 /// # Errors
 ///
 /// `Cancelled` only.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::testing::wait_all_tasks_blocked;
+/// use trio::open_nursery;
+/// use trio::sync::Event;
+///
+/// let event = Event::new();
+/// open_nursery(async |nursery| {
+///     nursery.start_soon(async { event.wait().await });
+///     wait_all_tasks_blocked(Duration::ZERO).await?;
+///     assert_eq!(event.statistics().tasks_waiting, 1);
+///     event.set();
+///     Ok(())
+/// })
+/// .await
+/// # }).unwrap();
+/// ```
 pub fn wait_all_tasks_blocked(cushion: Duration) -> WaitAllTasksBlocked {
     WaitAllTasksBlocked {
         cushion,

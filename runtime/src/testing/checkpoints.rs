@@ -16,13 +16,13 @@ use pin_project_lite::pin_project;
 use crate::context;
 use crate::run::Run;
 
-/// Runs `future`, and panics if it ends well without having been a checkpoint: it has to look for a
-/// cancellation and to let others run, at least once each.
+/// Runs `future`, and panics if it ends well without having been a checkpoint: it has to check for
+/// a cancellation and to let others run, at least once each.
 ///
 /// An operation that need not wait lets others run when the budget of its task is used up, once in
-/// 128 times (semantics C1); that counts. [`checkpoint_if_cancelled`] looks and lets nobody run, and
-/// [`cancel_shielded_checkpoint`] is the other half: either alone is no checkpoint, both together
-/// are one. If the future ends with an error nothing is asked of it: the error may have come first.
+/// 128 times (semantics C1); that is enough. [`checkpoint_if_cancelled`] only checks, and
+/// [`cancel_shielded_checkpoint`] only lets others run: neither alone is a checkpoint, both together
+/// are. If the future ends with an error, nothing is required of it: the error may have come first.
 ///
 /// [`checkpoint_if_cancelled`]: crate::lowlevel::checkpoint_if_cancelled
 /// [`cancel_shielded_checkpoint`]: crate::lowlevel::cancel_shielded_checkpoint
@@ -42,11 +42,12 @@ use crate::run::Run;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::assert_checkpoints;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::assert_checkpoints;
 ///
-/// assert_checkpoints(trio_runtime::checkpoint()).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// assert_checkpoints(trio::checkpoint()).await?;
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn assert_checkpoints<F, T, E>(future: F) -> AssertCheckpoints<F>
@@ -60,7 +61,7 @@ where
     }
 }
 
-/// Runs `future`, and panics if it looks for a cancellation or yields, whatever it ends with.
+/// Runs `future`, and panics if it checks for a cancellation or yields, however it ends.
 ///
 /// # Panics
 ///
@@ -69,13 +70,14 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::assert_no_checkpoints;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::assert_no_checkpoints;
 ///
 /// // A nursery is none, unless something in it is (semantics C4).
-/// let empty = trio_runtime::open_nursery(async |_| Ok(()));
+/// let empty = trio::open_nursery(async |_| Ok(()));
 /// assert_no_checkpoints(empty).await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[track_caller]
 pub fn assert_no_checkpoints<F: Future>(future: F) -> AssertNoCheckpoints<F> {

@@ -19,27 +19,28 @@ use crate::time::Clock;
 
 /// A clock under the control of a test; clones are the same clock.
 ///
-/// Starts at an arbitrary moment and stands still, unless it is given a [rate](Self::set_rate). With
-/// an autojump threshold it jumps to the next deadline by itself once every task has been blocked
-/// for so long, in real time. Zero is right unless the test waits for what is not the runtime's:
-/// threads, other processes, the kernel's side of a socket. Those are no tasks, and a clock that
-/// jumps at once does not wait for them; a threshold of some milliseconds does.
+/// It starts at an arbitrary time and stands still, unless it is given a [rate](Self::set_rate).
+/// With an autojump threshold it jumps to the next deadline by itself once every task has been
+/// blocked for that long, in real time. Zero is right unless the test waits for something outside
+/// the run: threads, other processes, the kernel's side of a socket. Those are not tasks, and a
+/// clock that jumps at once does not wait for them; a threshold of some milliseconds does.
 ///
-/// Whoever waits for all tasks to be blocked ([`wait_all_tasks_blocked`](super::wait_all_tasks_blocked))
-/// goes before a jump.
+/// A task that waits for all others to be blocked
+/// ([`wait_all_tasks_blocked`](super::wait_all_tasks_blocked)) is served before a jump.
 ///
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::time::Duration;
-/// use trio_runtime::{Builder, current_time, sleep};
-/// use trio_runtime::testing::MockClock;
+/// use trio::{Builder, current_time, sleep};
+/// use trio::testing::MockClock;
 ///
 /// Builder::new().clock(MockClock::autojump()).run(async {
 ///     let before = current_time();
 ///     sleep(Duration::from_secs(3600)).await?; // takes no time at all
 ///     assert_eq!(current_time() - before, Duration::from_secs(3600));
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -87,7 +88,7 @@ impl MockClock {
         self.0.rate.get()
     }
 
-    /// Lets the clock go at `rate` from now on, from the time that it shows now.
+    /// Lets the clock run at `rate` from now on, starting from the time that it shows now.
     ///
     /// # Panics
     ///
@@ -96,9 +97,10 @@ impl MockClock {
     /// # Examples
     ///
     /// ```
+    /// # use trio_runtime as trio;
     /// use std::time::Duration;
-    /// use trio_runtime::{Builder, sleep};
-    /// use trio_runtime::testing::MockClock;
+    /// use trio::{Builder, sleep};
+    /// use trio::testing::MockClock;
     ///
     /// let clock = MockClock::new();
     /// clock.set_rate(1000.0);

@@ -1,4 +1,4 @@
-//! What tests need that servers do not.
+//! Tools for tests.
 //!
 //! | to …                                             | there is                                       |
 //! |--------------------------------------------------|------------------------------------------------|
@@ -9,24 +9,25 @@
 //! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds()`]        |
 //! | test against a network, and against its faults   | [`Simulation`]                                 |
 //!
-//! None of them sleeps in real time, so a test that is built on them is as quick as it is certain.
-//! They are no privilege of this library's own tests.
+//! None of them sleeps in real time, so a test that is built on them is both fast and certain. This
+//! library's own tests use them too.
 //!
 //! # Examples
 //!
 //! ```
+//! # use trio_runtime as trio;
 //! use std::time::Duration;
-//! use trio_runtime::testing::MockClock;
-//! use trio_runtime::{Builder, current_time, sleep};
+//! use trio::testing::MockClock;
+//! use trio::{Builder, current_time, sleep};
 //!
 //! let hour = Duration::from_secs(3600);
 //! let slept = Builder::new().clock(MockClock::autojump()).run(async {
 //!     let begin = current_time();
 //!     sleep(hour).await?;
-//!     Ok::<_, trio_runtime::Error>(current_time() - begin)
+//!     Ok::<_, trio::Error>(current_time() - begin)
 //! })?;
 //! assert_eq!(slept, hour);
-//! # Ok::<(), trio_runtime::Error>(())
+//! # Ok::<(), trio::Error>(())
 //! ```
 
 mod blocked;

@@ -1,8 +1,8 @@
 //! Which seeds a test runs under.
 
-/// The seeds of a test that `#[trio::test(seeds = count)]` stands on: `count` of them from `first`
-/// upward, and then those that the environment variable `TRIO_SIM_SEEDS` adds, as numbers separated
-/// by commas. If `TRIO_TEST_SEED` is set, that one alone: so a failure is replayed.
+/// The seeds that `#[trio::test(seeds = count)]` uses: `count` of them from `first` upward, and
+/// then those that the environment variable `TRIO_SIM_SEEDS` adds, as numbers separated by commas.
+/// If `TRIO_TEST_SEED` is set, only that one, to replay a failure.
 ///
 /// # Panics
 ///
@@ -11,9 +11,10 @@
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::{Builder, Error, checkpoint};
+/// # use trio_runtime as trio;
+/// use trio::{Builder, Error, checkpoint};
 ///
-/// for seed in trio_runtime::testing::seeds(0, 10) {
+/// for seed in trio::testing::seeds(0, 10) {
 ///     let result: Result<(), Error> = Builder::new().seed(seed).run(async { checkpoint().await });
 ///     assert!(result.is_ok(), "failed: TRIO_TEST_SEED={seed} replays it");
 /// }

@@ -20,24 +20,26 @@ use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, Usage};
 use crate::wait::Parked;
 
-/// Makes steps of several tasks happen in one order.
+/// Makes the steps of several tasks happen in a given order.
 ///
-/// Each step asks for its [turn](Self::turn) by number, and the turn lasts until the guard goes.
+/// Each step waits for its [turn](Self::turn) by number, and the turn lasts until the guard is
+/// dropped.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::cell::RefCell;
-/// use trio_runtime::testing::Sequencer;
+/// use trio::testing::Sequencer;
 ///
 /// let (sequencer, order) = (Sequencer::new(), RefCell::new(Vec::new()));
 /// let step = async |number, what| {
 ///     let _turn = sequencer.turn(number).await?;
 ///     order.borrow_mut().push(what);
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// };
-/// trio_runtime::open_nursery(async |nursery| {
+/// trio::open_nursery(async |nursery| {
 ///     nursery.start_soon(async {
 ///         step(1, "b").await?;
 ///         step(3, "d").await
@@ -50,7 +52,7 @@ use crate::wait::Parked;
 /// })
 /// .await?;
 /// assert_eq!(order.take(), ["a", "b", "c", "d"]);
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[derive(Default)]
 pub struct Sequencer {
@@ -71,8 +73,8 @@ impl Sequencer {
     ///
     /// # Cancellation
     ///
-    /// A checkpoint. If cancelled, or dropped while it waits, the turn has not come and never will,
-    /// and the sequence is broken.
+    /// A checkpoint. If it is cancelled, or dropped while it waits, its turn never comes, and the
+    /// sequence is broken.
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ use crate::context;
 use crate::error::{Error, Result};
 use crate::wait::Parked;
 
-/// How many calls of [`to_thread::run_sync`](crate::to_thread::run_sync) a task of this run waits
-/// for. One that has been abandoned is not counted, though its thread may still work.
+/// How many calls of [`to_thread::run_sync`](crate::to_thread::run_sync) the tasks of this run wait
+/// for. A call that has been abandoned is not counted, though its thread may still work.
 ///
 /// # Panics
 ///
@@ -23,8 +23,9 @@ pub fn active_thread_count() -> usize {
 
 /// Waits until no task of this run waits for a thread any more.
 ///
-/// Threads are outside of the run, and [`wait_all_tasks_blocked`](super::wait_all_tasks_blocked)
-/// counts a task that waits for one as blocked; this is for tests that want to see the end of it.
+/// [`wait_all_tasks_blocked`](super::wait_all_tasks_blocked) counts a task that waits for a thread
+/// as blocked, because threads are outside of the run; this is for tests that have to see the
+/// thread's work done.
 ///
 /// # Cancellation
 ///
@@ -37,9 +38,10 @@ pub fn active_thread_count() -> usize {
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::testing::{active_thread_count, wait_all_threads_completed};
-/// use trio_runtime::{open_nursery, to_thread};
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::testing::{active_thread_count, wait_all_threads_completed};
+/// use trio::{open_nursery, to_thread};
 ///
 /// open_nursery(async |nursery| {
 ///     nursery.start_soon(async { to_thread::run_sync(|| ()).await });
@@ -48,7 +50,7 @@ pub fn active_thread_count() -> usize {
 ///     Ok(())
 /// })
 /// .await?;
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 pub fn wait_all_threads_completed() -> WaitAllThreadsCompleted {
     WaitAllThreadsCompleted { parked: None }

@@ -42,24 +42,25 @@ use crate::sync::{Borrower, CapacityLimiter};
 use crate::task::NurseryRef;
 use crate::wait::Parked;
 
-/// Runs a blocking function on a thread of its own, and returns its value.
+/// Runs a blocking function on another thread, and returns its value.
 ///
-/// The loop goes on meanwhile. At most forty functions run at once in a run, unless
-/// [`RunSync::limiter`] says otherwise; others wait for their turn. The function may call back into
-/// the run by [`from_thread`](crate::from_thread).
+/// Other tasks go on meanwhile. By default at most forty functions of a run execute at the same
+/// time, and others wait for their turn; see [`RunSync::limiter`]. The function may call back into
+/// the run with [`from_thread`](crate::from_thread).
 ///
 /// # Cancellation
 ///
 /// A checkpoint, before the function begins and while it waits for its turn: `Cancelled` means that
 /// it has not been called. From then on a cancel waits for the function, whose value is returned, and
-/// the next checkpoint reports. The function learns of it by
-/// [`check_cancelled`](crate::from_thread::check_cancelled). With [`RunSync::abandon_on_cancel`] the
-/// call returns `Cancelled` at once, and the function goes on without anybody who wants its value.
+/// the next checkpoint reports. A function that takes long should ask
+/// [`check_cancelled`](crate::from_thread::check_cancelled) now and then. With
+/// [`RunSync::abandon_on_cancel`] the call returns `Cancelled` at once, and the function goes on,
+/// though nobody wants its value.
 ///
 /// # Errors
 ///
-/// `Cancelled`; what the system says if it has no thread left; what the limiter says. What the
-/// function returns is the value, an error as well: `.await??` passes on both.
+/// `Cancelled`; an [`io::Error`](std::io::Error) if the system has no thread left; what the limiter
+/// says. If the function returns a `Result`, that is the value: `.await??` passes on both errors.
 ///
 /// # Panics
 ///
@@ -68,13 +69,14 @@ use crate::wait::Parked;
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::to_thread;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::to_thread;
 ///
 /// let path = "Cargo.toml";
 /// let text = to_thread::run_sync(move || std::fs::read_to_string(path)).await??;
 /// assert!(text.contains("[package]"));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "spawn_blocking")]
 pub fn run_sync<F, T>(function: F) -> RunSync<F, T>
@@ -88,7 +90,7 @@ where
     })
 }
 
-/// The limiter of the calls of this run that name no other: of forty, unless it is told otherwise.
+/// The limiter of the calls in this run that name no other; with forty tokens, unless changed.
 ///
 /// # Panics
 ///
@@ -97,8 +99,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_runtime::to_thread;
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::to_thread;
 ///
 /// to_thread::current_default_thread_limiter().set_total_tokens(100);
 /// # });
@@ -108,21 +111,22 @@ pub fn current_default_thread_limiter() -> Rc<CapacityLimiter> {
     context::with(|run| run.threads.default_limiter())
 }
 
-/// The future of [`run_sync`]; it can be told more before it is awaited.
+/// The future of [`run_sync`], which can be configured before it is awaited.
 ///
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
+/// # use trio_runtime as trio;
+/// # trio::run(async {
 /// use std::time::Duration;
-/// use trio_runtime::{move_on_after, to_thread};
+/// use trio::{move_on_after, to_thread};
 ///
 /// let answer = to_thread::run_sync(|| 6 * 7)
 ///     .name("thinking")
 ///     .abandon_on_cancel(true);
 /// let answer = move_on_after(Duration::from_secs(10), answer).await?;
 /// assert_eq!(answer, Some(42));
-/// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+/// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 #[must_use = "futures do nothing unless polled"]
 pub struct RunSync<F, T>(Stage<F, T>);
@@ -168,7 +172,7 @@ struct Running<T> {
 }
 
 impl<F, T> RunSync<F, T> {
-    /// Bounds the call by `limiter` instead of the default of the run.
+    /// Uses `limiter` for the call instead of the run's default.
     ///
     /// # Panics
     ///
@@ -178,8 +182,8 @@ impl<F, T> RunSync<F, T> {
         self
     }
 
-    /// What the thread is called meanwhile; unless told, "`function` from `task`". The system shows
-    /// the first fifteen bytes under Linux.
+    /// Sets the name of the thread for the time of the call; by default "`function` from `task`".
+    /// Linux shows the first fifteen bytes.
     ///
     /// # Panics
     ///
@@ -190,10 +194,11 @@ impl<F, T> RunSync<F, T> {
         self
     }
 
-    /// Whether a cancel returns at once, and leaves the function to itself.
+    /// If `abandon` is true, a cancel makes the call return at once, and leaves the function to
+    /// itself.
     ///
-    /// Right for a function that may hang and whose effects, if it still has any, do no harm. The
-    /// thread keeps its token of the limiter until the function ends.
+    /// For a function that may hang, and whose later effects, if any, do no harm. The thread keeps
+    /// its token of the limiter until the function ends.
     ///
     /// # Panics
     ///

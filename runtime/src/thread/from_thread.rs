@@ -1,19 +1,19 @@
-//! Back into the run, from a thread that [`to_thread::run_sync`](crate::to_thread::run_sync) has
-//! begun.
+//! Calling back into the run, from a thread of [`to_thread::run_sync`](crate::to_thread::run_sync).
 //!
-//! A blocking function that needs the run for a moment calls [`run`] or [`run_sync`], which block
-//! the thread until the run has done what they ask for. It is done *in the task that waits for the
-//! thread*: under its scopes, with its values. If that is cancelled, what [`run`] awaits is cancelled,
-//! and the error comes back as a value. A function that computes for long asks [`check_cancelled`] now
-//! and then, and returns.
+//! A blocking function that needs the run for a moment calls [`run`] or [`run_sync`], which block the
+//! thread until the run has done what they ask for. It is done *in the task that waits for the
+//! thread*: under its scopes, with its values. If that task is cancelled, what [`run`] awaits is
+//! cancelled, and the error comes back as a value. A function that computes for a long time asks
+//! [`check_cancelled`] now and then, and returns its error.
 //!
-//! If nobody waits for the thread (`abandon_on_cancel`), it is done in a system task instead. Other
-//! threads, which no task has begun, use a [`TrioToken`].
+//! If no task waits for the thread any more (`abandon_on_cancel`), it is done in a system task
+//! instead. Threads that were not started by a task use a [`TrioToken`].
 //!
 //! ```
-//! # trio_runtime::run(async {
+//! # use trio_runtime as trio;
+//! # trio::run(async {
 //! use std::time::Duration;
-//! use trio_runtime::{from_thread, sleep, to_thread};
+//! use trio::{from_thread, sleep, to_thread};
 //!
 //! let total = to_thread::run_sync(|| {
 //!     let mut total = 0;
@@ -22,11 +22,11 @@
 //!         total += part;
 //!         from_thread::run(async move || sleep(Duration::from_millis(1)).await)?;
 //!     }
-//!     Ok::<_, trio_runtime::Error>(total)
+//!     Ok::<_, trio::Error>(total)
 //! })
 //! .await??;
 //! assert_eq!(total, 6);
-//! # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+//! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```
 
 use std::cell::RefCell;
@@ -57,18 +57,33 @@ thread_local! {
 ///
 /// # Cancellation
 ///
-/// What cancels the task cancels what the future awaits. The error is a value here: return it, and
-/// the task gets it back.
+/// If the task is cancelled, so is what the future awaits. The error comes back to the function as
+/// a value: return it, and the task gets it.
 ///
 /// # Errors
 ///
-/// Those of the future. [`Usage`] on a thread that was not begun by
-/// [`to_thread::run_sync`](crate::to_thread::run_sync), or that is in a run itself.
-/// [`RunFinished`] if the run has ended meanwhile.
+/// Those of the future. [`Usage`] on a thread that was not started by
+/// [`to_thread::run_sync`](crate::to_thread::run_sync), or that is in a run itself. [`RunFinished`]
+/// if the run has ended meanwhile.
 ///
 /// # Panics
 ///
 /// With the panic of the future.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{from_thread, to_thread};
+///
+/// let slept = to_thread::run_sync(|| {
+///     from_thread::run(async || trio::sleep(Duration::from_millis(1)).await)
+/// });
+/// slept.await??;
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 #[doc(alias = "block_on")]
 pub fn run<F, R>(function: F) -> Result<R>
 where
@@ -86,8 +101,8 @@ where
     asked.wait(&token)?
 }
 
-/// Runs `function` on the thread of the run, in the task that waits for this thread, and blocks the
-/// thread until it has returned. Works in a cancelled task as ever.
+/// Runs `function` on the thread of the run, in the task that waits for this thread, and blocks
+/// this thread until it has returned. Works in a cancelled task too.
 ///
 /// # Errors
 ///
@@ -96,6 +111,19 @@ where
 /// # Panics
 ///
 /// With the panic of `function`.
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use trio::{current_time, from_thread, to_thread};
+///
+/// let before = current_time();
+/// let now = to_thread::run_sync(|| from_thread::run_sync(current_time)).await??;
+/// assert!(now >= before, "the clock of the run, read in the run");
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn run_sync<F, R>(function: F) -> Result<R>
 where
     F: FnOnce() -> R + Send + 'static,
@@ -115,17 +143,39 @@ where
     asked.wait(&token)
 }
 
-/// `Cancelled` if the task that waits for this thread has been cancelled since it does, also if it
-/// has gone on without waiting for the end.
+/// Returns `Cancelled` as an error if the task that waits for this thread has been cancelled since
+/// it began to wait, even if it has gone on without waiting for the end.
 ///
 /// # Cancellation
 ///
-/// Reports one, each time. The function does well to return it.
+/// Reports one, each time. Return the error from the function.
 ///
 /// # Errors
 ///
 /// `Cancelled`. [`Usage`] on a thread that was not begun by
 /// [`to_thread::run_sync`](crate::to_thread::run_sync).
+///
+/// # Examples
+///
+/// ```
+/// # use trio_runtime as trio;
+/// # trio::run(async {
+/// use std::time::Duration;
+/// use trio::{Result, from_thread, move_on_after, to_thread};
+///
+/// fn search() -> Result<u64> {
+///     loop {
+///         std::thread::sleep(Duration::from_millis(1)); // a piece of the work
+///         from_thread::check_cancelled()?;
+///     }
+/// }
+///
+/// let limit = Duration::from_millis(10);
+/// // The second `?` makes the error that `search` returns one of the task.
+/// let found = move_on_after(limit, async { to_thread::run_sync(search).await? }).await?;
+/// assert_eq!(found, None);
+/// # Ok::<(), trio::Error>(()) }).unwrap();
+/// ```
 pub fn check_cancelled() -> Result<()> {
     match host()?.mail().cancelled() {
         Some(cancelled) => Err(Error::cancelled(cancelled)),

@@ -1,4 +1,4 @@
-//! Who may have a thread: the bound on how many blocking functions run at once.
+//! Limits how many blocking functions run at the same time.
 
 use std::fmt;
 use std::future::Future;
@@ -8,13 +8,12 @@ use std::rc::Rc;
 use crate::error::Result;
 use crate::sync::{Borrower, CapacityLimiter};
 
-/// Bounds how many threads work at once for those who name it; see
+/// Limits how many threads work at the same time for the calls that name it; see
 /// [`RunSync::limiter`](super::call::RunSync::limiter).
 ///
-/// Mostly a [`CapacityLimiter`]. A bound of your own needs two methods, and nothing else is asked of
-/// it: whoever wants a thread takes a token on behalf of a borrower that is made for the call, and
-/// the token is given back on behalf of the same borrower, on the thread of the run, when the function
-/// has really ended.
+/// As a rule this is a [`CapacityLimiter`]. A limiter of your own needs two methods. Each call takes a
+/// token on behalf of a borrower made for it, and gives the token back on behalf of the same borrower,
+/// on the thread of the run, when the function has really ended.
 pub trait ThreadLimiter {
     /// Takes a token for `borrower`, as soon as there is one. May fail for its own reasons: then no
     /// thread is begun, and the call fails with that.
@@ -23,15 +22,15 @@ pub trait ThreadLimiter {
         borrower: Borrower,
     ) -> Pin<Box<dyn Future<Output = Result<()>>>>;
 
-    /// Takes the token back that `borrower` has.
+    /// Takes back the token that `borrower` has.
     ///
     /// # Errors
     ///
     /// Becomes the error of the call, in place of what the function has returned.
     fn release_on_behalf_of(&self, borrower: Borrower) -> Result<()>;
 
-    /// Takes a token for `borrower` if that needs no waiting. A limiter that always says no works as
-    /// well, and costs an allocation a call.
+    /// Takes a token for `borrower` if that is possible without waiting. A limiter that always
+    /// refuses works too, and costs an allocation for each call.
     fn try_acquire_on_behalf_of(&self, borrower: Borrower) -> bool {
         let _ = borrower;
         false

@@ -35,15 +35,15 @@ pub(super) trait Job: Send {
     fn deliver(self: Box<Self>);
 }
 
-/// What the threads are doing; from [`thread_statistics`].
+/// A snapshot of the threads; from [`thread_statistics`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadStatistics {
     /// Threads that wait for work.
     pub idle: usize,
-    /// Threads that there are, idle or working.
+    /// Threads that exist, idle or working.
     pub living: usize,
-    /// Threads that have been begun since the process was.
+    /// Threads that have been started since the process began.
     pub begun: u64,
 }
 
@@ -246,7 +246,7 @@ pub(super) fn start(job: Box<dyn Job>) -> io::Result<()> {
     POOL.start(job)
 }
 
-/// What the threads of this process that blocking functions run on are doing.
+/// A snapshot of the threads of this process that run blocking functions.
 pub fn thread_statistics() -> ThreadStatistics {
     POOL.statistics()
 }
@@ -254,10 +254,10 @@ pub fn thread_statistics() -> ThreadStatistics {
 /// Runs `function` on a thread of the pool, then `deliver` with what it returned, or with its panic,
 /// on the same thread.
 ///
-/// May be called from everywhere, in a run or not: nothing waits for the thread, so whoever calls
-/// this sees to that. [`to_thread::run_sync`](crate::to_thread::run_sync) does, and is mostly what is
-/// wanted. The thread counts as idle while `deliver` runs, so that should not take long. `name` is
-/// what the thread is called meanwhile.
+/// May be called from anywhere, in a run or not. Nothing waits for the thread; the caller has to see
+/// to that. As a rule [`to_thread::run_sync`](crate::to_thread::run_sync), which does so, is what you
+/// want. The thread counts as idle while `deliver` runs, so that should not take long. `name` is the
+/// name of the thread meanwhile.
 ///
 /// # Errors
 ///
@@ -270,8 +270,9 @@ pub fn thread_statistics() -> ThreadStatistics {
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::sync::mpsc;
-/// use trio_runtime::lowlevel::start_thread_soon;
+/// use trio::lowlevel::start_thread_soon;
 ///
 /// let (send, receive) = mpsc::channel();
 /// start_thread_soon(|| 6 * 7, move |result| drop(send.send(result.ok())), None)?;

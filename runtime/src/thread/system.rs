@@ -8,17 +8,17 @@ use crate::context;
 use crate::error::{Result, RunFinished};
 use crate::nursery::spawn_system;
 
-/// Starts a task that belongs to the run: it lives beside the main task, is cancelled when that has
-/// ended, and is waited for.
+/// Starts a task that belongs to the run: it lives beside the main task, and is cancelled and
+/// waited for when the main task has ended.
 ///
 /// For what serves the run as a whole, and above all for what another thread has asked for by
 /// [`run_sync_soon`](super::TrioToken::run_sync_soon). Everything else belongs in a nursery, where
-/// somebody takes its errors: nobody does here, so a system task that fails ends the run. It inherits
-/// neither scopes nor values of whoever starts it.
+/// somebody receives its errors. Nobody does here, so a system task that fails ends the run. It
+/// inherits neither scopes nor values from its starter.
 ///
 /// # Errors
 ///
-/// If the run is so far on its way to its end that it has no system tasks any more.
+/// If the run is about to end, and has no system tasks any more.
 ///
 /// # Panics
 ///
@@ -28,14 +28,15 @@ use crate::nursery::spawn_system;
 /// # Examples
 ///
 /// ```
-/// use trio_runtime::lowlevel::spawn_system_task;
+/// # use trio_runtime as trio;
+/// use trio::lowlevel::spawn_system_task;
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     spawn_system_task(async {
 ///         // Until the main task has ended.
-///         trio_runtime::sleep_forever().await
+///         trio::sleep_forever().await
 ///     })?;
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```

@@ -8,29 +8,30 @@ use super::inbox::{Call, CallKey, Shared};
 use crate::context;
 use crate::error::{Result, RunFinished};
 
-/// A run, as other threads know it: may be cloned, sent and kept, also after the run.
+/// A handle to a run for other threads: may be cloned, sent, and kept even after the run.
 ///
 /// Two tokens are equal if they are of the same run.
 ///
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::cell::Cell;
 /// use std::rc::Rc;
-/// use trio_runtime::lowlevel::{RunVar, current_trio_token};
+/// use trio::lowlevel::{RunVar, current_trio_token};
 ///
 /// static NEWS: RunVar<Rc<Cell<bool>>> = RunVar::with_default("news", Rc::default);
 ///
-/// trio_runtime::run(async {
+/// trio::run(async {
 ///     let token = current_trio_token();
 ///     std::thread::spawn(move || {
 ///         // On the thread of the run, where its values are.
 ///         token.run_sync_soon(|| NEWS.with(|news| news.unwrap().set(true)))
 ///     });
 ///     while !NEWS.get().unwrap().get() {
-///         trio_runtime::checkpoint().await?;
+///         trio::checkpoint().await?;
 ///     }
-///     Ok::<(), trio_runtime::Error>(())
+///     Ok::<(), trio::Error>(())
 /// })
 /// .unwrap();
 /// ```
@@ -52,18 +53,18 @@ impl TrioToken {
         Self(shared)
     }
 
-    /// Has the run call `function` on its own thread, soon: between two turns of its loop, outside
-    /// of any task, and in the order in which it was asked for.
+    /// Lets the run call `function` on its own thread, soon: between two turns of its loop, outside
+    /// of any task, and in the order of these requests.
     ///
-    /// May be called from any thread, the run's own too, and never waits; a run that sleeps is
-    /// woken. What `function` leaves to be done by tasks it wakes, or spawns by
+    /// May be called from any thread, including the run's own, and never waits; a run that sleeps
+    /// is woken. For work that has to wait, `function` wakes a task, or starts one by
     /// [`spawn_system_task`](super::spawn_system_task).
     ///
-    /// If this returns `Ok`, `function` is called before the run returns, whatever becomes of the
+    /// If this returns `Ok`, `function` is called before the run returns, whatever happens to the
     /// main task.
     ///
-    /// If `function` panics, the run fails: it is cancelled, what else was asked for is done, and
-    /// then the panic goes on from `run`.
+    /// If `function` panics, the run fails: it is cancelled, all other requests are carried out,
+    /// and then the panic comes out of `run`.
     ///
     /// # Errors
     ///
@@ -76,12 +77,12 @@ impl TrioToken {
         self.0.call(call).map_err(|_| RunFinished::new())
     }
 
-    /// Like [`run_sync_soon`](Self::run_sync_soon), once for several who ask for the same: if the
-    /// same function has been asked for with the same `key`, and has not begun yet, nothing is added.
+    /// Like [`run_sync_soon`](Self::run_sync_soon), but merges requests for the same: if the same
+    /// function has been asked for with the same `key`, and has not begun yet, nothing is added.
     ///
-    /// What is the same function is told by its type: a closure has one for each place in the source,
-    /// and so has each `fn` that is named (all function *pointers* of a kind share one). `key` tells
-    /// calls of it apart, as its arguments would.
+    /// Functions are the same if they have the same type: each closure in the source has a type of
+    /// its own, and so has each named `fn` (all function *pointers* of a kind share one). `key`
+    /// distinguishes calls of one function, as its arguments would.
     ///
     /// # Errors
     ///
@@ -145,12 +146,12 @@ impl TrioToken {
         asked.wait(self)?
     }
 
-    /// Whether the run takes nothing more.
+    /// Whether the run accepts no more requests.
     pub fn is_finished(&self) -> bool {
         self.0.is_closed()
     }
 
-    /// What waits to be called.
+    /// How many requests wait to be carried out.
     pub fn statistics(&self) -> TokenStatistics {
         TokenStatistics {
             queued: self.0.queued(),
@@ -166,7 +167,7 @@ impl TrioToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenStatistics {
-    /// Functions that have been accepted and not been taken up.
+    /// Functions that have been accepted and not been called yet.
     pub queued: usize,
 }
 

@@ -35,25 +35,28 @@ use super::sync::{Mutex, lock};
 use crate::instrument::Task;
 use crate::task::NodeRef;
 
-/// Watches a run for turns of its loop that take too long; for [`Builder::watchdog`](crate::Builder::watchdog).
+/// Reports turns of a run's loop that take too long; for [`Builder::watchdog`](crate::Builder::watchdog).
 ///
-/// A loop that does not go on answers no connection and keeps no deadline. The usual cause is a task
-/// that computes, or calls something that blocks: that belongs
-/// [on a thread](crate::to_thread::run_sync), or between [checkpoints](crate::checkpoint()). The
-/// watchdog tells *while* it lasts, and once more when it is over.
+/// While the loop is blocked, no connection is answered and no deadline kept. The usual cause is a
+/// task that computes, or that calls something that blocks: that belongs [on a
+/// thread](crate::to_thread::run_sync), or has to be broken up by
+/// [checkpoints](crate::checkpoint()). The watchdog reports *while* it lasts, and once more when it
+/// is over.
 ///
 /// A run that waits for the kernel is never reported, nor is the host of a guest. A thread that the
-/// system does not let run looks like one that blocks.
+/// system does not schedule looks like one that blocks.
 ///
-/// It costs two stores a step, a lock where a task or a nursery begins or ends, and a thread that looks
-/// four times in the time that is allowed, and sleeps while the run does. Without one nothing is paid.
+/// It costs two stores a step, a lock each time a task or a nursery begins or ends, and a thread that
+/// looks four times per threshold and sleeps while the run does. A run without a watchdog pays nothing.
 ///
 /// # Examples
 ///
 /// ```
+/// # mod trio { pub use trio_runtime::*; pub mod instrument { pub use trio_runtime::*; } }
 /// use std::sync::mpsc;
 /// use std::time::Duration;
-/// use trio_runtime::{Builder, Watchdog};
+/// use trio::Builder;
+/// use trio::instrument::Watchdog;
 ///
 /// let (tell, told) = mpsc::channel();
 /// let watchdog = Watchdog::new()
@@ -75,8 +78,8 @@ pub struct Watchdog {
 type Callback = Box<dyn FnMut(&Blocked) + Send>;
 
 impl Watchdog {
-    /// One that barks on standard error, and with the feature `tracing` also as a warning there, when
-    /// a turn takes longer than a tenth of a second.
+    /// A watchdog that prints to standard error, and with the feature `tracing` also logs a warning,
+    /// when a turn takes longer than a tenth of a second.
     pub fn new() -> Self {
         Self {
             threshold: THRESHOLD,
@@ -84,11 +87,11 @@ impl Watchdog {
         }
     }
 
-    /// How long a turn may take.
+    /// Sets how long a turn may take.
     ///
     /// # Panics
     ///
-    /// If that is less than a millisecond, which is about what a system needs to have a thread run.
+    /// If that is less than a millisecond, which is about what a system needs to schedule a thread.
     #[doc(alias = "slow_callback_duration")]
     #[track_caller]
     pub fn threshold(mut self, threshold: Duration) -> Self {
@@ -134,7 +137,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// more than one look sees it.
 const LOOKS: u32 = 4;
 
-/// A turn of the loop that has taken too long, as the [`Watchdog`] tells of it.
+/// A turn of the loop that takes or took too long, as the [`Watchdog`] reports it.
 ///
 /// Its [`Display`](fmt::Display) is what is printed.
 #[derive(Clone, Debug)]
@@ -146,26 +149,25 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    /// The task that was being polled when the turn had taken too long, or the body of a nursery in
-    /// it. `None` if it was neither, but a call from another thread, a waker, or the handler of
-    /// something.
+    /// The task, or body of a nursery, that was being polled when the turn had taken too long.
+    /// `None` if none was, but a call from another thread, a waker, or some handler.
     pub fn task(&self) -> Option<&Task> {
         self.task.as_ref()
     }
 
-    /// How long the turn has lasted so far, or in all. Never more than that, but up to a quarter of
-    /// the threshold less.
+    /// How long the turn has lasted so far, or in all. The true time may be up to a quarter of the
+    /// threshold longer, and is never shorter.
     pub fn lasted(&self) -> Duration {
         self.lasted
     }
 
-    /// Whether all that time, as far as was seen, was one poll of that one task, and not many tasks
-    /// in the same turn.
+    /// Whether, as far as was seen, all that time went into one poll of that task, rather than into
+    /// many tasks in the same turn.
     pub fn is_one_poll(&self) -> bool {
         self.one_poll
     }
 
-    /// Whether the loop goes on by now.
+    /// Whether the loop is turning again.
     pub fn is_over(&self) -> bool {
         self.over
     }

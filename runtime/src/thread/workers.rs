@@ -1,5 +1,5 @@
-//! One program on every core: as many runs as there are workers, each on a thread of its own, and
-//! supervised as the children of a nursery are.
+//! One program on every core: a run for each worker, each on a thread of its own, supervised like
+//! the children of a nursery.
 //!
 //! Tasks never leave their run, so nothing in a worker has to be `Send` or locked; what workers
 //! share is what the closure borrows, and that has to be `Sync`.
@@ -33,10 +33,10 @@ use crate::run_var::RunVar;
 use crate::sync::Borrower;
 use crate::time::sleep_forever;
 
-/// Runs `work` in `count` runs at once, each on a thread of its own, and returns what they return,
-/// in the order of their numbers; see [`Workers`] for more.
+/// Runs `work` in `count` runs at once, each on a thread of its own, and returns their values in
+/// the order of the workers; see [`Workers`] for more options.
 ///
-/// Blocks the thread. Inside a run, [`Workers::run_within`] does the same as an operation.
+/// Blocks this thread. Inside a run, use [`Workers::run_within`], which is an operation.
 ///
 /// # Errors
 ///
@@ -50,17 +50,18 @@ use crate::time::sleep_forever;
 /// # Examples
 ///
 /// ```
+/// # use trio_runtime as trio;
 /// use std::sync::atomic::{AtomicU32, Ordering};
 ///
 /// let sum = AtomicU32::new(0);
-/// let squares = trio_runtime::run_workers(3, async |worker| {
-///     trio_runtime::checkpoint().await?;
+/// let squares = trio::run_workers(3, async |worker| {
+///     trio::checkpoint().await?;
 ///     sum.fetch_add(1, Ordering::Relaxed);
 ///     Ok(worker.index() * worker.index())
 /// })?;
 /// assert_eq!(squares, [0, 1, 4]);
 /// assert_eq!(sum.into_inner(), 3);
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 #[track_caller]
 pub fn run_workers<F, T>(count: usize, work: F) -> Result<Vec<T>>
@@ -71,7 +72,7 @@ where
     Workers::new(count).run(work)
 }
 
-/// One of several runs, as it is told what it is.
+/// Which of several workers a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
     index: usize,
@@ -84,27 +85,28 @@ impl Worker {
         self.index
     }
 
-    /// How many there are.
+    /// How many workers there are.
     pub fn count(self) -> usize {
         self.count
     }
 }
 
-/// Several runs that are yet to begin, and to be supervised as one.
+/// Configures several runs, which are then supervised as one.
 ///
 /// # Examples
 ///
 /// A program on every core that it may use:
 ///
 /// ```
-/// use trio_runtime::Workers;
+/// # use trio_runtime as trio;
+/// use trio::Workers;
 ///
 /// let workers = Workers::per_core().pinned(true).run(async |worker| {
 ///     // Mostly: a server, whose listener shares its port with those of the others.
 ///     Ok(worker.count())
 /// })?;
 /// assert_eq!(workers[0], workers.len());
-/// # Ok::<(), trio_runtime::Error>(())
+/// # Ok::<(), trio::Error>(())
 /// ```
 #[must_use = "workers do nothing until `run`"]
 pub struct Workers {
@@ -115,7 +117,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// As many as `count`.
+    /// `count` workers.
     ///
     /// # Panics
     ///
@@ -133,33 +135,33 @@ impl Workers {
         }
     }
 
-    /// As many as this process may use cores.
+    /// As many workers as this process may use cores.
     pub fn per_core() -> Self {
         Self::new(trio_platform::processors())
     }
 
-    /// Whether each worker is kept on a core of its own, or on one of them by turns if there are more
-    /// workers than cores. Where the system refuses or has no such thing, they run anywhere.
+    /// If `pinned` is true, binds each worker to a core; if there are more workers than cores, some
+    /// share one. Where the system refuses or cannot do this, workers run on any core.
     pub fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = pinned;
         self
     }
 
-    /// The stack of each worker's thread in bytes, which bounds how deep nurseries and scopes may lie
-    /// inside each other; that of [`std::thread`] unless told otherwise. 256 KiB of it are kept free for
-    /// what the innermost of them calls, so that a stack of that size has room for none.
+    /// Sets the stack size of each worker's thread in bytes, which limits how deeply nurseries and
+    /// scopes can be nested; by default that of [`std::thread`]. 256 KiB of it are kept free for what
+    /// the innermost of them calls, so a stack of that size has room for none.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
-    /// How each run is built; called on its thread.
+    /// Sets the function that makes the builder of each run; it is called on the worker's thread.
     pub fn builder(mut self, make: impl Fn(Worker) -> Builder + Send + Sync + 'static) -> Self {
         self.builder = Box::new(make);
         self
     }
 
-    /// Runs `work` in all of them, and blocks until all have ended.
+    /// Runs `work` in all workers, and blocks until all have ended.
     ///
     /// # Errors
     ///
@@ -184,13 +186,13 @@ impl Workers {
         self.supervise(&Team::new(self.count.get()), &work)
     }
 
-    /// Runs `work` in all of them, as an operation of the task that awaits it.
+    /// Runs `work` in all workers, as an operation of the task that awaits it.
     ///
     /// # Cancellation
     ///
-    /// A checkpoint before they begin. From then on a cancel is passed on to every worker, and is
-    /// over when all have ended: with `Cancelled` if it has cut any of them short, and else with what
-    /// they returned.
+    /// A checkpoint before they begin. From then on a cancel is passed on to every worker, and this
+    /// returns when all have ended: with `Cancelled` if any was cut short, and otherwise with their
+    /// values.
     ///
     /// # Errors
     ///
@@ -203,14 +205,15 @@ impl Workers {
     /// # Examples
     ///
     /// ```
-    /// # trio_runtime::run(async {
+    /// # use trio_runtime as trio;
+    /// # trio::run(async {
     /// use std::time::Duration;
-    /// use trio_runtime::{Workers, move_on_after, sleep_forever};
+    /// use trio::{Workers, move_on_after, sleep_forever};
     ///
     /// let workers = Workers::new(2).run_within(async |_| sleep_forever().await);
     /// let ended = move_on_after(Duration::from_millis(5), workers).await?;
     /// assert_eq!(ended, None);
-    /// # Ok::<(), trio_runtime::Error>(()) }).unwrap();
+    /// # Ok::<(), trio::Error>(()) }).unwrap();
     /// ```
     pub async fn run_within<F, T>(self, work: F) -> Result<Vec<T>>
     where

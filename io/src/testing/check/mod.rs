@@ -1,9 +1,10 @@
 //! Whether a stream keeps the rules of [`crate::SendStream`] and its siblings: a list of cases, each
 //! on a fresh stream.
 //!
-//! Every case has so long, by the clock of the run, before it counts as hanging; so a stream that
-//! forgets to wake somebody is found, and not waited for. What fails is a panic that names the check,
-//! the case and what was seen. What cannot be made, and a cancellation, come out as errors.
+//! Each case has a time limit, by the clock of the run, after which it counts as hanging; so a stream
+//! that forgets to wake a task is found instead of being waited for. A failure is a panic that names
+//! the check, the case and what was seen. If `make` fails, or the check is cancelled, an error is
+//! returned.
 
 mod half_closeable;
 mod one_way;
@@ -29,7 +30,7 @@ use crate::{HalfCloseableStream, ReceiveStream, SendStream, Stream};
 /// happens when two use the same direction, or one closes what another waits in: implement the
 /// traits for `&YourStream` as well.
 ///
-/// Checked is: that data arrives, in order and complete, from whatever it was sent; that an empty
+/// It checks: that data arrives, in order and complete, from whatever it was sent; that an empty
 /// send does no harm; that an empty buffer is refused; that every operation is a checkpoint; that
 /// two users of a direction are told apart; that closing is what the traits say, gracefully,
 /// forcefully, cancelled, repeated, from under somebody who waits, and seen from the other side; and
@@ -52,8 +53,9 @@ use crate::{HalfCloseableStream, ReceiveStream, SendStream, Stream};
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_one_way_stream, memory_stream_one_way_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_one_way_stream, memory_stream_one_way_pair};
 ///
 /// check_one_way_stream(async || Ok(memory_stream_one_way_pair()), async || Ok(None)).await
 /// # }).unwrap();
@@ -90,8 +92,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_two_way_stream, memory_stream_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_two_way_stream, memory_stream_pair};
 ///
 /// check_two_way_stream(async || Ok(memory_stream_pair()), async || Ok(None)).await
 /// # }).unwrap();
@@ -129,8 +132,9 @@ where
 /// # Examples
 ///
 /// ```
-/// # trio_runtime::run(async {
-/// use trio_io::testing::{check_half_closeable_stream, lockstep_stream_pair};
+/// # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } pub mod testing { pub use trio_io::testing::*; } }
+/// # trio::run(async {
+/// use trio::testing::{check_half_closeable_stream, lockstep_stream_pair};
 ///
 /// // Without a buffer every fresh stream is clogged.
 /// let make = async || Ok(lockstep_stream_pair());
