@@ -174,14 +174,14 @@ impl<'env, H> Server<'env, H> {
     /// # Errors
     ///
     /// A group with what went wrong in a handler or while accepting.
-    pub async fn serve<L, F>(self, listeners: Vec<L>) -> Result<()>
+    pub fn serve<L, F>(self, listeners: Vec<L>) -> impl Future<Output = Result<()>>
     where
         L: Listener + 'env,
         L::Stream: 'env,
         H: Fn(L::Stream) -> F + 'env,
         F: Future<Output = Result<()>> + 'env,
     {
-        self.serve_started(listeners, TaskStatus::ignored()).await
+        self.serve_started(listeners, TaskStatus::ignored())
     }
 
     /// Like [`serve`](Self::serve), for use with [`Nursery::start`]: reports to `status` once it
@@ -194,7 +194,11 @@ impl<'env, H> Server<'env, H> {
     /// # Errors
     ///
     /// As for [`serve`](Self::serve).
-    pub async fn serve_started<L, F>(self, listeners: Vec<L>, status: TaskStatus<()>) -> Result<()>
+    pub fn serve_started<L, F>(
+        self,
+        listeners: Vec<L>,
+        status: TaskStatus<()>,
+    ) -> impl Future<Output = Result<()>>
     where
         L: Listener + 'env,
         L::Stream: 'env,
@@ -202,6 +206,7 @@ impl<'env, H> Server<'env, H> {
         F: Future<Output = Result<()>> + 'env,
     {
         let server = Rc::new(self);
+        // The very future of the nursery: one around it would be on the way to each message.
         open_nursery(async move |nursery: &Nursery<'_, 'env>| {
             for listener in listeners {
                 let server = server.clone();
@@ -212,7 +217,6 @@ impl<'env, H> Server<'env, H> {
             status.started(())?;
             wait_draining().await
         })
-        .await
     }
 
     /// Serves the connections of `listeners` until cancelled, with the handlers in the caller's

@@ -104,21 +104,13 @@ impl Epoll {
         let _ = epoll::delete(&self.epoll, source);
     }
 
+    #[inline]
     pub(super) fn wait(
         &self,
         timeout: Option<Duration>,
-        reports: &mut Vec<Report>,
+        mut react: impl FnMut(Report),
     ) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| {
-            if timeout.is_zero() || timeout >= COARSE {
-                timeout
-            } else {
-                self.wait_finely(timeout);
-                Duration::ZERO
-            }
-        });
-        // The call counts milliseconds in an int; the caller comes back for the rest.
-        let timeout = timeout.map(|timeout| timespec(timeout.min(LONGEST)));
+        let timeout = timeout.map(|timeout| self.wait_finely(timeout));
         let mut events = self.events.borrow_mut();
         events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut *events), timeout.as_ref()) {
@@ -128,19 +120,26 @@ impl Epoll {
         for event in events.iter() {
             let key = event.data.u64() as usize;
             if key != WAKE_KEY {
-                reports.push(report(key, event.flags));
+                react(report(key, event.flags));
             }
         }
         Ok(())
     }
 
-    /// Waits until there is something to take or `timeout` is over, to the nanosecond.
+    /// If `timeout` is short, waits until there is something to take or it is over, to the nanosecond;
+    /// gives how long is left to wait, in whatever the call counts.
     ///
     /// `epoll_wait` counts in milliseconds, and `epoll_pwait2` is newer than the sandboxes in which
     /// this driver runs. An error ends the wait early; what is behind it, the next call says.
-    fn wait_finely(&self, timeout: Duration) {
+    #[inline(never)]
+    fn wait_finely(&self, timeout: Duration) -> Timespec {
+        if timeout.is_zero() || timeout >= COARSE {
+            // The call counts milliseconds in an int; the caller comes back for the rest.
+            return timespec(timeout.min(LONGEST));
+        }
         let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
         let _ = poll(&mut ready, Some(&timespec(timeout)));
+        timespec(Duration::ZERO)
     }
 }
 

@@ -65,13 +65,9 @@ pub struct Polling {
     table: Table,
     /// Operations that have ended and not been reported, in the order in which they ended.
     ended: Vec<(Key, io::Result<u32>)>,
-    /// Watches that are over and have not been reported.
-    told: Vec<Token>,
     /// Whether anybody has ever watched: then there may be something to report although no operation
     /// waits.
     watched: bool,
-    /// Empty between calls; kept for its memory.
-    reports: Vec<Report>,
     pool: Pool,
     clock: SystemClock,
 }
@@ -99,9 +95,7 @@ impl Polling {
             registry: Rc::new(registry),
             table: Table::default(),
             ended: Vec::new(),
-            told: Vec::new(),
             watched: false,
-            reports: Vec::new(),
             pool: Pool::new(BLOCK_SIZE, BLOCKS_SPARE),
             clock: SystemClock::new(),
         }
@@ -239,44 +233,53 @@ impl Polling {
         Ok(None)
     }
 
-    /// Waits for reports, as `wait` says, until one of them ends an operation or the waker calls.
-    fn wait(&mut self, wait: Wait) -> io::Result<()> {
-        let (mut timeout, deadline) = match wait {
-            Wait::Poll => (Some(Duration::ZERO), None),
-            Wait::For(time) => (Some(time), Some(self.clock.now() + time)),
-            Wait::Forever => (None, None),
+    /// Waits for reports, as `wait` says, until one of them ends an operation or a watch, or the waker
+    /// calls.
+    #[inline]
+    fn wait(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
+        let timeout = match wait {
+            Wait::Forever => None,
+            Wait::Poll => Some(Duration::ZERO),
+            Wait::For(time) => return self.wait_for(time, completed),
         };
-        loop {
-            self.table.statistics.enters += 1;
-            let mut reports = std::mem::take(&mut self.reports);
-            let waited = self.selector.wait(timeout, &mut reports);
-            for report in reports.drain(..) {
-                self.react(report);
-            }
-            self.reports = reports;
-            waited?;
-            let called = self.selector.wake().take();
-            if called || self.has_ended() || timeout == Some(Duration::ZERO) {
-                return Ok(());
-            }
-            if let Some(deadline) = deadline {
-                let rest = deadline - self.clock.now();
-                if rest.is_zero() {
-                    return Ok(());
-                }
-                timeout = Some(rest);
-            }
-        }
+        while !self.wait_once(timeout, completed)? && timeout.is_none() {}
+        Ok(())
     }
 
-    /// Attempts what has waited for the report, as far as the readiness goes.
-    fn react(&mut self, report: Report) {
+    #[inline(never)]
+    fn wait_for(&mut self, time: Duration, completed: &mut Vec<Completed>) -> io::Result<()> {
+        let deadline = self.clock.now() + time;
+        let mut rest = time;
+        while !self.wait_once(Some(rest), completed)? && !rest.is_zero() {
+            rest = deadline - self.clock.now();
+        }
+        Ok(())
+    }
+
+    /// Waits for reports and deals with each; gives whether there is something to return for. Always
+    /// inlined, for it is what a turn is.
+    #[inline(always)]
+    fn wait_once(
+        &mut self,
+        timeout: Option<Duration>,
+        completed: &mut Vec<Completed>,
+    ) -> io::Result<bool> {
+        self.table.statistics.enters += 1;
+        let before = completed.len();
+        let selector = Rc::clone(&self.selector);
+        selector.wait(timeout, |report| self.react(report, completed))?;
+        let called = selector.wake().take();
+        Ok(called || completed.len() > before || !self.ended.is_empty())
+    }
+
+    /// Attempts what has waited for the report, as far as the readiness goes, and tells whoever watches.
+    #[inline]
+    fn react(&mut self, report: Report, completed: &mut Vec<Completed>) {
         let mut sources = self.sources.borrow_mut();
         // Closed since.
-        let Some(index) = sources.find(report.key) else {
+        let Some((index, source)) = sources.find(report.key) else {
             return;
         };
-        let source = sources.get_mut(index);
         if self.selector.is_one_shot() {
             source.readable.armed = false;
             source.writable.armed = false;
@@ -288,7 +291,8 @@ impl Polling {
             serve(&mut source.readable, drains, table, &self.pool, ended);
             if let Some(token) = source.watcher.take() {
                 table.statistics.completed += 1;
-                self.told.push(token);
+                let orphan = false;
+                completed.push(Completed { token, orphan });
             }
         }
         if report.writable {
@@ -339,20 +343,11 @@ impl Polling {
     }
 
     /// Reports what has ended.
+    #[inline(never)]
     fn deliver(&mut self, completed: &mut Vec<Completed>) {
         for (key, result) in self.ended.drain(..) {
             completed.push(self.table.complete(key, result));
         }
-        let told = self.told.drain(..);
-        completed.extend(told.map(|token| Completed {
-            token,
-            orphan: false,
-        }));
-    }
-
-    /// Whether there is something to report.
-    fn has_ended(&self) -> bool {
-        !self.ended.is_empty() || !self.told.is_empty()
     }
 
     /// Makes an attempt on behalf of somebody who does not wait, unless it is known to fail. `None`
@@ -465,12 +460,18 @@ impl Driver for Polling {
     }
 
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
-        let wait = if self.has_ended() { Wait::Poll } else { wait };
+        let wait = match self.ended.is_empty() {
+            true => wait,
+            false => Wait::Poll,
+        };
         let somebody_waits = self.watched || self.table.in_flight() > self.ended.len();
         if somebody_waits || wait != Wait::Poll {
-            self.wait(wait)?;
+            self.wait(wait, completed)?;
         }
-        self.deliver(completed);
+        // With nothing but watches, as in a server, nothing ends.
+        if !self.ended.is_empty() {
+            self.deliver(completed);
+        }
         Ok(())
     }
 
@@ -501,7 +502,7 @@ impl Driver for Polling {
 
     /// What the selector reports meanwhile stays there for the next turn that looks.
     fn begin_wait(&mut self) -> bool {
-        cfg!(unix) && !self.has_ended()
+        cfg!(unix) && self.ended.is_empty()
     }
 
     fn statistics(&self) -> DriverStatistics {

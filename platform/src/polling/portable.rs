@@ -103,7 +103,7 @@ impl Portable {
     pub(super) fn wait(
         &self,
         timeout: Option<Duration>,
-        reports: &mut Vec<Report>,
+        mut react: impl FnMut(Report),
     ) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
@@ -116,7 +116,7 @@ impl Portable {
                 self.wake.clear();
                 continue;
             }
-            reports.push(Report {
+            react(Report {
                 key: event.key,
                 readable: event.readable,
                 writable: event.writable,

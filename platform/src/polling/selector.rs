@@ -128,17 +128,18 @@ impl Selector {
     }
 
     /// Waits for at least one report or a call of [`Selector::wake`], for at most `timeout`, and
-    /// appends the reports. May return before its time without any.
+    /// hands each report out. May return before its time without any.
+    #[inline]
     pub(super) fn wait(
         &self,
         timeout: Option<Duration>,
-        reports: &mut Vec<Report>,
+        react: impl FnMut(Report),
     ) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Epoll(epoll) => epoll.wait(timeout, reports),
+            Self::Epoll(epoll) => epoll.wait(timeout, react),
             #[cfg(any(test, not(target_os = "linux")))]
-            Self::Portable(portable) => portable.wait(timeout, reports),
+            Self::Portable(portable) => portable.wait(timeout, react),
         }
     }
 

@@ -248,11 +248,12 @@ impl Sources {
         self.slab.is_empty()
     }
 
-    /// The index of the source that the selector calls `key`, if it still exists.
-    pub(super) fn find(&self, key: usize) -> Option<usize> {
+    /// The source that the selector calls `key`, with its index, if it still exists.
+    #[inline]
+    pub(super) fn find(&mut self, key: usize) -> Option<(usize, &mut Source)> {
         let index = key & INDEX_MASK;
-        let (generation, _) = self.slab.get(index)?;
-        (*generation == key >> INDEX_BITS).then_some(index)
+        let (generation, source) = self.slab.get_mut(index)?;
+        (*generation == key >> INDEX_BITS).then_some((index, source))
     }
 }
 

@@ -642,12 +642,13 @@ fn a_late_report_of_a_closed_descriptor_is_ignored() {
         let key = receive(driver, &second);
         driver.cancel(key);
         poll(driver);
-        driver.react(Report {
+        let report = Report {
             key: late,
             readable: true,
             writable: true,
             plain: true,
-        });
+        };
+        driver.react(report, &mut Vec::new());
         let sources = driver.sources.borrow();
         let source = sources.get(second.index_in(driver.id).unwrap()).unwrap();
         assert!(

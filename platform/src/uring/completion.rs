@@ -16,17 +16,21 @@ use crate::op::{Operation, cancelled};
 const AT_ONCE: usize = 32;
 
 impl Uring {
-    /// Collects what the kernel has posted.
+    /// Collects what the kernel has posted. What it posts meanwhile may be left for the next turn, which
+    /// looks before it waits.
     pub(super) fn reap(&mut self, completed: &mut Vec<Completed>) {
         let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
         loop {
             let entries = self.ring.completions().fill(&mut room);
-            if entries.is_empty() {
-                return;
+            // What one alone needs would not come before it is needed.
+            if entries.len() > 1 {
+                self.foresee_feeds(entries);
             }
-            self.foresee_feeds(entries);
-            for entry in entries {
+            for entry in entries.iter() {
                 self.react(entry, completed);
+            }
+            if entries.len() < AT_ONCE {
+                return;
             }
         }
     }

@@ -419,10 +419,15 @@ impl Uring {
     }
 
     /// Has the feeds ended whose descriptors have gone (rule 3).
+    #[inline]
     pub(super) fn end_orphaned_feeds(&mut self) {
-        if self.feeds.closing.feeds.borrow().is_empty() {
-            return;
+        if !self.feeds.closing.feeds.borrow().is_empty() {
+            self.end_orphans();
         }
+    }
+
+    #[inline(never)]
+    fn end_orphans(&mut self) {
         let closing = self.feeds.closing.feeds.take();
         for index in closing {
             let feed = &mut self.feeds.slots[index];

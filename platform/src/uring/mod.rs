@@ -148,6 +148,7 @@ impl Uring {
     }
 
     /// Completes what has ended without the kernel.
+    #[inline(never)]
     fn complete_ended(&mut self, completed: &mut Vec<Completed>) {
         for (key, result) in std::mem::take(&mut self.ended) {
             completed.push(self.table.complete(key, result));
@@ -218,8 +219,10 @@ impl Driver for Uring {
     fn turn(&mut self, wait: Wait, completed: &mut Vec<Completed>) -> io::Result<()> {
         self.end_orphaned_feeds();
         let reported = !self.reports.is_empty() || !self.ended.is_empty();
-        completed.append(&mut self.reports);
-        self.complete_ended(completed);
+        if reported {
+            completed.append(&mut self.reports);
+            self.complete_ended(completed);
+        }
         // What is there to report is reported now; a completion that is there ends any wait.
         let patient = !matches!(wait, Wait::Poll | Wait::For(Duration::ZERO));
         let asleep =

@@ -98,7 +98,7 @@ pub(crate) struct Run {
     fallback: Option<String>,
     clock: RunClock,
     /// What a turn collects; empty between turns, and kept for its storage.
-    completed: Cell<Vec<Completed>>,
+    completed: RefCell<Vec<Completed>>,
     remote_wakes: Cell<Vec<Arc<Remote>>>,
     calls: Cell<Vec<Call>>,
     /// Wakers of others, to be called between turns, when nothing is borrowed.
@@ -323,7 +323,7 @@ impl Run {
             guest: RefCell::new(None),
             fallback,
             clock,
-            completed: Cell::default(),
+            completed: RefCell::default(),
             remote_wakes: Cell::default(),
             calls: Cell::default(),
             deferred: RefCell::default(),

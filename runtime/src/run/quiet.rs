@@ -35,6 +35,15 @@ impl Run {
         }
     }
 
+    /// Whether the [plan](Self::plan) is to wait for what the driver has in flight, and nothing else.
+    #[inline]
+    pub(super) fn waits_for_driver(&self) -> bool {
+        matches!(self.clock, RunClock::System(_))
+            && self.tree.borrow().timers.is_empty()
+            && self.idle_waiters.borrow().is_empty()
+            && !self.driver().is_idle()
+    }
+
     /// How long this turn waits, and what it means if nothing happens until then.
     pub(super) fn plan(&self) -> Plan {
         let (next, until) = self.next_deadline();
@@ -189,6 +198,16 @@ impl Run {
         self.idle_waiters
             .borrow_mut()
             .retain(|(_, waiter)| *waiter != wait);
+    }
+}
+
+/// As long as such a wait lasts at most.
+#[cold]
+pub(super) fn longest(wait: Wait) -> Duration {
+    match wait {
+        Wait::Poll => Duration::ZERO,
+        Wait::For(timeout) => timeout,
+        Wait::Forever => LONGEST_WAIT,
     }
 }
 

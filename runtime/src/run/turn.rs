@@ -6,6 +6,7 @@ use std::time::Duration;
 use trio_platform::{Backend, Completed, Token, Wait};
 
 use super::Run;
+use super::quiet::longest;
 use crate::cancel::{CancelSource, Cancelled, Effects};
 use crate::instrument::Event;
 use crate::task::NurseryRef;
@@ -108,8 +109,7 @@ impl Run {
     /// Looks everywhere without waiting; gives whether anything has happened.
     pub(super) fn collect(&self, root: &NurseryRef) -> bool {
         let mut effects = Effects::default();
-        let patience = Duration::ZERO;
-        let completed = self.drive_io(Wait::For(patience), patience, &mut effects);
+        let completed = self.drive_io(Wait::For(Duration::ZERO), &mut effects);
         let expired = self.expire(&mut effects);
         self.apply(effects);
         self.call_deferred();
@@ -130,7 +130,7 @@ impl Run {
     fn look_closely(&self, worth_asking: bool) {
         let mut effects = Effects::default();
         if worth_asking {
-            self.drive_io(Wait::Poll, Duration::ZERO, &mut effects);
+            self.drive_io(Wait::Poll, &mut effects);
         }
         self.expire(&mut effects);
         self.apply(effects);
@@ -153,51 +153,93 @@ impl Run {
     }
 
     /// Steps 1 to 3 of a turn in which no task is ready.
-    #[inline(never)]
+    #[inline]
     fn wait(&self, root: &NurseryRef) {
+        match self.waits_for_driver() {
+            true => self.wait_for_driver(root),
+            false => self.wait_as_planned(root),
+        }
+    }
+
+    /// The wait of most turns of a server. What executes behind a wait is not in the near caches any
+    /// more, so it is little.
+    #[inline]
+    fn wait_for_driver(&self, root: &NurseryRef) {
+        let mut effects = Effects::default();
+        self.rest();
+        let completed = self.drive_io(Wait::Forever, &mut effects);
+        self.work();
+        self.apply(effects);
+        if completed > 0 || self.has_something_else(root) {
+            self.silence.end();
+        }
+    }
+
+    #[inline(never)]
+    fn wait_as_planned(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
         let plan = self.plan();
         let lasted = self.quiet_time(&plan);
         self.rest();
-        let completed = self.drive_io(plan.wait, plan.timeout, &mut effects);
+        let completed = self.drive_io(plan.wait, &mut effects);
         self.work();
         let expired = self.expire(&mut effects);
         self.apply(effects);
-        let quiet = completed == 0 && !expired && {
-            self.call_deferred();
-            // A call is something that has happened, whether or not it has made a task ready.
-            !self.open_inbox(root) && root.ready.is_empty()
-        };
-        if !quiet {
+        if completed > 0 || expired || self.has_something_else(root) {
             self.silence.end();
         } else if lasted(self) {
             self.all_blocked(&plan, root);
         }
     }
 
+    /// Whether something has happened that neither the driver nor the clock tells of.
+    #[cold]
+    fn has_something_else(&self, root: &NurseryRef) -> bool {
+        self.call_deferred();
+        // A call is something that has happened, whether or not it has made a task ready.
+        self.open_inbox(root) || !root.ready.is_empty()
+    }
+
     /// Asks the driver, and hands each completion to its wait; gives how many there were.
-    fn drive_io(&self, wait: Wait, timeout: Duration, effects: &mut Effects) -> usize {
-        self.instrument(&Event::BeforeIo(timeout));
-        // Taken out, for what is told of a completion may look at the run; and put back, so that no
-        // turn allocates.
-        let mut completed = self.completed.take();
+    #[inline(never)]
+    fn drive_io(&self, wait: Wait, effects: &mut Effects) -> usize {
+        if self.instrumented.get() {
+            self.instrument(&Event::BeforeIo(longest(wait)));
+        }
+        // Kept for its storage, so that no turn allocates. Nobody else looks at it.
+        let mut completed = self.completed.borrow_mut();
         if let Err(error) = self.driver().turn(wait, &mut completed) {
             panic!("the {} driver cannot go on: {error}", self.backend);
         }
         let count = completed.len();
-        for some in completed.chunks(AT_ONCE) {
-            self.foresee(some);
-            for &Completed { token, orphan } in some {
-                match orphan {
-                    true => self.orphan_ended(wait_of(token)),
-                    false => self.operation_ended(wait_of(token), effects),
-                }
-            }
+        match completed.as_slice() {
+            // What it needs would not come before it is needed.
+            &[alone] => self.ended(alone, effects),
+            all => self.all_ended(all, effects),
         }
         completed.clear();
-        self.completed.set(completed);
-        self.instrument(&Event::AfterIo(timeout));
+        drop(completed);
+        if self.instrumented.get() {
+            self.instrument(&Event::AfterIo(longest(wait)));
+        }
         count
+    }
+
+    #[inline(never)]
+    fn all_ended(&self, completed: &[Completed], effects: &mut Effects) {
+        for some in completed.chunks(AT_ONCE) {
+            self.foresee(some);
+            some.iter().for_each(|&one| self.ended(one, effects));
+        }
+    }
+
+    #[inline]
+    fn ended(&self, completed: Completed, effects: &mut Effects) {
+        let wait = wait_of(completed.token);
+        match completed.orphan {
+            true => self.orphan_ended(wait),
+            false => self.operation_ended(wait, effects),
+        }
     }
 
     /// Asks for the memory that these completions are going to need, step by step: a message of a server
@@ -212,6 +254,7 @@ impl Run {
         tasks().for_each(|task| task.foresee_poll());
     }
 
+    #[inline]
     fn operation_ended(&self, wait: u32, effects: &mut Effects) {
         let counted = {
             let mut tree = self.tree.borrow_mut();
@@ -223,6 +266,7 @@ impl Run {
         }
     }
 
+    #[cold]
     fn orphan_ended(&self, wait: u32) {
         let ended = {
             let mut tree = self.tree.borrow_mut();
