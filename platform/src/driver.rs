@@ -277,10 +277,16 @@ pub trait Driver {
         let _ = stream;
     }
 
-    /// Takes back the watch that was to report `token`, if there is one, for somebody who does not
-    /// know the stream any more; says whether there was. Looks through all watches.
-    fn unwatch_token(&mut self, token: Token) -> bool {
-        let _ = token;
+    /// The place of the watch on `on`, if anybody has ever watched there: its own until it is closed.
+    fn watch_place(&self, on: &Descriptor) -> Option<u32> {
+        let _ = on;
+        None
+    }
+
+    /// Takes back the watch in this [place](Self::watch_place) if it was to report `token`, for somebody
+    /// who does not know the descriptor any more, which may have been closed; says whether there was one.
+    fn unwatch_at(&mut self, place: u32, token: Token) -> bool {
+        let _ = (place, token);
         false
     }
 
