@@ -120,7 +120,7 @@ impl std::fmt::Debug for Unparker {
     }
 }
 
-/// What a driver has done since it was made.
+/// What a driver has done since it was made, and what it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DriverStatistics {
@@ -138,6 +138,9 @@ pub struct DriverStatistics {
     pub buffers_exhausted: u64,
     /// System calls made to submit or to wait.
     pub enters: u64,
+    /// Blocks of memory that are in use at this moment: in leases, in the hands of operations, and by
+    /// what has come and has not been received.
+    pub blocks_leased: usize,
 }
 
 impl DriverStatistics {

@@ -499,7 +499,10 @@ impl Driver for Polling {
     }
 
     fn statistics(&self) -> DriverStatistics {
-        self.table.statistics
+        DriverStatistics {
+            blocks_leased: self.pool.leased(),
+            ..self.table.statistics
+        }
     }
 
     fn buffer(&mut self) -> Lease {

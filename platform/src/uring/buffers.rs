@@ -130,6 +130,11 @@ impl Blocks {
         self.count
     }
 
+    /// How many blocks are in leases, as far as completions have told.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.iter().filter(|lent| lent.get()).count()
+    }
+
     /// Whether every block is in somebody's hands.
     pub(super) fn is_exhausted(&self) -> bool {
         self.provided.get() == 0

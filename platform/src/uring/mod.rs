@@ -311,7 +311,10 @@ impl Driver for Uring {
     }
 
     fn statistics(&self) -> DriverStatistics {
-        self.table.statistics
+        DriverStatistics {
+            blocks_leased: self.pool.leased() + self.blocks.lent(),
+            ..self.table.statistics
+        }
     }
 
     fn bind(
