@@ -100,18 +100,21 @@ async fn start_a_child_with_everything_in_flight(before: &[Vec<String>]) -> Resu
         nursery.cancel_scope().cancel("seen");
         Ok(())
     })
-    .await?;
+    .await
+    .unwrap();
     // A connection is closed when this process closes it, though the child goes on.
     drop(server);
     assert!(client.receive().await?.is_none());
     let mut child = child.unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"alive\n")?;
+    stdin.write_all(b"alive\n").unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line)?;
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "alive\n");
     drop(stdin);
-    assert!(child.wait()?.success());
+    assert!(child.wait().unwrap().success());
     Ok(())
 }
 
@@ -218,8 +221,8 @@ fn d12_who_sends_to_a_broken_connection_gets_an_error_and_no_signal() {
                     // It would have been received: a pipe of the system has no such mercy.
                     let mut child = lasting_child();
                     let mut pipe = child.stdin.take().unwrap();
-                    child.kill()?;
-                    let _: ExitStatus = child.wait()?;
+                    child.kill().unwrap();
+                    let _: ExitStatus = child.wait().unwrap();
                     drop(pipe.write_all(b"x"));
                     assert_eq!(pipes.next().await?, PIPE);
                     Ok(())

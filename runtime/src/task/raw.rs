@@ -457,7 +457,7 @@ impl NodeRef {
 
     /// Another counted handle to this node.
     #[inline]
-    pub(crate) fn reference(&self) -> NodeRef {
+    pub(crate) fn reference(&self) -> Self {
         self.references.set(self.references.get() + 1);
         Self(self.0)
     }
