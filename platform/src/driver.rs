@@ -120,7 +120,7 @@ impl std::fmt::Debug for Unparker {
     }
 }
 
-/// What a driver has done since it was made.
+/// What a driver has done since it was made, and what it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DriverStatistics {
@@ -138,6 +138,9 @@ pub struct DriverStatistics {
     pub buffers_exhausted: u64,
     /// System calls made to submit or to wait.
     pub enters: u64,
+    /// Blocks of memory that are in use at this moment: in leases, in the hands of operations, and by
+    /// what has come and has not been received.
+    pub blocks_leased: usize,
 }
 
 impl DriverStatistics {
@@ -287,10 +290,16 @@ pub trait Driver {
         let _ = stream;
     }
 
-    /// Takes back the watch that was to report `token`, if there is one, for somebody who does not
-    /// know the stream any more; says whether there was. Looks through all watches.
-    fn unwatch_token(&mut self, token: Token) -> bool {
-        let _ = token;
+    /// The place of the watch on `on`, if anybody has ever watched there: its own until it is closed.
+    fn watch_place(&self, on: &Descriptor) -> Option<u32> {
+        let _ = on;
+        None
+    }
+
+    /// Takes back the watch in this [place](Self::watch_place) if it was to report `token`, for somebody
+    /// who does not know the descriptor any more, which may have been closed; says whether there was one.
+    fn unwatch_at(&mut self, place: u32, token: Token) -> bool {
+        let _ = (place, token);
         false
     }
 

@@ -124,8 +124,10 @@ pub(crate) struct Shown {
 ///
 /// Into one block, and into [`BLOCKS_AT_ONCE`] from a stream: the price of the call is then paid once
 /// for all of them. A stream is what has filled [`IN_A_ROW`] blocks, one after the other; a message that
-/// fills one and is followed by nothing is none. Decision 13 has the figures. Gives the first block; the
-/// others are in the stash. `note` is told what the call has shown, unless that is an error.
+/// fills one and is followed by nothing is none. Decision 13 has the figures. Where so many blocks are
+/// out that many streams may have readers that do not keep up ([`AHEAD_MAX`]), nothing is received ahead.
+/// Gives the first block; the others are in the stash. `note` is told what the call has shown, unless that
+/// is an error.
 // What has been shown goes its own way, and all is inlined: a block that is returned with it would be copied
 // from frame to frame.
 #[inline(always)]
@@ -134,7 +136,7 @@ pub(crate) fn receive_blocks(
     pool: &Pool,
     note: impl FnOnce(Shown),
 ) -> Option<io::Result<Lease>> {
-    if from.filled() >= IN_A_ROW {
+    if from.filled() >= IN_A_ROW && pool.leased() < AHEAD_MAX {
         return receive_stream(from, pool, note);
     }
     let mut block = pool.lease();
@@ -256,6 +258,11 @@ fn unless_blocked<E: Into<io::Error>>(
 /// Blocks that one call fills: as many as are kept of what a feed takes (`uring/feed.rs`).
 pub(crate) const BLOCKS_AT_ONCE: usize = 8;
 
+/// Blocks of a pool that may be out where a stream is received ahead: 4 MiB, as many as the kernel may fill
+/// for feeds (`uring/mod.rs`). So however many streams are not read on, what they keep of what has come
+/// beyond the block that each reader was given is no more than this and one call.
+pub(crate) const AHEAD_MAX: usize = 256;
+
 /// Receives that fill a block, one after the other, before more follows for certain enough.
 const IN_A_ROW: u8 = 2;
 
@@ -345,6 +352,34 @@ mod tests {
         assert_eq!(receive(&server, &pool, 7), (many, many));
         assert_eq!(receive(&server, &pool, 7), (BLOCK + 1, many));
         assert!(receive_blocks(&server, &pool, |_| ()).is_none());
+        assert_eq!(pool.leased(), 0);
+    }
+
+    #[test]
+    fn streams_that_are_not_read_on_keep_a_bounded_number_of_blocks() {
+        let pool = pool();
+        let mut streams: Vec<_> = (0..48).map(|_| pair()).collect();
+        let mut held = Vec::new();
+        for (client, server) in &mut streams {
+            client.write_all(&[7; 10 * BLOCK]).unwrap();
+            for _ in 0..2 {
+                assert_eq!(receive(server, &pool, 7), (BLOCK, BLOCK));
+            }
+            held.push(receive_blocks(server, &pool, |_| ()).unwrap().unwrap());
+        }
+        let ahead = pool.leased() - held.len();
+        assert!(ahead > 48, "some are received ahead: {ahead}");
+        assert!(ahead < AHEAD_MAX + BLOCKS_AT_ONCE, "{ahead}");
+        const { assert!(48 * (BLOCKS_AT_ONCE - 1) > AHEAD_MAX + BLOCKS_AT_ONCE) };
+        // When they are read on, they are streams as before.
+        for ((_, server), first) in streams.iter().zip(held) {
+            let rest = std::iter::from_fn(|| server.stashed_receive());
+            let stashed: usize = rest.map(|lease| lease.unwrap().len()).sum();
+            drop(first);
+            if stashed == 0 {
+                assert_eq!(receive(server, &pool, 7).1, BLOCKS_AT_ONCE * BLOCK);
+            }
+        }
         assert_eq!(pool.leased(), 0);
     }
 

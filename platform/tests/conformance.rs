@@ -118,6 +118,7 @@ conformance! {
         a_watch_without_a_look_misses_nothing,
         a_watch_tells_of_the_end_of_file,
         a_watch_that_was_taken_back_tells_nothing,
+        a_watch_is_taken_back_by_its_place_and_its_token,
         a_watched_stream_can_be_closed,
         a_watched_listener_tells_of_each_connection,
         a_watched_listener_keeps_what_comes_later,

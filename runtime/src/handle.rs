@@ -188,7 +188,6 @@ impl Gate {
         drop(self.place.take());
         let parked = Parked::in_run(run, context, what);
         let wait = parked.wait();
-        run.tree.borrow_mut().set_watches(wait);
         self.place.set(Some(parked));
         wait
     }
@@ -273,7 +272,12 @@ impl Gate {
         let waiting = self.waiting.get();
         self.at_place(|parked| {
             if parked.wait() == waiting {
-                parked.with(|run| run.driver().unwatch_token(Token(u64::from(waiting))));
+                parked.with(|run| {
+                    let place = run.tree.borrow().watch(waiting);
+                    if let Some(place) = place {
+                        run.driver().unwatch_at(place, Token(u64::from(waiting)));
+                    }
+                });
             }
         });
     }

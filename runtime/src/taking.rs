@@ -400,8 +400,11 @@ impl<'a, K: Kind> Taking<'a, K> {
         }
         let from = self.open()?;
         let token = Token(u64::from(wait));
-        let watched = run.driver().watch(&from, K::DIRECTION, token);
+        let mut driver = run.driver();
+        let watched = driver.watch(&from, K::DIRECTION, token);
         if watched {
+            let place = driver.watch_place(&from).expect("it is watched there");
+            run.tree.borrow_mut().set_watch(wait, place);
             self.gate.set_waiting(wait);
             self.phase = Phase::Watching;
         }

@@ -45,6 +45,7 @@ mod serve;
 mod service;
 #[cfg(unix)]
 mod signals;
+mod sockets;
 mod soundness;
 #[cfg(feature = "tracing")]
 mod spans;

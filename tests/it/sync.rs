@@ -1,6 +1,7 @@
 //! Semaphores, limiters, conditions, reader-writer locks and barriers; locks and events are in `lock.rs`.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use trio::channel::{MemoryReceiveChannel, MemorySendChannel};
 use trio::sync::{
@@ -109,6 +110,43 @@ macro_rules! with_each_that_is_taken {
         $test(&CapacityLimiter::new(1)).await?;
         $test(&RwLock::new(())).await?;
     };
+}
+
+#[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
+async fn passes_over_who_was_forgotten(lock: &impl Exclusive) -> Result<()> {
+    let guard = lock.acquire().await?;
+    let (finish, acquired) = (Event::new(), Cell::new(false));
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let mut forgotten = Box::pin(lock.acquire());
+            begin(&mut forgotten).await;
+            std::mem::forget(forgotten);
+            finish.wait().await
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        nursery.start_soon(async {
+            let _guard = lock.acquire().await?;
+            acquired.set(true);
+            Ok(())
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        finish.set();
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(!acquired.get(), "somebody has it");
+        drop(guard);
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(acquired.get(), "nobody else waits");
+        Ok(())
+    })
+    .await?;
+    assert!(lock.try_acquire().is_some(), "nobody has it");
+    Ok(())
+}
+
+#[trio::test]
+async fn k9_who_was_forgotten_at_the_head_of_a_line_of_any_kind_holds_up_nobody() -> Result<()> {
+    with_each!(passes_over_who_was_forgotten);
+    Ok(())
 }
 
 async fn excludes(lock: &impl Exclusive) -> Result<()> {
@@ -748,6 +786,58 @@ async fn k7_a_writer_that_gives_up_lets_the_readers_behind_it_in() -> Result<()>
     })
     .await?;
     drop(reader);
+    Ok(())
+}
+
+#[trio::test]
+#[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
+async fn k7_readers_behind_a_forgotten_writer_go_on_when_its_task_has_ended() -> Result<()> {
+    // By a child that ends, by a child that is cancelled, and by the body of a nursery.
+    for case in 0..3 {
+        let lock = Rc::new(RwLock::new(0));
+        let reader = lock.read().await?;
+        let (finish, scope, read) = (Event::new(), CancelScope::new(), Cell::new(0));
+        let forget = async || {
+            let lock = lock.clone();
+            let mut write = Box::pin(async move { lock.write().await.map(drop) });
+            begin(&mut write).await;
+            std::mem::forget(write);
+            finish.wait().await
+        };
+        open_nursery(async |nursery| {
+            nursery.start_soon(async {
+                match case {
+                    0 => forget().await,
+                    1 => scope.enter(forget()).await.map(drop),
+                    _ => open_nursery(async |_| forget().await).await,
+                }
+            });
+            wait_all_tasks_blocked(secs(0)).await?;
+            for _ in 0..3 {
+                nursery.start_soon(async {
+                    let _guard = lock.read().await?;
+                    read.set(read.get() + 1);
+                    Ok(())
+                });
+            }
+            wait_all_tasks_blocked(secs(0)).await?;
+            assert_eq!(read.get(), 0, "the task of the writer lives (case {case})");
+            match case {
+                1 => scope.cancel(""),
+                _ => finish.set(),
+            }
+            wait_all_tasks_blocked(secs(0)).await?;
+            assert_eq!(
+                read.get(),
+                3,
+                "nobody is before them any more (case {case})"
+            );
+            Ok(())
+        })
+        .await?;
+        assert_eq!(lock.statistics().readers, 1);
+        drop(reader);
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use trio::{Backend, Builder, Result, checkpoint, open_nursery};
 /// Tells the process that it is the one in which the test happens.
 const INSIDE: &str = "TRIO_TEST_PROCESS";
 
-const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Polling];
+pub(crate) const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Polling];
 
 /// This program again, with `test` alone, begun by the shell command `before`.
 fn again(test: &str, before: &str) -> Command {
@@ -27,14 +27,14 @@ fn again(test: &str, before: &str) -> Command {
     command
         .args(["-c", &format!("{before} exec \"$0\" \"$@\"")])
         .arg(program)
-        .args(["--exact", &format!("descriptors::{test}")])
+        .args(["--exact", test])
         .args(["--nocapture", "--test-threads=1"])
         .env(INSIDE, "yes");
     command
 }
 
 /// Runs `body` in a process in which nothing else runs.
-fn alone(test: &str, body: impl FnOnce()) {
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         body();
         return;
@@ -77,7 +77,7 @@ where
     }
 }
 
-async fn listen() -> Result<(TcpListener, SocketAddr)> {
+pub(crate) async fn listen() -> Result<(TcpListener, SocketAddr)> {
     let listener = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0))
         .await?
         .remove(0);
@@ -85,7 +85,7 @@ async fn listen() -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-async fn pair() -> Result<(TcpStream, TcpStream)> {
+pub(crate) async fn pair() -> Result<(TcpStream, TcpStream)> {
     let (listener, address) = listen().await?;
     let client = connect_tcp(address).await?;
     Ok((client, listener.accept().await?))
@@ -109,7 +109,7 @@ async fn start_and_forget(future: impl Future) {
 #[test]
 fn d4_what_is_dropped_in_the_middle_leaves_no_descriptor() {
     alone(
-        "d4_what_is_dropped_in_the_middle_leaves_no_descriptor",
+        "descriptors::d4_what_is_dropped_in_the_middle_leaves_no_descriptor",
         || {
             check_no_descriptor_is_left(|| async {
                 let (listener, address) = listen().await?;
@@ -136,7 +136,7 @@ fn d4_what_is_dropped_in_the_middle_leaves_no_descriptor() {
 #[test]
 fn d5_what_is_forgotten_leaves_no_descriptor_after_the_run() {
     alone(
-        "d5_what_is_forgotten_leaves_no_descriptor_after_the_run",
+        "descriptors::d5_what_is_forgotten_leaves_no_descriptor_after_the_run",
         || {
             check_no_descriptor_is_left(|| async {
                 let (client, server) = pair().await?;
@@ -161,7 +161,7 @@ fn d5_what_is_forgotten_leaves_no_descriptor_after_the_run() {
 
 #[test]
 fn d6_a_panic_leaves_no_descriptor() {
-    alone("d6_a_panic_leaves_no_descriptor", || {
+    alone("descriptors::d6_a_panic_leaves_no_descriptor", || {
         let before = descriptors();
         for backend in BACKENDS {
             let run = || {
@@ -190,7 +190,7 @@ fn d6_a_panic_leaves_no_descriptor() {
 
 #[test]
 fn d7_a_run_leaves_no_descriptor() {
-    alone("d7_a_run_leaves_no_descriptor", || {
+    alone("descriptors::d7_a_run_leaves_no_descriptor", || {
         check_no_descriptor_is_left(|| async {
             let (listener, address) = listen().await?;
             open_nursery(async |nursery| {
@@ -264,12 +264,12 @@ fn check_recovery(test: &str, backend: Backend) {
 
 #[test]
 fn v3_a_server_on_io_uring_recovers_from_a_lack_of_descriptors() {
-    let test = "v3_a_server_on_io_uring_recovers_from_a_lack_of_descriptors";
+    let test = "descriptors::v3_a_server_on_io_uring_recovers_from_a_lack_of_descriptors";
     check_recovery(test, Backend::IoUring);
 }
 
 #[test]
 fn v3_a_server_on_polling_recovers_from_a_lack_of_descriptors() {
-    let test = "v3_a_server_on_polling_recovers_from_a_lack_of_descriptors";
+    let test = "descriptors::v3_a_server_on_polling_recovers_from_a_lack_of_descriptors";
     check_recovery(test, Backend::Polling);
 }

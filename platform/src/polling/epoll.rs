@@ -98,7 +98,8 @@ impl Epoll {
     }
 
     pub(super) fn remove(&self, raw: std::os::fd::RawFd) {
-        // SAFETY: the number must be that of an open descriptor, and `Selector::remove` demands it.
+        // SAFETY: the number must be that of a descriptor that stays open meanwhile. It is: the only
+        // caller has it from an object that it is lent (`Registry::forget`).
         let source = unsafe { BorrowedFd::borrow_raw(raw) };
         // Fails only for a source that was never added, and then there is nothing to remove.
         let _ = epoll::delete(&self.epoll, source);

@@ -451,8 +451,13 @@ impl Driver for Polling {
         }
     }
 
-    fn unwatch_token(&mut self, token: Token) -> bool {
-        let taken = self.sources.borrow_mut().take_watch(token);
+    fn watch_place(&self, on: &Descriptor) -> Option<u32> {
+        on.index_in(self.id)
+            .map(|index| u32::try_from(index).expect("it was kept as a `u32`"))
+    }
+
+    fn unwatch_at(&mut self, place: u32, token: Token) -> bool {
+        let taken = self.sources.borrow_mut().take_watch(place, token);
         if taken {
             self.table.statistics.watch_cancelled();
         }
@@ -506,7 +511,10 @@ impl Driver for Polling {
     }
 
     fn statistics(&self) -> DriverStatistics {
-        self.table.statistics
+        DriverStatistics {
+            blocks_leased: self.pool.leased(),
+            ..self.table.statistics
+        }
     }
 
     fn buffer(&mut self) -> Lease {

@@ -71,8 +71,8 @@ impl Portable {
 
     pub(super) fn add(&self, raw: Raw, key: usize, interests: Interests) -> io::Result<()> {
         // SAFETY: the source must be deleted before it is dropped. `Selector::add` demands it, and
-        // the only caller leaves a `Registered` with the descriptor, whose drop calls
-        // `Selector::remove` before the descriptor closes (the order of fields in `fd.rs`).
+        // the only caller leaves a `Registry` with the descriptor, which the drop of its `Inner` calls
+        // before it drops the object that closes (`fd.rs`), and which calls `Selector::remove`.
         unsafe {
             self.poller
                 .add_with_mode(raw, event(key, interests), self.mode)
@@ -90,7 +90,8 @@ impl Portable {
     }
 
     pub(super) fn remove(&self, raw: Raw) {
-        // SAFETY: the number must be that of an open descriptor. `Selector::remove` demands it.
+        // SAFETY: the number must be that of a descriptor that stays open meanwhile. It is: the only
+        // caller has it from an object that it is lent (`Registry::forget`).
         #[cfg(unix)]
         let source = unsafe { std::os::fd::BorrowedFd::borrow_raw(raw) };
         // SAFETY: as above.

@@ -226,13 +226,12 @@ impl Sources {
         &mut self.slab[index].1
     }
 
-    /// Ends the watch of `token`; `false` if there is none.
-    pub(super) fn take_watch(&mut self, token: Token) -> bool {
-        let mut watchers = self
-            .slab
-            .iter_mut()
-            .map(|(_, (_, source))| &mut source.watcher);
-        let own = watchers.find(|watcher| **watcher == Some(token));
+    /// Ends the watch of `token` if it is that of the source at `index`, which may have gone; gives
+    /// whether it was.
+    pub(super) fn take_watch(&mut self, index: u32, token: Token) -> bool {
+        let source = self.slab.get_mut(index as usize);
+        let watcher = source.map(|(_, source)| &mut source.watcher);
+        let own = watcher.filter(|watcher| **watcher == Some(token));
         own.is_some_and(|watcher| watcher.take().is_some())
     }
 

@@ -394,7 +394,10 @@ impl Driver for SimulatedDriver {
     }
 
     fn statistics(&self) -> DriverStatistics {
-        self.table.statistics
+        DriverStatistics {
+            blocks_leased: self.pool.leased(),
+            ..self.table.statistics
+        }
     }
 
     fn buffer(&mut self) -> Lease {

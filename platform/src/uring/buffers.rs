@@ -100,7 +100,8 @@ impl Blocks {
             return Err(io::Error::last_os_error());
         }
         let map = NonNull::new(map.cast::<u8>()).expect("no mapping lies at address zero");
-        // SAFETY: `entries_length` is less than the length of the mapping.
+        // SAFETY: `entries_length` is less than the length of the mapping, which is one object, and shorter
+        // than `isize::MAX`, as every object is that the system gives.
         let first = unsafe { map.add(entries_length) };
         let blocks = Self {
             map,
@@ -128,6 +129,11 @@ impl Blocks {
     /// How many blocks there are.
     pub(super) fn count(&self) -> u16 {
         self.count
+    }
+
+    /// How many blocks are in leases, as far as completions have told.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.iter().filter(|lent| lent.get()).count()
     }
 
     /// Whether every block is in somebody's hands.
@@ -169,7 +175,8 @@ impl Blocks {
 
     fn block(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "the kernel names blocks that it was given");
-        // SAFETY: block `id` comes `id` strides after the first, and the mapping holds `count`.
+        // SAFETY: block `id` comes `id` strides after the first, and `id` is less than `count`, of which
+        // the same mapping holds so many.
         unsafe { self.first.add(usize::from(id) * STRIDE) }
     }
 

@@ -215,6 +215,13 @@ impl Feeds {
         self.armed
     }
 
+    /// The index of the feed of `stream`, if it has one.
+    pub(super) fn place_of(&self, stream: &Descriptor) -> Option<u32> {
+        stream
+            .index_in(self.id)
+            .map(|index| u32::try_from(index).expect("it was kept as a `u32`"))
+    }
+
     /// The feed of `stream`, if the kernel has been told of it.
     #[inline]
     fn armed_at(&self, stream: &Descriptor) -> Option<usize> {
@@ -364,13 +371,11 @@ impl Uring {
         }
     }
 
-    pub(super) fn unwatch_feed_token(&mut self, token: Token) -> bool {
-        let mut watchers = self
-            .feeds
-            .slots
-            .iter_mut()
-            .map(|(_, feed)| &mut feed.watcher);
-        let own = watchers.find(|watcher| **watcher == Some(token));
+    /// Takes back the watch of `token` if it is that of the feed in this place, which may have gone.
+    pub(super) fn unwatch_feed_at(&mut self, place: u32, token: Token) -> bool {
+        let feed = self.feeds.slots.get_mut(place as usize);
+        let watcher = feed.map(|feed| &mut feed.watcher);
+        let own = watcher.filter(|watcher| **watcher == Some(token));
         let taken = own.is_some_and(|watcher| watcher.take().is_some());
         if taken {
             self.table.statistics.watch_cancelled();

@@ -314,7 +314,10 @@ impl Driver for Uring {
     }
 
     fn statistics(&self) -> DriverStatistics {
-        self.table.statistics
+        DriverStatistics {
+            blocks_leased: self.pool.leased() + self.blocks.lent(),
+            ..self.table.statistics
+        }
     }
 
     fn bind(
@@ -355,8 +358,12 @@ impl Driver for Uring {
         self.unwatch_feed(stream);
     }
 
-    fn unwatch_token(&mut self, token: Token) -> bool {
-        self.unwatch_feed_token(token)
+    fn watch_place(&self, on: &Descriptor) -> Option<u32> {
+        self.feeds.place_of(on)
+    }
+
+    fn unwatch_at(&mut self, place: u32, token: Token) -> bool {
+        self.unwatch_feed_at(place, token)
     }
 
     fn send_now(&mut self, to: &Descriptor, data: &[u8]) -> Option<io::Result<usize>> {

@@ -108,6 +108,35 @@ pub(crate) fn a_watch_that_was_taken_back_tells_nothing(kit: &mut Kit<'_>) {
     kit.expect_byte(&server, b'x');
 }
 
+pub(crate) fn a_watch_is_taken_back_by_its_place_and_its_token(kit: &mut Kit<'_>) {
+    let first = warm(kit);
+    let second = warm(kit);
+    let (Some(one), Some(two)) = (watch(kit, &first.server), watch(kit, &second.server)) else {
+        return;
+    };
+    let place = |kit: &Kit<'_>, stream| kit.driver.watch_place(stream).unwrap();
+    let (here, there) = (place(kit, &first.server), place(kit, &second.server));
+    assert_ne!(here, there, "each descriptor has a place of its own");
+    assert!(!kit.driver.unwatch_at(here, two), "that one is elsewhere");
+    assert!(!kit.driver.unwatch_at(u32::MAX - 1, one), "nobody is there");
+    assert!(kit.driver.unwatch_at(here, one));
+    assert!(!kit.driver.unwatch_at(here, one), "it has been taken back");
+    kit.send_all(&first.client, &b"x"[..]);
+    kit.send_all(&second.client, &b"y"[..]);
+    kit.run_until("the other watch", |kit| kit.reported(two));
+    kit.settle();
+    assert!(!kit.reported(one), "it was taken back");
+    kit.expect_byte(&first.server, b'x');
+    // A descriptor keeps its place from one watch to the next, and gives it up when it is closed.
+    assert_eq!(look(kit, &second.server).as_deref(), Some(&b"y"[..]));
+    let again = watch(kit, &second.server).unwrap();
+    assert_eq!(place(kit, &second.server), there);
+    assert!(kit.driver.unwatch_at(there, again));
+    drop(second);
+    kit.settle();
+    assert!(!kit.driver.unwatch_at(there, again), "it has been closed");
+}
+
 pub(crate) fn a_watched_stream_can_be_closed(kit: &mut Kit<'_>) {
     let Pair { client, server } = warm(kit);
     if watch(kit, &server).is_none() {

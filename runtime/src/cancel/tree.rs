@@ -29,7 +29,7 @@ use trio_platform::{Key, Time};
 use super::causes::{Cause, Causes};
 use super::scope::Handle;
 use super::scopes::{Details, Scopes};
-use super::waits::{Ended, WaitState, Waits};
+use super::waits::{Ended, Object, WaitState, Waits};
 use super::{After, CancelSource, Cancelled};
 use crate::sync::reschedule::Aborter;
 use crate::task::{Current, NodeRef, NurseryRef};
@@ -627,7 +627,7 @@ impl Tree {
     /// The same for a wait that has not ended, and has not been asked to.
     fn abort_because(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
-        match (entry.operation, &entry.aborter) {
+        match (entry.operation(), &entry.aborter) {
             (Some(key), _) => {
                 entry.state = WaitState::Asked(cause);
                 effects.lists(&mut self.spare).cancels.push(key);
@@ -815,25 +815,49 @@ impl Tree {
     }
 
     pub(crate) fn set_operation(&mut self, wait: u32, key: Key) {
-        self.waits[wait].operation = Some(key);
+        self.waits[wait].object = Object::Operation(key);
     }
 
     pub(crate) fn operation(&self, wait: u32) -> Option<Key> {
-        self.waits[wait].operation
+        self.waits[wait].operation()
     }
 
-    /// The driver may watch a descriptor for this wait.
-    pub(crate) fn set_watches(&mut self, wait: u32) {
-        self.waits[wait].watches = true;
+    /// The driver watches a descriptor for this wait, in this place, and may do so again.
+    pub(crate) fn set_watch(&mut self, wait: u32, place: u32) {
+        self.waits[wait].object = Object::Watch(place);
     }
 
-    /// The waits for which the driver may watch a descriptor that a task has left behind when it ended.
-    pub(crate) fn left_watching(&self, task: &NodeRef) -> Vec<u32> {
-        let left = self
-            .waits
-            .of(task)
-            .filter(|(_, entry)| matches!(entry.state, WaitState::Waiting) && entry.watches);
-        left.map(|(wait, _)| wait).collect()
+    /// Where the driver may watch a descriptor for this wait.
+    pub(crate) fn watch(&self, wait: u32) -> Option<u32> {
+        match self.waits[wait].object {
+            Object::Watch(place) => Some(place),
+            Object::Operation(_) | Object::Line(_) | Object::Other => None,
+        }
+    }
+
+    /// The waits that a task has left behind when it ended, for which the driver may watch a descriptor,
+    /// and in which place.
+    pub(crate) fn left_watching(&self, task: &NodeRef) -> Vec<(u32, u32)> {
+        let left = self.waits.of(task);
+        let left = left.filter(|(_, entry)| matches!(entry.state, WaitState::Waiting));
+        left.filter_map(|(wait, _)| Some((wait, self.watch(wait)?)))
+            .collect()
+    }
+
+    /// A wait stands in a line, in which who is first may hold up those behind it.
+    pub(crate) fn stand_in(&mut self, wait: u32, line: usize) {
+        self.waits.stand_in(wait, line);
+    }
+
+    /// Who stands in a line with a wait that `task` has left behind when it ended.
+    pub(crate) fn held_up(&mut self, task: &NodeRef) -> Vec<u32> {
+        let mut lines = self.waits.left_lines(task);
+        lines.sort_unstable();
+        lines.dedup();
+        let standing = lines.into_iter();
+        standing
+            .flat_map(|line| self.waits.standing_in(line))
+            .collect()
     }
 
     pub(crate) fn set_wait_timer(&mut self, wait: u32, deadline: Time) {
@@ -961,7 +985,7 @@ impl Tree {
     /// What was waited for has come.
     pub(crate) fn finish_wait(&mut self, wait: u32, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
-        if entry.operation.is_some() || matches!(entry.state, WaitState::Waiting) {
+        if entry.operation().is_some() || matches!(entry.state, WaitState::Waiting) {
             if !matches!(entry.state, WaitState::Asked(_)) {
                 entry.state = WaitState::Woken;
             }
@@ -997,8 +1021,7 @@ impl Tree {
     /// Whether nobody would hear if a wait was ended.
     #[inline]
     pub(crate) fn is_left(&self, wait: u32) -> bool {
-        let entry = &self.waits[wait];
-        entry.waker.is_none() && entry.task().is_done()
+        self.waits[wait].is_left()
     }
 
     /// Ends a wait with success and wakes its task, if it [is waiting](Self::is_waiting). Gives the
@@ -1064,7 +1087,7 @@ impl Tree {
             matches!(entry.state, WaitState::Waiting | WaitState::Asked(_))
                 && entry.counted.is_none()
         });
-        live.filter_map(|(wait, entry)| Some((wait, entry.operation?)))
+        live.filter_map(|(wait, entry)| Some((wait, entry.operation()?)))
             .collect()
     }
 

@@ -28,6 +28,16 @@ use crate::timers::TimerKey;
 pub(super) struct Waits {
     places: Vec<Wait>,
     free: u32,
+    lines: Lines,
+}
+
+/// Those who may be held up by others who stand before them.
+#[derive(Default)]
+struct Lines {
+    /// Each who stands in a line is here; so may be some who do not any more, until next cleaned.
+    standing: Vec<u32>,
+    /// How many there are before it is worth cleaning.
+    enough: usize,
 }
 
 /// One reason why a task does not run.
@@ -44,7 +54,7 @@ pub(super) struct Wait {
     /// In the list of the task; the one before means nothing where this is the first.
     of_task: (u32, u32),
     pub(super) timer: Option<TimerKey>,
-    pub(super) operation: Option<Key>,
+    pub(super) object: Object,
     pub(super) state: WaitState,
     /// Whether cancellations pass it by.
     pub(super) shielded: bool,
@@ -52,10 +62,19 @@ pub(super) struct Wait {
     pub(super) aborter: Option<Rc<dyn Aborter>>,
     /// The nursery that must not end before the operation has.
     pub(super) counted: Option<NurseryRef>,
-    /// Whether the driver may watch a descriptor for it.
-    pub(super) watches: bool,
     /// What the task waits in, for the task tree.
     pub(super) what: &'static str,
+}
+
+/// What is waited for, as far as the run has to know when nobody does any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    Operation(Key),
+    /// A descriptor that the driver may watch, in this place.
+    Watch(u32),
+    /// A turn in this line, where who is first may hold up those behind.
+    Line(usize),
+    Other,
 }
 
 #[derive(Debug)]
@@ -87,6 +106,7 @@ impl Waits {
         Self {
             places: Vec::new(),
             free: NONE,
+            lines: Lines::default(),
         }
     }
 
@@ -157,12 +177,11 @@ impl Waits {
             next: NONE,
             of_task: (NONE, NONE),
             timer: None,
-            operation: None,
+            object: Object::Other,
             state: WaitState::Waiting,
             shielded: false,
             aborter: None,
             counted: None,
-            watches: false,
             what: "",
         });
     }
@@ -194,9 +213,9 @@ impl Waits {
         let free = std::mem::replace(&mut self.free, wait);
         let entry = &mut self.places[wait as usize];
         entry.next = free;
-        entry.operation = None;
+        entry.object = Object::Other;
         entry.state = WaitState::Waiting;
-        (entry.shielded, entry.watches) = (false, false);
+        entry.shielded = false;
         let alone = entry.task().waits.get() == wait && entry.of_task.1 == NONE;
         if alone {
             entry.task().waits.set(NONE);
@@ -260,9 +279,56 @@ impl Waits {
         if others != NONE {
             self.chain(wait, others);
         }
-        self.places[wait as usize].task.replace(task.clone())
+        let entry = &mut self.places[wait as usize];
+        let before = entry.task.replace(task.clone());
+        if let Some(line) = entry.line() {
+            // Those whose task had ended have been cleaned away.
+            self.stand_in(wait, line);
+        }
+        before
+    }
+
+    /// Notes that a wait stands in `line`.
+    pub(super) fn stand_in(&mut self, wait: u32, line: usize) {
+        self.places[wait as usize].object = Object::Line(line);
+        self.lines.standing.push(wait);
+        if self.lines.standing.len() > self.lines.enough {
+            self.clean_lines();
+        }
+    }
+
+    /// The lines in which `task`, which has ended, still stands: nobody is going to take it out, and who
+    /// is behind it may go on.
+    pub(super) fn left_lines(&self, task: &NodeRef) -> Vec<usize> {
+        let waits = self.of(task);
+        waits.filter_map(|(_, entry)| entry.line()).collect()
+    }
+
+    /// Who stands in `line`, and would hear of it if the one before was gone.
+    pub(super) fn standing_in(&mut self, line: usize) -> Vec<u32> {
+        self.clean_lines();
+        let standing = self.lines.standing.iter().copied();
+        let here = |wait: &u32| self.places[*wait as usize].line() == Some(line);
+        standing.filter(here).collect()
+    }
+
+    /// Takes out who does not stand in a line any more, and who will not be heard of.
+    #[cold]
+    fn clean_lines(&mut self) {
+        let Lines { standing, enough } = &mut self.lines;
+        // A number may be that of a place that was taken again, and then is here twice.
+        standing.sort_unstable();
+        standing.dedup();
+        standing.retain(|wait| {
+            let entry = &self.places[*wait as usize];
+            entry.line().is_some() && !entry.is_left()
+        });
+        *enough = 2 * standing.len() + LINES_FEW;
     }
 }
+
+/// So many are not worth cleaning.
+const LINES_FEW: usize = 32;
 
 impl Index<u32> for Waits {
     type Output = Wait;
@@ -287,6 +353,27 @@ impl Wait {
         matches!(self.state, WaitState::Waiting) && !self.shielded
     }
 
+    #[inline]
+    pub(super) fn operation(&self) -> Option<Key> {
+        match self.object {
+            Object::Operation(key) => Some(key),
+            Object::Watch(_) | Object::Line(_) | Object::Other => None,
+        }
+    }
+
+    fn line(&self) -> Option<usize> {
+        match self.object {
+            Object::Line(line) => Some(line),
+            Object::Operation(_) | Object::Watch(_) | Object::Other => None,
+        }
+    }
+
+    /// Whether nobody would hear if it was ended.
+    #[inline]
+    pub(super) fn is_left(&self) -> bool {
+        self.waker.is_none() && self.task().is_done()
+    }
+
     /// Whether it has nothing but its task.
     #[inline]
     fn is_plain(&self) -> bool {
@@ -307,7 +394,7 @@ impl Wait {
         }
         debug_assert!(self.is_plain(), "only a plain wait is kept");
         debug_assert!(
-            self.operation.is_none(),
+            self.operation().is_none(),
             "an operation has a wait of its own"
         );
         self.state = WaitState::Resting;

@@ -78,13 +78,14 @@ impl Run {
         tree.orphan_wait(wait, nursery);
     }
 
-    /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere.
+    /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere, and lets
+    /// those look who stand in line behind it.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
         let waiting = self.tree.borrow().left_watching(task);
-        for wait in waiting {
+        for (wait, place) in waiting {
             // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
             // begins anew; other waits go on there.
-            if self.driver().unwatch_token(Token(u64::from(wait))) {
+            if self.driver().unwatch_at(place, Token(u64::from(wait))) {
                 self.finish_wait(wait);
             }
         }
@@ -93,6 +94,10 @@ impl Run {
             nursery.add_orphan();
             self.tree.borrow_mut().count_wait(wait, nursery.clone());
             self.driver().cancel(key);
+        }
+        let held_up = self.tree.borrow_mut().held_up(task);
+        for wait in held_up {
+            self.nudge_wait(wait);
         }
     }
 

@@ -5,6 +5,7 @@
 //! | the last reader, or the writer, drops the guard | the first in the queue has the lock, and if that is a reader, so have the readers behind it up to the next writer |
 //! | a guard is forgotten | the lock stays as it is: who waits for it waits, until cancelled   |
 //! | a writer in the queue is cancelled or dropped | the readers behind it need not wait for it any more |
+//! | a writer in the queue is forgotten | the same, as soon as its task has ended              |
 //! | a future is dropped that has the lock without knowing it yet | it goes on to the next     |
 //!
 //! 1. Nobody overtakes: a reader that comes while a writer waits stands behind it.
@@ -15,6 +16,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::ptr;
 use std::task::{Context, Poll, ready};
 
 use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
@@ -400,7 +402,13 @@ impl RawRwLock {
         what: &'static str,
     ) -> Poll<Result<()>> {
         if waiter.is_some() {
-            match ready!(Waiter::poll(waiter, &self.queue, context)) {
+            let mut outcome = Waiter::poll(waiter, &self.queue, context);
+            if outcome.is_pending() {
+                // Who stood before this one may have gone without a word: it was forgotten.
+                self.hand_over();
+                outcome = Waiter::poll(waiter, &self.queue, context);
+            }
+            match ready!(outcome) {
                 Outcome::Claimed(_) => return Poll::Ready(Ok(())),
                 Outcome::Cancelled(cancelled, _) => {
                     self.hand_over();
@@ -414,7 +422,8 @@ impl RawRwLock {
         if self.try_acquire(kind) {
             return Poll::Ready(Ok(()));
         }
-        Waiter::join(waiter, &self.queue, context, what, kind);
+        let line = ptr::from_ref(self).addr();
+        Waiter::join_line(waiter, &self.queue, context, what, kind, line);
         Poll::Pending
     }
 

@@ -399,6 +399,22 @@ impl Waiter {
         self
     }
 
+    /// The same where who is first may hold up those behind it: when the task of one in the `line` ends
+    /// without having left it, all others in it are polled.
+    pub(super) fn join_line<T>(
+        slot: &mut Option<Self>,
+        list: &WaitList<T>,
+        context: &Context<'_>,
+        what: &'static str,
+        value: T,
+        line: usize,
+    ) {
+        let waiter = slot.insert(Self::stand(list, what, value));
+        let (run, wait) = (waiter.parked.run(), waiter.parked.wait());
+        run.tree.borrow_mut().stand_in(wait, line);
+        waiter.follow(context);
+    }
+
     /// Follows the future to wherever it is polled now.
     pub(crate) fn refresh(&self, context: &Context<'_>) {
         self.parked.refresh(context);

@@ -372,21 +372,6 @@ impl Node {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Another counted handle to this node.
-    #[inline]
-    pub(crate) fn reference(&self) -> NodeRef {
-        self.references.set(self.references.get() + 1);
-        NodeRef(NonNull::from(self))
-    }
-
-    /// The nursery in whose queue the node goes when it is woken.
-    pub(crate) fn home(&self) -> Option<NurseryRef> {
-        if self.is_body() {
-            return Some(NurseryRef(self.reference()));
-        }
-        self.around().map(NurseryRef)
-    }
-
     /// Moves the node to another nursery, or to none.
     pub(crate) fn set_home(&self, home: Option<NurseryRef>) {
         debug_assert!(!self.is_body(), "a body stays where it is");
@@ -422,16 +407,6 @@ impl Node {
         prefetch(cell.wrapping_add(begin), end.saturating_sub(begin));
     }
 
-    /// Makes the node ready, and whoever has to poll its nursery (rules 1 to 3).
-    #[inline]
-    pub(crate) fn schedule(&self) {
-        if !self.state.has(READY | DONE) {
-            self.reference().schedule_owned();
-        } else {
-            self.state.clear(BEHALF);
-        }
-    }
-
     /// How many wakers of this node there are, wherever they are; `None` if there never was one but
     /// those that are lent to a poll.
     pub(crate) fn wakers(&self) -> Option<usize> {
@@ -453,18 +428,6 @@ impl Node {
         !self.state.has(READY | DONE)
     }
 
-    /// Polls with a context whose waker is this node's own.
-    #[inline(always)]
-    pub(crate) fn with_context<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let data = NonNull::from(self).cast::<()>().as_ptr();
-        // SAFETY: the functions of `LOCAL` keep the contract of `RawWakerVTable` for a pointer to a
-        // live node, and `&self` keeps the node alive while the waker exists. They may be called
-        // from any thread meanwhile; each says why that is fine.
-        let waker = unsafe { Waker::from_raw(RawWaker::new(data, &LOCAL)) };
-        let waker = ManuallyDrop::new(waker);
-        poll(&mut Context::from_waker(&waker))
-    }
-
     /// The name that the task was given, or that of its type.
     pub(crate) fn name(&self) -> Cow<'static, str> {
         match &self.info.name {
@@ -482,8 +445,53 @@ pub(crate) fn tidy_type_name(name: &'static str) -> &'static str {
 /// A counted handle to a node; stays on the thread of the run.
 pub(crate) struct NodeRef(NonNull<Node>);
 
-// What reaches beyond the node, into the cell around it, starts from the pointer of the handle.
+// What reaches beyond the node, into the cell around it, starts from the pointer of a handle, and each handle
+// from that of another: a pointer that was made from a reference to the node is good for the node alone.
 impl NodeRef {
+    /// A handle that is not counted, and therefore never dropped, to a node that somebody else holds for
+    /// as long.
+    #[inline]
+    fn uncounted(node: NonNull<Node>) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self(node))
+    }
+
+    /// Another counted handle to this node.
+    #[inline]
+    pub(crate) fn reference(&self) -> Self {
+        self.references.set(self.references.get() + 1);
+        Self(self.0)
+    }
+
+    /// The nursery in whose queue the node goes when it is woken.
+    pub(crate) fn home(&self) -> Option<NurseryRef> {
+        if self.is_body() {
+            return Some(NurseryRef(self.reference()));
+        }
+        self.around().map(NurseryRef)
+    }
+
+    /// Makes the node ready, and whoever has to poll its nursery (rules 1 to 3).
+    #[inline]
+    pub(crate) fn schedule(&self) {
+        if !self.state.has(READY | DONE) {
+            self.reference().schedule_owned();
+        } else {
+            self.state.clear(BEHALF);
+        }
+    }
+
+    /// Polls with a context whose waker is this node's own.
+    #[inline(always)]
+    pub(crate) fn with_context<R>(&self, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        let data = self.0.cast::<()>().as_ptr();
+        // SAFETY: the functions of `LOCAL` keep the contract of `RawWakerVTable` for a pointer to a
+        // live node, and `&self` keeps the node alive while the waker exists. They may be called
+        // from any thread meanwhile; each says why that is fine.
+        let waker = unsafe { Waker::from_raw(RawWaker::new(data, &LOCAL)) };
+        let waker = ManuallyDrop::new(waker);
+        poll(&mut Context::from_waker(&waker))
+    }
+
     /// Polls the future of a task once, as the `current` node, unless it has ended. Gives its panic, if
     /// there was one. A task that has returned is to be [ended](Self::end). The caller keeps rule 4.
     #[inline(always)]
@@ -1223,12 +1231,12 @@ impl Siblings {
     ///
     /// If it stands in no list, or at the end of another.
     #[inline]
-    pub(crate) fn remove(&self, node: &Node) -> NodeRef {
+    pub(crate) fn remove(&self, node: &NodeRef) -> NodeRef {
         assert!(node.marks.has(LISTED), "a node is taken out once");
         let previous = node.previous_sibling.get();
         let next = node.next_sibling.get();
         // Without this a list could be left with an end that it does not hold.
-        let this = Some(NonNull::from(node));
+        let this = Some(node.0);
         assert!(
             (previous.is_some() || self.first.get() == this)
                 && (next.is_some() || self.last.get() == this),
@@ -1245,14 +1253,14 @@ impl Siblings {
         }
         self.count.set(self.count.get() - 1);
         // The reference that `push` has counted; `LISTED` was set, so nobody has had it before.
-        NodeRef(NonNull::from(node))
+        NodeRef(node.0)
     }
 
     /// Takes out the node that was added first.
     pub(crate) fn pop(&self) -> Option<NodeRef> {
-        let first = self.first.get()?;
-        // SAFETY: every node in the list is held by it.
-        Some(self.remove(unsafe { first.as_ref() }))
+        // The list holds every node in it.
+        let first = NodeRef::uncounted(self.first.get()?);
+        Some(self.remove(&first))
     }
 
     /// A handle to each.
@@ -1260,8 +1268,8 @@ impl Siblings {
         let mut all = Vec::with_capacity(self.count.get());
         let mut next = self.first.get();
         while let Some(node) = next {
-            // SAFETY: every node in the list is held by it.
-            let node = unsafe { node.as_ref() };
+            // The list holds every node in it.
+            let node = NodeRef::uncounted(node);
             all.push(node.reference());
             next = node.next_sibling.get();
         }
@@ -1303,18 +1311,17 @@ impl Current {
     }
 
     pub(crate) fn get(&self) -> Option<NodeRef> {
-        let node = self.0.get()?;
-        // SAFETY: `during` borrows the handle for as long as its node is the one here, and puts back
-        // the one before, for which the same is true of the call around.
-        Some(unsafe { node.as_ref() }.reference())
+        // `during` borrows the handle for as long as its node is the one here, and puts back the one
+        // before, for which the same is true of the call around.
+        Some(NodeRef::uncounted(self.0.get()?).reference())
     }
 
     /// Calls `f` with the node that is being polled, if one is.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&NodeRef) -> R) -> Option<R> {
-        // Not counted, and so not dropped: as in `get`, whoever polls has a handle, and polls until
-        // after `f`, which is called inside the poll.
-        let node = ManuallyDrop::new(NodeRef(self.0.get()?));
+        // As in `get`, whoever polls has a handle, and polls until after `f`, which is called inside the
+        // poll.
+        let node = NodeRef::uncounted(self.0.get()?);
         Some(f(&node))
     }
 
@@ -1363,11 +1370,10 @@ pub(crate) struct Remote {
 impl Remote {
     /// Schedules the node, if it still lives; to be called on the thread of the run.
     fn schedule_here(&self) {
-        let node = self.node.load(Ordering::Relaxed);
-        // SAFETY: this is the thread of the run, on which alone nodes are freed, and a node that is
-        // freed clears the pointer first.
-        if let Some(node) = unsafe { node.as_ref() } {
-            node.schedule();
+        // This is the thread of the run, on which alone nodes are freed, and a node that is freed clears
+        // the pointer first.
+        if let Some(node) = NonNull::new(self.node.load(Ordering::Relaxed)) {
+            NodeRef::uncounted(node).schedule();
         }
     }
 
@@ -1455,8 +1461,10 @@ unsafe fn local_wake(data: *const ()) {
     // SAFETY: the waker is borrowed, so the node is alive; the field never changes.
     let shared = unsafe { (*node).shared };
     if context::is_current(shared) {
-        // SAFETY: the node is alive, and this is the thread of its run.
-        unsafe { (*node).schedule() };
+        // SAFETY: the data of a waker of a node are its address, which is not null.
+        let node = unsafe { NonNull::new_unchecked(node.cast_mut()) };
+        // It is alive, as above, and this is the thread of its run.
+        NodeRef::uncounted(node).schedule();
     } else {
         // SAFETY: the waker is borrowed, so the node is alive and being polled.
         unsafe { remote(data) }.wake();
