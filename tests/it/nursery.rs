@@ -1,9 +1,10 @@
 //! Nurseries: who lives in them, when they end, and what comes out (N, J, F4).
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -166,7 +167,7 @@ async fn n4_the_wait_at_the_end_is_not_cancelled_the_children_decide() -> Result
 #[trio::test]
 async fn n5_a_nursery_with_nothing_to_wait_for_ends_at_once() -> Result<()> {
     let mut nursery = Box::pin(open_nursery(async |_| Ok(7)));
-    let polled = std::future::poll_fn(|context| Poll::Ready(nursery.as_mut().poll(context))).await;
+    let polled = poll_fn(|context| Poll::Ready(nursery.as_mut().poll(context))).await;
     assert!(
         matches!(polled, Poll::Ready(Ok(7))),
         "it costs no turn of the loop"
@@ -443,7 +444,7 @@ fn below<'a>(
             Level::Body => open_nursery(async |_| below(levels, bottom).await).await,
             Level::Foreign => {
                 let mut future = below(levels, bottom);
-                std::future::poll_fn(|context| {
+                poll_fn(|context| {
                     let waker = Arc::new(PassOn(context.waker().clone())).into();
                     future.as_mut().poll(&mut Context::from_waker(&waker))
                 })
@@ -587,7 +588,7 @@ async fn f4_an_instrument_that_comes_or_goes_within_a_step_stops_nobody() -> Res
 async fn f4_a_task_that_wakes_itself_waits_for_the_next_turn() -> Result<()> {
     let steps = Cell::new(0_u32);
     open_nursery(async |nursery| {
-        nursery.start_soon(std::future::poll_fn(|context| {
+        nursery.start_soon(poll_fn(|context| {
             steps.set(steps.get() + 1);
             context.waker().wake_by_ref();
             if steps.get() < 10 {
@@ -715,7 +716,7 @@ async fn n16_a_body_that_wakes_itself_in_its_last_step_leaves_nothing_behind() -
     static HELD: TreeVar<Rc<()>> = TreeVar::new("held");
     let value = Rc::new(());
     let inside = open_nursery(async |_| {
-        std::future::poll_fn(|context| {
+        poll_fn(|context| {
             context.waker().wake_by_ref();
             Poll::Ready(())
         })
@@ -843,7 +844,7 @@ async fn n16_a_body_that_is_woken_after_its_end_keeps_nothing_of_the_nursery_ali
             kept.take().expect("the body has run").wake();
             Ok(())
         });
-        std::future::poll_fn(|context| {
+        poll_fn(|context| {
             kept.set(Some(context.waker().clone()));
             Poll::Ready(Ok(()))
         })
@@ -898,6 +899,117 @@ async fn j1_join_returns_the_value_of_the_child() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+#[trio::test]
+async fn j1_a_child_that_ends_in_its_first_step_is_joined_in_the_same_turn() -> Result<()> {
+    let turns = Cell::new(0);
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            loop {
+                turns.set(turns.get() + 1);
+                checkpoint().await?;
+            }
+        });
+        checkpoint().await?;
+        let before = turns.get();
+        let mut child = nursery.spawn(async { Ok(turns.get()) });
+        assert_eq!(child.join().await?, before + 1);
+        assert_eq!(turns.get(), before + 1);
+        nursery.cancel_scope().cancel("done");
+        Ok(())
+    })
+    .await
+}
+
+#[trio::test(clock = "autojump")]
+async fn j1_a_joiner_that_is_cancelled_by_the_first_step_of_the_child_hears_of_it() -> Result<()> {
+    for ends in [false, true] {
+        let scope = CancelScope::new();
+        open_nursery(async |nursery| {
+            let mut child = nursery.spawn(async {
+                scope.cancel("by the child");
+                if !ends {
+                    sleep(secs(1)).await?;
+                }
+                Ok(7)
+            });
+            let joined = scope.enter(child.join()).await?;
+            assert_eq!(
+                joined,
+                ends.then_some(7),
+                "success wins, and nothing else does"
+            );
+            if !ends {
+                assert_eq!(child.join().await?, 7, "the child goes on");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[trio::test]
+async fn j1_a_join_that_has_let_its_child_go_first_may_be_awaited_elsewhere() -> Result<()> {
+    let event = Event::new();
+    open_nursery(async |nursery| {
+        let mut child = nursery.spawn(async {
+            event.wait().await?;
+            Ok(7)
+        });
+        let mut join = Box::pin(child.join());
+        poll_fn(|context| {
+            assert!(join.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        open_nursery(async |inside| {
+            inside.start_soon(async {
+                assert_eq!(join.await?, 7);
+                Ok(())
+            });
+            wait_all_tasks_blocked(Duration::ZERO).await?;
+            assert!(task_tree().to_string().contains("join"));
+            event.set();
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
+#[trio::test]
+async fn j1_a_waker_of_others_is_called_when_the_child_has_ended_and_not_before() -> Result<()> {
+    open_nursery(async |nursery| {
+        let calls = Arc::new(Calls::default());
+        let waker = Waker::from(calls.clone());
+        let mut child = nursery.spawn(async {
+            checkpoint().await?;
+            Ok(7)
+        });
+        let mut join = Box::pin(child.join());
+        let mut poll = || join.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll().is_pending());
+        checkpoint().await?;
+        assert_eq!(calls.0.load(Ordering::Relaxed), 0);
+        checkpoint().await?;
+        checkpoint().await?;
+        assert_eq!(calls.0.load(Ordering::Relaxed), 1);
+        assert!(matches!(poll(), Poll::Ready(Ok(7))));
+        Ok(())
+    })
+    .await
+}
+
+/// Counts how often it is called.
+#[derive(Default)]
+struct Calls(AtomicU32);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[trio::test(clock = "autojump")]

@@ -1,4 +1,9 @@
 //! The handle of one child: its value, its state, and how it is cancelled alone.
+//!
+//! A join begins by letting a child go first that is about to be polled, and waits only if that has not
+//! ended then. Until it waits it stands nowhere: dropped or forgotten it leaves a task that is polled once
+//! for nothing, and in another task it begins to wait there. A wait is the usual one (`wait.rs`), to which
+//! the child has the number as long as the join lives.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -93,6 +98,7 @@ impl<T> JoinHandle<'_, T> {
     fn ended(&self) -> Ended<'_> {
         Ended {
             node: self.output.node(),
+            stepped_back: false,
             parked: None,
         }
     }
@@ -159,6 +165,8 @@ fn state(node: &NodeRef) -> ChildState {
 #[must_use = "futures do nothing unless polled"]
 pub struct Ended<'a> {
     node: &'a NodeRef,
+    /// The child has been let go first, which is done once.
+    stepped_back: bool,
     parked: Option<Parked>,
 }
 
@@ -173,11 +181,15 @@ impl Future for Ended<'_> {
 
 impl Ended<'_> {
     /// Ready when the child has ended. Of many that are joined one after the other most have ended
-    /// before they are asked for: that is inlined, and the rest called.
+    /// before they are asked for, and so have those that were let go first: that is inlined, and the
+    /// rest called.
     #[inline]
     fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.parked.is_none() {
-            ready!(enter_operation(context))?;
+            // Who has stepped back has passed here before, and success wins.
+            if !(self.stepped_back && self.node.is_done()) {
+                ready!(enter_operation(context))?;
+            }
             if self.node.is_done() {
                 return Poll::Ready(Ok(()));
             }
@@ -185,9 +197,32 @@ impl Ended<'_> {
         self.poll_waiting(context)
     }
 
+    /// Lets the child go first, once: a child that is going to be polled before the joiner, if that
+    /// yields, has mostly ended then, and nothing has to wait. `false` if the joiner has to.
+    #[inline]
+    fn step_back(&mut self, context: &Context<'_>) -> bool {
+        if self.stepped_back {
+            return false;
+        }
+        self.stepped_back = true;
+        // With a waker of others it is theirs when the joiner is polled.
+        let child_first = context::with(|run| {
+            let joiner = &run.current;
+            joiner.owns(context.waker())
+                && joiner.with(|joiner| self.node.is_ahead_of(joiner)) == Some(true)
+        });
+        if child_first {
+            context.waker().wake_by_ref();
+        }
+        child_first
+    }
+
     #[inline(never)]
     fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         if self.parked.is_none() {
+            if self.step_back(context) {
+                return Poll::Pending;
+            }
             let parked = Parked::new(context, "join");
             self.node.set_joiner(Some(parked.wait()));
             self.parked = Some(parked);

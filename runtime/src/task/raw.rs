@@ -554,6 +554,14 @@ impl NodeRef {
         }
     }
 
+    /// Whether the node stands, for itself, in the queue that `other` is put in when it is woken. So it
+    /// is polled before `other`, but for one that stands there already, or an order that is a seed's.
+    #[inline]
+    pub(crate) fn is_ahead_of(&self, other: &Self) -> bool {
+        let ready = self.state.has(READY) && !self.state.has(BEHALF);
+        ready && self.home_uncounted() == other.home_uncounted()
+    }
+
     /// As [`Node::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
