@@ -290,11 +290,19 @@ impl Future for SleepForever {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.parked.is_some() {
-            let cancelled = ready!(Parked::poll_ended(&mut self.parked, context));
-            let cancelled = cancelled.expect("only a cancellation ends it");
-            return Poll::Ready(Err(Error::cancelled(cancelled)));
+        if self.parked.is_none() {
+            return self.begin(context);
         }
+        let cancelled = ready!(Parked::poll_ended(&mut self.parked, context));
+        let cancelled = cancelled.expect("only a cancellation ends it");
+        Poll::Ready(Err(Error::cancelled(cancelled)))
+    }
+}
+
+impl SleepForever {
+    /// The first poll. Not inlined: the other needs none of what this has to save.
+    #[inline(never)]
+    fn begin(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         context::with(|run| {
             ready!(enter_operation_in(run, context))?;
             self.parked = Some(Parked::in_run(run, context, "sleep_forever"));

@@ -178,8 +178,31 @@ impl Parked {
     }
 
     /// As [`poll_woken`](Self::poll_woken), of a wait that is there, which is taken back when it is over.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn poll_ended(
+        parked: &mut Option<Self>,
+        context: &Context<'_>,
+    ) -> Poll<Option<Cancelled>> {
+        let waiting = parked.as_mut().expect("it waits until it is over");
+        let run = waiting.living_run();
+        if run.current.owns(context.waker()) && !run.position.has_pushed() {
+            let mut tree = run.tree.borrow_mut();
+            let polled = tree.end_own_wait(waiting.wait, &run.current, run.position.linked());
+            drop(tree);
+            if let Some(ended) = polled {
+                let (cancelled, task) = ready!(ended);
+                drop(task);
+                waiting.wait = GIVEN_UP;
+                *parked = None;
+                return Poll::Ready(cancelled);
+            }
+        }
+        Self::poll_ended_slowly(parked, context)
+    }
+
+    /// The same for one that has moved, or has more than its task.
+    #[inline(never)]
+    fn poll_ended_slowly(
         parked: &mut Option<Self>,
         context: &Context<'_>,
     ) -> Poll<Option<Cancelled>> {

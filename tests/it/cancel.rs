@@ -875,3 +875,43 @@ async fn l6_what_is_cancelled_from_one_line_tells_each_task_and_reason() -> Resu
     assert!(!["first", "second"].contains(&by_main[0].0.as_str()));
     Ok(())
 }
+
+/// Cancels as a task of a type of its own, which is its name.
+async fn of_one_type(told: &RefCell<Vec<Cancelled>>) -> Result<()> {
+    told.borrow_mut()
+        .push(cancel_with(&CancelScope::new(), "one"));
+    Ok(())
+}
+
+/// The same as a task of another type.
+async fn of_another_type(told: &RefCell<Vec<Cancelled>>) -> Result<()> {
+    of_one_type(told).await
+}
+
+#[trio::test]
+async fn l6_names_of_types_and_names_that_were_made_while_running_are_told_apart() -> Result<()> {
+    let told = RefCell::new(Vec::new());
+    // One after the other, so that the next has its name, of the same length, where the last had it.
+    for name in ["task 1", "task 2"] {
+        open_nursery(async |nursery| {
+            nursery.start_soon_named(name.to_owned(), of_one_type(&told));
+            Ok(())
+        })
+        .await?;
+    }
+    open_nursery(async |nursery| {
+        nursery.start_soon(of_one_type(&told));
+        nursery.start_soon(of_another_type(&told));
+        nursery.start_soon(of_one_type(&told));
+        Ok(())
+    })
+    .await?;
+    let told = told.into_inner();
+    let tasks: Vec<_> = told.iter().map(|it| it.source_task().unwrap()).collect();
+    assert_eq!(tasks[..2], ["task 1", "task 2"]);
+    let endings = ["of_one_type", "of_another_type", "of_one_type"];
+    for (task, ending) in tasks[2..].iter().zip(endings) {
+        assert!(task.ends_with(ending), "{task} is called {ending}");
+    }
+    Ok(())
+}

@@ -13,6 +13,7 @@ use std::panic::Location;
 
 use super::tree::{NONE, id};
 use super::{CancelSource, Cancelled};
+use crate::task::NodeRef;
 
 /// The cancellations, by their numbers.
 pub(super) struct Causes {
@@ -25,11 +26,12 @@ pub(super) struct Causes {
 }
 
 /// What a cancellation is made of, as far as it can be compared at a glance.
-#[derive(PartialEq, Eq)]
 struct Glance {
     source: CancelSource,
-    place: Option<usize>,
+    /// The address, or zero.
+    place: usize,
     reason: Text,
+    /// What the task [is called by](NodeRef::called_by).
     task: Text,
 }
 
@@ -82,27 +84,32 @@ impl Causes {
         }
     }
 
-    /// The number of such a cancellation: that of the last, if everything in it is the same.
+    /// The number of the cancellation that was made last, if it is made of the same. Then nobody has to
+    /// make out what the task is called.
+    #[inline]
+    pub(super) fn latest(
+        &mut self,
+        source: CancelSource,
+        reason: Option<&Cow<'static, str>>,
+        task: Option<&NodeRef>,
+        place: Option<&'static Location<'static>>,
+    ) -> Option<Cause> {
+        let (latest, cause) = self.latest.as_ref()?;
+        let same = latest.is_of(source, reason, task, place);
+        same.then(|| Self::share_at(&mut self.places, cause))
+    }
+
+    /// The number of a cancellation that is not the last, and is so from now on, if it can be compared.
     pub(super) fn make(
         &mut self,
         source: CancelSource,
         reason: Option<Cow<'static, str>>,
-        task: Option<Cow<'static, str>>,
+        task: Option<&NodeRef>,
         place: Option<&'static Location<'static>>,
     ) -> Cause {
-        let glance = Glance::at(source, reason.as_ref(), task.as_ref(), place);
-        if let (Some(glance), Some((latest, cause))) = (&glance, &self.latest) {
-            if glance == latest {
-                return Self::share_at(&mut self.places, cause);
-            }
-        }
-        self.make_new(Cancelled::new(source, reason, task, place), glance)
-    }
-
-    /// A cancellation that is not the last, and is the last from now on, if it can be compared.
-    #[inline(never)]
-    fn make_new(&mut self, cancelled: Cancelled, glance: Option<Glance>) -> Cause {
-        let made = self.add(cancelled);
+        let glance = Glance::at(source, reason.as_ref(), task, place);
+        let task = task.map(|task| task.name());
+        let made = self.add(Cancelled::new(source, reason, task, place));
         if let Some(glance) = glance {
             let latest = self.share(&made);
             if let Some((_, before)) = self.latest.replace((glance, latest)) {
@@ -110,6 +117,13 @@ impl Causes {
             }
         }
         made
+    }
+
+    /// The number of the cancellation by a deadline that was set at `place`.
+    pub(super) fn deadline(&mut self, place: Option<&'static Location<'static>>) -> Cause {
+        let source = CancelSource::Deadline;
+        let latest = self.latest(source, None, None, place);
+        latest.unwrap_or_else(|| self.make(source, None, None, place))
     }
 
     pub(super) fn add(&mut self, cancelled: Cancelled) -> Cause {
@@ -157,7 +171,7 @@ impl Causes {
     }
 
     /// Gives a number back for what it stands for; a clone only if others have it too.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, cause: Cause) -> Cancelled {
         let place = &mut self.places[cause.index()];
         if place.count == 1 {
@@ -176,10 +190,14 @@ impl Causes {
     #[inline]
     pub(super) fn release_with(&mut self, cause: Cause, back: Cancelled) {
         let place = &mut self.places[cause.index()];
-        if place.cancelled.as_ref().is_some_and(|kept| kept.is(&back)) {
-            // One that is kept already goes: it runs nobody's code.
+        let same = place.cancelled.as_ref().is_some_and(|kept| kept.is(&back));
+        if same && place.count > 1 && place.spare.is_none() {
             place.spare = Some(back);
+            place.count -= 1;
+            return;
         }
+        // What is not kept goes: it runs nobody's code.
+        drop(back);
         self.release(cause);
     }
 
@@ -199,28 +217,55 @@ impl Causes {
 
 impl Glance {
     /// `None` if a text was made while running, which is not seen to be the same as another.
-    #[inline]
     fn at(
         source: CancelSource,
         reason: Option<&Cow<'static, str>>,
-        task: Option<&Cow<'static, str>>,
+        task: Option<&NodeRef>,
         place: Option<&'static Location<'static>>,
     ) -> Option<Self> {
         Some(Self {
             source,
-            place: place.map(|place| std::ptr::from_ref(place).addr()),
-            reason: text(reason)?,
-            task: text(task)?,
+            place: address(place),
+            reason: reason_at(reason)?,
+            task: task_at(task)?,
         })
+    }
+
+    /// Whether a cancellation of these is the one that this is of, as far as can be seen.
+    #[inline]
+    fn is_of(
+        &self,
+        source: CancelSource,
+        reason: Option<&Cow<'static, str>>,
+        task: Option<&NodeRef>,
+        place: Option<&'static Location<'static>>,
+    ) -> bool {
+        self.source == source
+            && self.place == address(place)
+            && reason_at(reason) == Some(self.reason)
+            && task_at(task) == Some(self.task)
     }
 }
 
-/// No text begins nowhere.
+/// Zero for no place.
 #[inline]
-fn text(text: Option<&Cow<'static, str>>) -> Option<Text> {
-    match text {
-        None => Some((0, 0)),
+fn address(place: Option<&'static Location<'static>>) -> usize {
+    place.map_or(0, |place| std::ptr::from_ref(place).addr())
+}
+
+#[inline]
+fn reason_at(reason: Option<&Cow<'static, str>>) -> Option<Text> {
+    match reason {
+        None => Some(NO_TEXT),
         Some(Cow::Borrowed(text)) => Some((text.as_ptr().addr(), text.len())),
         Some(Cow::Owned(_)) => None,
     }
 }
+
+#[inline]
+fn task_at(task: Option<&NodeRef>) -> Option<Text> {
+    task.map_or(Some(NO_TEXT), |task| task.called_by())
+}
+
+/// No text begins nowhere.
+const NO_TEXT: Text = (0, 0);

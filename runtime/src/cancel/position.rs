@@ -104,6 +104,13 @@ impl Position {
         self.here.get().0 >> 32 == APART >> 32
     }
 
+    /// The scope around and the timeout, if nothing is to be linked but one scope that has been pushed.
+    #[inline]
+    pub(crate) fn only_one(&self) -> Option<(u32, After)> {
+        let here = self.here.get();
+        (here.0 >> 32 == 1).then(|| (here.linked(), self.last().after()))
+    }
+
     /// Whether scopes have been pushed that are not linked.
     #[inline]
     pub(crate) fn has_pushed(&self) -> bool {

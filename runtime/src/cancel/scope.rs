@@ -516,9 +516,11 @@ impl<F: Future> InScope<F> {
                 if output.is_pending() {
                     run.scope();
                 }
-                return match pushed.pop() {
-                    None => output.map(|output| output.map(pass)),
-                    Some(scope) => ended(run, place, scope, output, pass, catch),
+                return match (pushed.pop(), output) {
+                    (None, output) => output.map(|output| output.map(pass)),
+                    // Its deadline has been watched since it was linked.
+                    (Some(_), Poll::Pending) => Poll::Pending,
+                    (Some(scope), output) => ended(run, place, scope, output, pass, catch),
                 };
             }
         }

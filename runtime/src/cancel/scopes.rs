@@ -135,7 +135,7 @@ impl Scopes {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn unlink(&mut self, scope: u32) {
         let slots = &mut *self.slots;
         let slot = &slots[scope as usize];
@@ -187,7 +187,7 @@ impl Scopes {
     }
 
     /// The same to be written.
-    #[inline]
+    #[inline(always)]
     pub(super) fn details_mut(&mut self, scope: u32) -> &mut Details {
         self.slots[scope as usize].kind.detailed = true;
         &mut self.details[scope as usize]

@@ -229,6 +229,7 @@ impl Tree {
 
     /// Enters a scope that has a timeout, and nothing else. Something in it waits, or is going to, so the
     /// timeout counts from the end of this turn; if it is taken back by then, it leaves nothing.
+    #[inline(always)]
     pub(crate) fn enter_timed(&mut self, parent: u32, after: After) -> u32 {
         let scope = self.enter_plain(parent);
         let timer = self.timers.set_after(after.timeout, Target::Scope(scope));
@@ -265,7 +266,7 @@ impl Tree {
     }
 
     /// Takes back the deadline of a scope that is not cancelled; not if it has a handle.
-    #[inline]
+    #[inline(always)]
     fn forget_details(&mut self, scope: u32) -> bool {
         let details = self.scopes.details_mut(scope);
         if details.handle.is_some() {
@@ -364,14 +365,26 @@ impl Tree {
 
     /// The number of a cancellation, to be given to [`cancel`](Self::cancel) or
     /// [`cancel_task`](Self::cancel_task).
-    pub(crate) fn cause(
+    pub(crate) fn new_cause(
         &mut self,
         source: CancelSource,
         reason: Option<Cow<'static, str>>,
-        task: Option<Cow<'static, str>>,
+        task: Option<&NodeRef>,
         place: &'static Location<'static>,
     ) -> Cause {
         self.causes.make(source, reason, task, Some(place))
+    }
+
+    /// The same if it is that of the last.
+    #[inline]
+    pub(crate) fn latest_cause(
+        &mut self,
+        source: CancelSource,
+        reason: Option<&Cow<'static, str>>,
+        task: Option<&NodeRef>,
+        place: &'static Location<'static>,
+    ) -> Option<Cause> {
+        self.causes.latest(source, reason, task, Some(place))
     }
 
     /// The same for a cancellation that is there already.
@@ -624,26 +637,37 @@ impl Tree {
         self.abort_because(wait, cause, effects);
     }
 
-    /// The same for a wait that has not ended, and has not been asked to.
+    /// The same for a wait that has not ended, and has not been asked to. Mostly nobody else decides
+    /// how it ends, and the task is all that is to be woken: that is inlined.
+    #[inline(always)]
     fn abort_because(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
+        if entry.operation().is_some() || entry.aborter.is_some() {
+            return self.ask_to_end(wait, cause, effects);
+        }
+        entry.state = WaitState::Aborted(cause);
+        if entry.is_bare() {
+            // Nothing to be taken back, and nobody else to be woken.
+            return entry.task().schedule();
+        }
+        self.end_timer(wait);
+        self.wake(wait, effects);
+    }
+
+    /// Aborts a wait of which the driver, or who holds the aborter, decides how it ends.
+    #[inline(never)]
+    fn ask_to_end(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
+        let entry = &mut self.waits[wait];
+        let lists = effects.lists(&mut self.spare);
         match (entry.operation(), &entry.aborter) {
-            (Some(key), _) => {
-                entry.state = WaitState::Asked(cause);
-                effects.lists(&mut self.spare).cancels.push(key);
-            }
+            (Some(key), _) => lists.cancels.push(key),
             (None, Some(aborter)) => {
-                let lists = effects.lists(&mut self.spare);
                 let cancelled = self.causes.get(&cause).clone();
                 lists.aborts.push((aborter.clone(), cancelled));
-                entry.state = WaitState::Asked(cause);
             }
-            (None, None) => {
-                entry.state = WaitState::Aborted(cause);
-                self.end_timer(wait);
-                self.wake(wait, effects);
-            }
+            (None, None) => unreachable!("somebody else decides"),
         }
+        entry.state = WaitState::Asked(cause);
     }
 
     // Deadlines.
@@ -751,8 +775,7 @@ impl Tree {
                 Target::Scope(scope) => {
                     let details = self.scopes.details_mut(scope);
                     details.timer = None;
-                    let source = CancelSource::Deadline;
-                    let cause = self.causes.make(source, None, None, details.place);
+                    let cause = self.causes.deadline(details.place);
                     self.cancel(scope, cause, effects);
                 }
                 Target::Wait(wait) => {
@@ -906,12 +929,31 @@ impl Tree {
         outcome.map(|cancelled| (cancelled, self.remove_plain_wait(wait)))
     }
 
+    /// The same in one step for a wait of `current`'s under `scope`, if it has nothing but its task when it
+    /// is over, as nearly all; does nothing with any other, and gives nothing.
+    #[inline(always)]
+    pub(crate) fn end_own_wait(
+        &mut self,
+        wait: u32,
+        current: &Current,
+        scope: u32,
+    ) -> Option<Poll<(Option<Cancelled>, NodeRef)>> {
+        if !self.is_current(wait, current, scope) {
+            return None;
+        }
+        let entry = &self.waits[wait];
+        if !entry.is_over() {
+            return Some(Poll::Pending);
+        }
+        let first = &mut self.scopes[scope].first_wait;
+        let (cause, task) = self.waits.remove_over(wait, first)?;
+        let cancelled = cause.map(|cause| self.causes.take(cause));
+        Some(Poll::Ready((cancelled, task)))
+    }
+
     /// Whether a wait is over, in whatever way.
     pub(crate) fn is_over(&self, wait: u32) -> bool {
-        matches!(
-            self.waits[wait].state,
-            WaitState::Woken | WaitState::Aborted(_)
-        )
+        self.waits[wait].is_over()
     }
 
     /// Whether a wait is that of the task that is being polled, without a foreign waker.

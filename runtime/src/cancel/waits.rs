@@ -197,6 +197,27 @@ impl Waits {
         self.free_place(wait)
     }
 
+    /// Frees the place of a wait that is over and has nothing but its task; gives the task, and why it was
+    /// aborted, if it was. Does nothing with any other.
+    #[inline]
+    pub(super) fn remove_over(
+        &mut self,
+        wait: u32,
+        first: &mut u32,
+    ) -> Option<(Option<Cause>, NodeRef)> {
+        let entry = &mut self.places[wait as usize];
+        debug_assert!(entry.is_over(), "what has not ended is not taken out");
+        if !entry.is_bare() {
+            return None;
+        }
+        let cause = match std::mem::replace(&mut entry.state, WaitState::Waiting) {
+            WaitState::Aborted(cause) => Some(cause),
+            _ => None,
+        };
+        self.unlink(wait, first);
+        Some((cause, self.free_place(wait)?))
+    }
+
     /// Frees the place of a wait, whose timer has been taken back.
     pub(super) fn remove(&mut self, wait: u32, first: &mut u32) -> Ended {
         self.unlink(wait, first);
@@ -208,7 +229,7 @@ impl Waits {
         Ended { counted, rest }
     }
 
-    #[inline]
+    #[inline(always)]
     fn free_place(&mut self, wait: u32) -> Option<NodeRef> {
         let free = std::mem::replace(&mut self.free, wait);
         let entry = &mut self.places[wait as usize];
@@ -239,7 +260,7 @@ impl Waits {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn unlink(&mut self, wait: u32, first: &mut u32) {
         let Wait { previous, next, .. } = self.places[wait as usize];
         match self.places.get_mut(previous as usize) {
@@ -378,11 +399,22 @@ impl Wait {
     #[inline]
     fn is_plain(&self) -> bool {
         use WaitState::{Resting, Waiting, Woken};
-        matches!(self.state, Waiting | Woken | Resting)
-            && self.waker.is_none()
+        matches!(self.state, Waiting | Woken | Resting) && self.is_bare()
+    }
+
+    /// Whether it has nothing but its task and its state.
+    #[inline]
+    pub(super) fn is_bare(&self) -> bool {
+        self.waker.is_none()
             && self.timer.is_none()
             && self.aborter.is_none()
             && self.counted.is_none()
+    }
+
+    /// Whether it has ended, in whatever way.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, WaitState::Woken | WaitState::Aborted(_))
     }
 
     /// Keeps the place of a wait that has nothing but its task for the next one; `false` if what was

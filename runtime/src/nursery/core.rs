@@ -293,39 +293,42 @@ impl Core {
 
     /// What the nursery gets of the error of a child that has ended: all but the cancellations that
     /// are the child's alone, or that a service nursery sends its children when its body has ended.
+    #[inline]
+    fn uncaught(&self, mut error: Error, own: Own) -> Option<Error> {
+        // Mostly a child that was cancelled has no scope, and returns the cancellation and nothing else:
+        // that goes no further, as it would not beyond a scope (S1, S5).
+        let own = match own {
+            Own::Mark(mark) => {
+                let mut tree = self.run.tree.borrow_mut();
+                if !tree.is_cancelled(self.children_scope.get()) {
+                    match error.into_cancelled() {
+                        Ok(cancelled) => {
+                            tree.end_mark_with(mark, cancelled);
+                            return None;
+                        }
+                        Err(other) => error = other,
+                    }
+                }
+                Own::Mark(mark)
+            }
+            own => own,
+        };
+        self.uncaught_rarely(error, own)
+    }
+
     #[cold]
-    fn uncaught(&self, error: Error, own: Own) -> Option<Error> {
+    fn uncaught_rarely(&self, error: Error, own: Own) -> Option<Error> {
         let error = match own {
             Own::Nothing => error,
             Own::Scope(scope) => self.run.leave(scope).catch::<()>(Err(error)).0.err()?,
-            // As a scope does it (S1, S5).
-            Own::Mark(mark) => self.uncaught_by_mark(mark, error)?,
+            Own::Mark(mark) => match self.end_mark(mark) {
+                true => error,
+                false => without_cancellations(error)?,
+            },
         };
         match self.body.get() == Body::Ended && self.is_service() {
             true => error.subgroup(|leaf| leaf.as_cancelled().is_none()),
             false => Some(error),
-        }
-    }
-
-    /// What is left of the error of a child that was cancelled and has no scope.
-    fn uncaught_by_mark(&self, mark: Cause, error: Error) -> Option<Error> {
-        let mut tree = self.run.tree.borrow_mut();
-        if tree.is_cancelled(self.children_scope.get()) {
-            drop(tree);
-            self.end_mark(mark);
-            return Some(error);
-        }
-        // Mostly it is the cancellation and nothing else.
-        match error.into_cancelled() {
-            Ok(cancelled) => {
-                tree.end_mark_with(mark, cancelled);
-                None
-            }
-            Err(error) => {
-                drop(tree);
-                self.end_mark(mark);
-                without_cancellations(error)
-            }
         }
     }
 
@@ -813,13 +816,19 @@ impl NurseryRef {
         }
     }
 
-    /// A child has returned, and stands where it stood.
+    /// A child has returned, and stands where it stood. What follows is called, each by itself, so that
+    /// this is no more than a branch.
     #[inline(never)]
     fn child_returned(&self, child: &NodeRef, result: Result<()>, around: Around) {
-        // At once, so that what follows has no error to keep.
-        if let Err(error) = result {
-            return self.child_failed(child, error, around);
+        match result {
+            Ok(()) => self.child_finished(child, around),
+            Err(error) => self.child_failed(child, error, around),
         }
+    }
+
+    /// A child has returned without an error.
+    #[inline(never)]
+    fn child_finished(&self, child: &NodeRef, around: Around) {
         if let Err(panic) = child.end(&self.run.current) {
             return self.child_panicked(child, panic, around);
         }

@@ -209,7 +209,7 @@ impl Ended<'_> {
         let child_first = context::with(|run| {
             let joiner = &run.current;
             joiner.owns(context.waker())
-                && joiner.with(|joiner| self.node.is_ahead_of(joiner)) == Some(true)
+                && joiner.with(|joiner| joiner.is_some_and(|joiner| self.node.is_ahead_of(joiner)))
         });
         if child_first {
             context.waker().wake_by_ref();

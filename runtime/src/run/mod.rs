@@ -400,10 +400,18 @@ impl Run {
     }
 
     pub(crate) fn task_name(&self) -> Option<Cow<'static, str>> {
-        self.current.with(|node| match node.nursery() {
-            Some(nursery) => nursery.task().map(|task| task.name()),
-            None => Some(node.name()),
-        })?
+        self.with_task(|task| task.map(|task| task.name()))
+    }
+
+    /// Calls `f` with the task whose code runs, itself or in the body of a nursery.
+    #[inline]
+    pub(crate) fn with_task<R>(&self, f: impl FnOnce(Option<&NodeRef>) -> R) -> R {
+        self.current.with(|node| {
+            f(node.and_then(|node| match node.nursery() {
+                Some(nursery) => nursery.task(),
+                None => Some(node),
+            }))
+        })
     }
 
     /// Where the code stands and what it may still do, to be put back after nodes have been polled.

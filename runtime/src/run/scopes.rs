@@ -38,7 +38,20 @@ impl Run {
         self.link_position()
     }
 
+    #[inline(never)]
     fn link_position(&self) -> u32 {
+        // Mostly a timeout around one operation, in a task whose scope is linked.
+        if let Some((parent, after)) = self.position.only_one() {
+            let scope = self.tree.borrow_mut().enter_timed(parent, after);
+            self.position.replace(Here::at(scope));
+            return scope;
+        }
+        self.link_several()
+    }
+
+    /// The same where the task is apart, or one that has been pushed stands in another.
+    #[inline(never)]
+    fn link_several(&self) -> u32 {
         if self.position.is_only_apart() {
             let scope = self.enter_own(self.position.linked());
             self.position.replace(Here::at(scope));
@@ -206,9 +219,26 @@ impl Run {
         reason: Option<Cow<'static, str>>,
         place: &'static Location<'static>,
     ) -> Cause {
-        let task = self.task_name();
-        let mut tree = self.tree.borrow_mut();
-        tree.cause(source, reason, task, place)
+        // Looked at where it lies, and only moved if it is another than before.
+        let asked = reason.as_ref();
+        let latest = self.with_task(|task| {
+            let mut tree = self.tree.borrow_mut();
+            tree.latest_cause(source, asked, task, place)
+        });
+        latest.unwrap_or_else(|| self.new_cause(source, reason, place))
+    }
+
+    #[inline(never)]
+    fn new_cause(
+        &self,
+        source: CancelSource,
+        reason: Option<Cow<'static, str>>,
+        place: &'static Location<'static>,
+    ) -> Cause {
+        self.with_task(|task| {
+            let mut tree = self.tree.borrow_mut();
+            tree.new_cause(source, reason, task, place)
+        })
     }
 
     /// Asks what is in a scope to come to an end, and cancels it after `grace` if that is earlier than

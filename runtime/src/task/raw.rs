@@ -435,6 +435,18 @@ impl Node {
             None => tidy_type_name((self.vtable.type_name)()).into(),
         }
     }
+
+    /// What tells this name from others at a glance, without making it out: where it begins, and its
+    /// length, or the table that knows the type. `None` if the name was made while running: the next may
+    /// be made in the same place.
+    #[inline]
+    pub(crate) fn called_by(&self) -> Option<(usize, usize)> {
+        match &self.info.name {
+            None => Some((std::ptr::from_ref(self.vtable).addr(), usize::MAX)),
+            Some(Cow::Borrowed(name)) => Some((name.as_ptr().addr(), name.len())),
+            Some(Cow::Owned(_)) => None,
+        }
+    }
 }
 
 /// `app::serve::{{closure}}` is the future of `app::serve`.
@@ -1324,13 +1336,13 @@ impl Current {
         Some(NodeRef::uncounted(self.0.get()?).reference())
     }
 
-    /// Calls `f` with the node that is being polled, if one is.
+    /// Calls `f` with the node that is being polled, or with none if there is none.
     #[inline]
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&NodeRef) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(Option<&NodeRef>) -> R) -> R {
         // As in `get`, whoever polls has a handle, and polls until after `f`, which is called inside the
         // poll.
-        let node = NodeRef::uncounted(self.0.get()?);
-        Some(f(&node))
+        let node = self.0.get().map(NodeRef::uncounted);
+        f(node.as_deref())
     }
 
     /// The values local to the node that is being polled.
