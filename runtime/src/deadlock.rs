@@ -159,7 +159,7 @@ impl Silence {
         });
     }
 
-    /// Tells of a deadlock. Gives the panic of the handler, if it is the first.
+    /// Reports a deadlock. Returns the panic of the handler, if it is the first.
     pub(crate) fn report(&self, deadlock: &Deadlock) -> std::thread::Result<()> {
         self.stage.set(Stage::Over);
         let mut handler = self.handler.borrow_mut();

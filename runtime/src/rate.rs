@@ -281,7 +281,7 @@ impl RateLimiter {
         self.wake_in_time(place, others);
     }
 
-    /// Who is behind so many others wakes up when there is a permit.
+    /// Wakes the waiter behind so many others when there is a permit for it.
     fn wake_in_time(&self, place: Place, others: usize) {
         if place.over.is_none() {
             let earliest = self.earliest_behind(others, self.now());
