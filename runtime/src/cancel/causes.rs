@@ -31,7 +31,7 @@ struct Glance {
     /// The address, or zero.
     place: usize,
     reason: Text,
-    /// What the task [is called by](NodeRef::called_by).
+    /// What the task is called by: `Node::called_by`.
     task: Text,
 }
 

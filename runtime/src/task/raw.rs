@@ -574,7 +574,7 @@ impl NodeRef {
         ready && self.home_uncounted() == other.home_uncounted()
     }
 
-    /// As [`Node::schedule`]: the handle goes into the queue.
+    /// As [`NodeRef::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
         let mut reason = Reason::Itself;
@@ -593,7 +593,7 @@ impl NodeRef {
         }
     }
 
-    /// As [`Node::home`], by a handle that is not counted, and therefore never dropped. The node keeps
+    /// As [`NodeRef::home`], by a handle that is not counted, and therefore never dropped. The node keeps
     /// its home alive, and a queue that it stands in keeps the node: so it is good until code of
     /// others is called, which could end the nursery.
     #[inline]
