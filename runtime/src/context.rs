@@ -32,7 +32,7 @@ pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
 #[inline]
 #[track_caller]
 pub(crate) fn with<R>(f: impl FnOnce(&Rc<Run>) -> R) -> R {
-    // A closure has no caller: the panic comes from out here, and so tells the place of the call.
+    // A closure does not track its caller: panicking outside it reports the place of the call.
     match CURRENT.with_borrow(|run| run.as_ref().map(f)) {
         Some(value) => value,
         None => outside(),

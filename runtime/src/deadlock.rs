@@ -14,9 +14,9 @@
 //!    but none is ever reported that is not there.
 //! 3. It looks when nothing has happened for a moment, and again when that has lasted twice as long,
 //!    since a thread that ends wakes nobody by that. Where time is virtual it looks at once.
-//! 4. What is found out is told once. A handler that panics has the run cancelled, so that its tasks
-//!    clean up; if nothing can wake it then either, the second panic leaves the loop, and tasks are
-//!    dropped as they stand.
+//! 4. What is found is reported once. A handler that panics has the run cancelled, so that its
+//!    tasks clean up; if nothing can wake it then either, the second panic leaves the loop, and
+//!    tasks are dropped as they stand.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -159,7 +159,7 @@ impl Silence {
         });
     }
 
-    /// Tells of a deadlock. Gives the panic of the handler, if it is the first.
+    /// Reports a deadlock. Returns the panic of the handler, if it is the first.
     pub(crate) fn report(&self, deadlock: &Deadlock) -> std::thread::Result<()> {
         self.stage.set(Stage::Over);
         let mut handler = self.handler.borrow_mut();

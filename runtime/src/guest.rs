@@ -274,7 +274,7 @@ fn finish<T>(live: Live<T>) -> thread::Result<T> {
     })
 }
 
-/// Drops a run whose loop has panicked; gives the panic.
+/// Drops a run whose loop has panicked; returns the panic.
 fn drop_failed<T>(live: Live<T>, panic: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
     // What destructors add to the panic has been printed, and the first is the one to tell of.
     drop(catch_unwind(AssertUnwindSafe(|| drop(live))));

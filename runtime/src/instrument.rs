@@ -269,7 +269,8 @@ impl Instruments {
         }
     }
 
-    /// Tells of `event`, and before that of who has become ready. Nothing of the run is borrowed.
+    /// Reports `event`, and before it the tasks that have become ready. Nothing of the run is
+    /// borrowed.
     pub(crate) fn tell(&self, event: &Event<'_>) {
         self.tell_scheduled();
         if self.telling.replace(true) {
@@ -280,7 +281,7 @@ impl Instruments {
         self.sweep();
     }
 
-    /// Tells of who has become ready.
+    /// Reports the tasks that have become ready.
     pub(crate) fn tell_scheduled(&self) {
         if self.scheduled.borrow().is_empty() || self.telling.replace(true) {
             return;

@@ -26,7 +26,7 @@ use crate::handle::Gate;
 use crate::run::Run;
 use crate::wait::Parked;
 
-/// Runs `operation` on the driver of this run, and gives it back when it has ended.
+/// Runs `operation` on the driver of this run, and returns it when it has ended.
 ///
 /// # Cancellation
 ///

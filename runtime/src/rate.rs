@@ -4,14 +4,16 @@
 //! log.
 //!
 //! 1. Permits grow at an even pace, one each `per / rate`, up to as many as may be used at once.
-//! 2. Who comes first is served first. While somebody waits nobody else gets a permit.
-//! 3. Each in the line has a timer, for the moment at which its permit grows if all before it take theirs;
-//!    who comes to be the first, for the moment at which the next one grows. Who leaves the line, cancelled
-//!    or dropped, takes no permit along, and the next has the place.
-//! 4. Who was woken by its timer keeps its place until it is polled, in the turn that woke it or the next.
-//!    One that has not been by then is forgotten, or polled by somebody who takes his time: it is passed
-//!    over, and takes no permit. If it comes after all, it stands where it stood. So those behind one that
-//!    is forgotten half-way have their permits when they would have had them anyway.
+//! 2. First come, first served. While somebody waits, nobody else gets a permit.
+//! 3. Each in the line has a timer, for the moment at which its permit grows if all before it take
+//!    theirs; the first in the line has it for the moment at which the next permit grows. A waiter
+//!    that leaves the line, cancelled or dropped, takes no permit along, and the next has its
+//!    place.
+//! 4. A waiter woken by its timer keeps its place until it is polled, in the turn that woke it or
+//!    the next. One that has not been polled by then is forgotten, or polled by a combinator that
+//!    takes its time: it is passed over, and takes no permit. If it is polled after all, it stands
+//!    where it stood. So those behind a forgotten waiter have their permits when they would have
+//!    had them anyway.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -74,7 +76,7 @@ struct Place {
     over: Option<u32>,
 }
 
-/// How it stands with who has a place.
+/// The state of a waiter that has a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Waits,
@@ -219,7 +221,7 @@ impl RateLimiter {
         self.earliest_behind(0, now)
     }
 
-    /// The same for who is behind so many others.
+    /// The same for a waiter behind so many others.
     fn earliest_behind(&self, others: usize, now: Time) -> Time {
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         let due = self.due.get() + self.interval.saturating_mul(others);
@@ -244,7 +246,7 @@ impl RateLimiter {
         now
     }
 
-    /// Who is first in the line, past those who are lost.
+    /// The first in the line, passing over those who are lost.
     fn first(&self) -> Option<(u64, Place)> {
         let mut passed = false;
         let first = context::try_with(|run| {
@@ -264,7 +266,7 @@ impl RateLimiter {
         first
     }
 
-    /// Puts somebody into the line, who may be in it already.
+    /// Puts a waiter into the line, unless it is in it already.
     fn stand(&self, number: u64, place: Place) {
         if self.line.borrow().contains_key(&number) {
             return;
@@ -272,14 +274,14 @@ impl RateLimiter {
         let first = self.first();
         let ahead = first.is_some_and(|(first, _)| first < number);
         let mut line = self.line.borrow_mut();
-        // At most: who stood here before may stand before some of them.
+        // At most: a waiter that stood here before may stand before some of them.
         let others = if ahead { line.len() } else { 0 };
         line.insert(number, place);
         drop(line);
         self.wake_in_time(place, others);
     }
 
-    /// Who is behind so many others wakes up when there is a permit.
+    /// Wakes the waiter behind so many others when there is a permit for it.
     fn wake_in_time(&self, place: Place, others: usize) {
         if place.over.is_none() {
             let earliest = self.earliest_behind(others, self.now());
@@ -287,8 +289,8 @@ impl RateLimiter {
         }
     }
 
-    /// Takes a permit for who has been woken because there is one, if that is so and nobody before it
-    /// waits.
+    /// Takes a permit for a waiter that was woken because there is one, if there still is and
+    /// nobody before it waits.
     fn take_in_turn(&self, number: u64) -> bool {
         let now = self.now();
         let first = self.first();

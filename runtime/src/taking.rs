@@ -1,10 +1,10 @@
 //! Taking what comes from a descriptor: bytes from a stream, which every message of a server goes
 //! through, and connections from a listener.
 //!
-//! It looks into the stash of the descriptor, tries the system if that is likely to give something, and
-//! else waits: in a watch if the driver has one, which costs no operation, and in an operation if it
-//! has not. What the future is in the middle of when it is cancelled, dropped or forgotten decides what
-//! that means:
+//! It looks into the stash of the descriptor, tries the system if that is likely to have something,
+//! and otherwise waits: in a watch if the driver has one, which costs no operation, and else in an
+//! operation. What happens when the future is cancelled, dropped or forgotten depends on what it
+//! waits in:
 //!
 //! | The future waits in | cancelled                        | dropped                     | forgotten                |
 //! |---------------------|----------------------------------|-----------------------------|--------------------------|
@@ -12,8 +12,9 @@
 //! | a watch             | `Cancelled`; nothing is taken    | the watch is taken back     | taken back with its task |
 //! | an operation        | its completion decides           | see `operation.rs`          | see `operation.rs`       |
 //!
-//! If the handle is closed before the future has returned, it returns that, whatever had come by then:
-//! who closes has said that nobody wants it, and what a driver had taken by then is its own affair.
+//! If the handle is closed before the future has returned, it reports the close, whatever had come
+//! by then: closing says that nobody wants it, and what a driver had taken by then is the driver's
+//! affair.
 //!
 //! A connection spends its life here, so the future is small, and looks up the run once a poll.
 
@@ -467,7 +468,7 @@ impl<K> Taking<'_, K> {
         }
     }
 
-    /// Takes back what the future is in the middle of, and gives the gate back.
+    /// Takes back what the future is in the middle of, and returns the gate.
     #[inline]
     fn end(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
@@ -478,7 +479,7 @@ impl<K> Taking<'_, K> {
         self.gate.give_back();
     }
 
-    /// Takes back what it waits in, in this phase; gives whether the gate is ours.
+    /// Takes back what it waits in, in this phase; returns whether the gate is ours.
     #[cold]
     fn give_up(&mut self, phase: Phase) -> bool {
         if matches!(phase, Phase::New | Phase::Ended) {

@@ -1,9 +1,10 @@
 //! A task's place among the waiting: what every future of this library that waits holds.
 //!
-//! A waker that a foreign combinator has put in the task's place is cloned when the wait stands in the
-//! tree already, and with its future in whatever line that waits in: to clone it is to run code of others,
-//! which may cancel the scope, set the event or close the descriptor. So that finds the wait, and ends it
-//! as at any other time; and who is about to submit an operation looks once more before.
+//! A waker that a foreign combinator has put in the task's place is cloned only when the wait is in
+//! the tree already, and its future in the line in which it waits: cloning runs foreign code, which
+//! may cancel the scope, set the event or close the descriptor. Such code then finds the wait, and
+//! ends it as at any other time; and code about to submit an operation looks once more before it
+//! does.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -46,8 +47,8 @@ impl Parked {
         parked
     }
 
-    /// The same for who has to stand in a line before code of others runs, and [follows](Self::follow)
-    /// then: until that, nobody is woken but the task.
+    /// The same for a future that has to stand in a line before foreign code runs, and calls
+    /// [`follow`](Self::follow) then: until that, nobody is woken but the task.
     #[inline]
     pub(crate) fn begin(run: &Rc<Run>, what: &'static str) -> Self {
         let task = run.node_or_main();
@@ -109,9 +110,9 @@ impl Parked {
         parked
     }
 
-    /// Keeps the place of a wait that what was waited for has ended, for one who is going to wait again
-    /// soon, whoever that is: [`resume`](Self::resume) looks. `false` if there is more to it than that,
-    /// which [`Parked::poll_woken`] tells.
+    /// Keeps the place of a wait whose event has come, for a caller that is going to wait again
+    /// soon; [`resume`](Self::resume) checks whose it is. `false` if there is more to it than that,
+    /// which [`Parked::poll_woken`] reports.
     #[inline]
     pub(crate) fn rest(&self, run: &Rc<Run>) -> bool {
         Rc::ptr_eq(run, &self.run) && run.tree.borrow_mut().rest_wait(self.wait)
@@ -278,7 +279,7 @@ impl Parked {
         }
     }
 
-    /// The cancellation that has come while the wait began, for who is about to submit an operation.
+    /// The cancellation that came while the wait began, for code about to submit an operation.
     #[inline]
     pub(crate) fn overtaken(&self) -> Option<Cancelled> {
         if self.run.is_calm() {

@@ -1,11 +1,11 @@
 //! The cancellations that are at work in a run, counted by hand.
 //!
 //! A scope that is cancelled hands its cancellation to every scope and every wait below, and
-//! [`Cancelled`] may go to any thread, so each of its clones is an atomic count. In here it is kept
-//! once, and those in the tree have its number, which costs an addition to copy. Only what leaves the
-//! tree, as the error of an operation, is a clone.
+//! [`Cancelled`] may go to any thread, so each clone costs an atomic count. Here it is kept once,
+//! and everything in the tree has only its number, which costs an addition to copy. Only what
+//! leaves the tree, as the error of an operation, is a clone.
 //!
-//! Whoever has a number owes it to [`Causes::release`] or to [`Causes::take`], once.
+//! Code that has a number passes it to [`Causes::release`] or to [`Causes::take`], exactly once.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ struct Glance {
     /// The address, or zero.
     place: usize,
     reason: Text,
-    /// What the task [is called by](NodeRef::called_by).
+    /// What the task is called by: `Node::called_by`.
     task: Text,
 }
 
@@ -41,8 +41,9 @@ type Text = (usize, usize);
 struct Place {
     /// `None` if the place is free.
     cancelled: Option<Cancelled>,
-    /// A clone that has come back, for the next that asks for one: each clone, and each that is dropped,
-    /// is an atomic count, and who are cancelled one after the other mostly end one after the other.
+    /// A clone that has come back, for the next that asks for one: each clone, and each drop of
+    /// one, is an atomic count, and tasks that are cancelled one after the other mostly end one
+    /// after the other.
     spare: Option<Cancelled>,
     /// How many have the number; of a free place the next that is free.
     count: u32,
@@ -62,7 +63,7 @@ impl Cause {
         self.0.get() as usize - 1
     }
 
-    /// The number itself, for who keeps it in a word that has another use at other times.
+    /// The number itself, to be kept in a word that has another use at other times.
     #[inline]
     pub(crate) fn into_number(self) -> u32 {
         self.0.get()
@@ -186,7 +187,7 @@ impl Causes {
         })
     }
 
-    /// Gives a number back, and what somebody has had who has the number.
+    /// Gives a number back, together with a clone that its holder has had.
     #[inline]
     pub(super) fn release_with(&mut self, cause: Cause, back: Cancelled) {
         let place = &mut self.places[cause.index()];

@@ -6,10 +6,10 @@
 //! nothing around it is cancelled too, takes the cancellation out of the result. Nothing is dropped
 //! half-way: the code inside sees an error, cleans up, and returns.
 //!
-//! A [shield](CancelScope::shielded) keeps cancellations of scopes around from what is inside.
+//! A [shield](CancelScope::shielded) keeps cancellations of enclosing scopes from what is inside.
 //!
-//! There is a softer level: a scope that is [drained](CancelScope::drain) asks what is inside to come
-//! to an end, and is cancelled only when its grace period is over (`drain.rs`).
+//! There is a softer level: a scope that is [drained](CancelScope::drain) asks what is inside to
+//! finish, and is cancelled only when its grace period is over (`drain.rs`).
 
 mod cancelled;
 mod causes;

@@ -11,11 +11,11 @@
 //!    scope of its own is to be linked, the outermost of all, if anything asks for the scope. The task's
 //!    one wait can do without, and so can a cancel (rule 5 of `cancel/tree.rs`): so whether the code of
 //!    such a task has been cancelled is to be seen at the task first.
-//! 4. The scope that was pushed last lies in a cell, and the one that it found there on the stack of
-//!    whoever has pushed it: that is all that a timeout around something ready pays. Only if one is
-//!    pushed directly inside another, neither of them linked, is the outer one put on a list, where it
-//!    can be found to be linked first.
-//! 5. Whoever polls in a scope of its own, a nursery above all, puts what was here before aside:
+//! 4. The scope that was pushed last lies in a cell, and the one that it found there lies on the
+//!    stack of the code that pushed it: a timeout around something ready pays for no more than
+//!    that. Only if one is pushed directly inside another, neither of them linked, is the outer one
+//!    put on a list, where it can be found to be linked first.
+//! 5. Code that polls in a scope of its own, above all a nursery, puts aside what was here before:
 //!    scopes that are pushed around the poll are not around the code inside.
 
 use std::cell::{Cell, RefCell};
@@ -123,7 +123,7 @@ impl Position {
         self.here.get()
     }
 
-    /// Moves to another position; gives the one before, to be put back.
+    /// Moves to another position; returns the one before, to be put back.
     #[inline]
     pub(crate) fn replace(&self, here: Here) -> Here {
         self.here.replace(here)
@@ -173,8 +173,8 @@ impl Position {
         self.outer.borrow_mut().pop();
     }
 
-    /// Leaves the scope that was pushed last; gives its number if it has been linked. `around` tells
-    /// which scope is around one that is.
+    /// Leaves the scope that was pushed last; returns its number if it has been linked. `around`
+    /// tells which scope is around one that is.
     #[inline(always)]
     pub(super) fn pop(&self, before: Before, around: impl FnOnce(u32) -> u32) -> Option<u32> {
         let Before { here, last } = before;

@@ -668,7 +668,7 @@ impl Drop for Place {
 }
 
 impl Source {
-    /// Enters the scope; gives who is to be told how it ended, if somebody is.
+    /// Enters the scope; returns whom to tell how it ended, if anybody.
     fn enter(self, run: &Run) -> Result<(u32, Option<Rc<Handle>>)> {
         run.check_depth()?;
         match self {
@@ -744,7 +744,7 @@ impl Handle {
 }
 
 impl Left {
-    /// Tells the handle how the scope ended; gives the scope's own cancellation if nobody has a
+    /// Tells the handle how the scope ended; returns the scope's own cancellation if nobody has a
     /// handle, who could ask for it.
     #[inline]
     pub(crate) fn close(self, caught: bool) -> Option<Cancelled> {
@@ -786,7 +786,7 @@ impl Left {
         }
     }
 
-    /// The same for an error; gives what is left of it.
+    /// The same for an error; returns what is left of it.
     fn catch_error(self, error: Error) -> (Option<Error>, Option<Cancelled>) {
         if self.own.is_none() || self.outer {
             self.close(false);

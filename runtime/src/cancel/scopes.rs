@@ -1,9 +1,9 @@
 //! The slots of the scopes, kept in places that are used again.
 //!
 //! Every nursery has a scope, and nearly every scope is entered and left without ever having a
-//! deadline, a shield or a handle. So what the tree walks through is one half of a slot, half a cache
-//! line, and what few scopes have is the other, in places of the same numbers that are not even looked
-//! at unless the first half says so.
+//! deadline, a shield or a handle. So a slot has two halves. The tree walks through the first, half
+//! a cache line. What few scopes have is in the second, at the same number in another list, which
+//! is not even looked at unless the first half says so.
 //!
 //! A slot that is free has nothing in it: a new scope writes its links and no more.
 
@@ -36,7 +36,7 @@ pub(super) struct Slot {
     pub(super) next: u32,
     pub(super) first_child: u32,
     pub(super) first_wait: u32,
-    /// What is delivered to who is in the scope, if it is effective.
+    /// What is delivered to the waits in the scope, if it is effective.
     pub(super) record: Option<Cause>,
     pub(super) kind: Kind,
 }

@@ -45,7 +45,7 @@ use crate::error::{Result, TooSlow};
 /// # Ok::<(), trio::Error>(()) }).unwrap();
 /// ```
 ///
-/// The future has to return [`Result`](crate::Result), because a cancellation reaches it as an
+/// The future has to return [`Result`], because a cancellation reaches it as an
 /// [`Error`](crate::Error). If an operation has an error type of its own, as those of channels have,
 /// or none at all, wrap it in an `async` block:
 ///

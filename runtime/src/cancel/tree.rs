@@ -46,13 +46,13 @@ pub(crate) const ROOT: u32 = 0;
 
 pub(crate) struct Tree {
     scopes: Scopes,
-    /// How many scopes are effective, for those who do not want to look at each.
+    /// How many scopes are effective, so that nobody has to look at each.
     effective: Rc<Cell<u32>>,
     waits: Waits,
     causes: Causes,
     pub(crate) timers: Timers,
-    /// The scopes that have been asked to drain, and by whom; mostly none. Few, so that who asks
-    /// whether it is draining looks for each scope around it in here.
+    /// The scopes that have been asked to drain, and by whom; mostly none. They are few, so the
+    /// question whether code is draining is answered by looking up each enclosing scope here.
     drains: Vec<(u32, Cancelled)>,
     /// The lists of an earlier change, for the next that needs any.
     spare: Option<Box<Lists>>,
@@ -67,7 +67,7 @@ pub(crate) struct Effects(Option<Box<Lists>>);
 pub(crate) struct Lists {
     /// Operations to ask the driver to cancel.
     pub(crate) cancels: Vec<Key>,
-    /// Wakers of others to call.
+    /// Foreign wakers to call.
     pub(crate) wakers: Vec<Waker>,
     /// Those who decide how a wait ends, to be asked.
     pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
@@ -160,9 +160,9 @@ impl Tree {
         }
     }
 
-    /// The run has ended: gives what waits, and what is left in it of users, to be dropped when nothing
-    /// is borrowed. The scopes stay, for a future that was taken out of the run leaves its own when
-    /// it is dropped.
+    /// The run has ended: returns what waits, and what is left of the user's, to be dropped when
+    /// nothing is borrowed. The scopes stay, since a future that was taken out of the run leaves
+    /// its own when it is dropped.
     pub(crate) fn end(&mut self) -> impl Sized + use<> {
         self.scopes.forget_waits();
         self.timers = Timers::default();
@@ -249,8 +249,8 @@ impl Tree {
         }
     }
 
-    /// Leaves a scope of which nobody wants to know how it was left, if nothing is in it, it is not
-    /// cancelled, and nobody has a handle; says whether that was so.
+    /// Leaves a scope if nothing is in it, it is not cancelled, and nobody has a handle with which
+    /// to ask how it was left; returns whether that was so.
     #[inline]
     pub(crate) fn leave_plain(&mut self, scope: u32) -> bool {
         let slot = &self.scopes[scope];
@@ -580,7 +580,7 @@ impl Tree {
         }
     }
 
-    /// The same for one scope; gives whether it has become effective, or is so no more.
+    /// The same for one scope; returns whether it has become effective, or has ceased to be.
     fn refresh_one(&mut self, scope: u32, effects: &mut Effects) -> bool {
         let slot = &self.scopes[scope];
         let own = self.scopes.details(scope).and_then(|it| it.own.as_ref());
@@ -654,7 +654,7 @@ impl Tree {
         self.wake(wait, effects);
     }
 
-    /// Aborts a wait of which the driver, or who holds the aborter, decides how it ends.
+    /// Aborts a wait whose end is decided by the driver, or by the holder of the aborter.
     #[inline(never)]
     fn ask_to_end(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
@@ -867,7 +867,7 @@ impl Tree {
             .collect()
     }
 
-    /// A wait stands in a line, in which who is first may hold up those behind it.
+    /// A wait stands in a line, in which the first may hold up those behind it.
     pub(crate) fn stand_in(&mut self, wait: u32, line: usize) {
         self.waits.stand_in(wait, line);
     }
@@ -921,16 +921,16 @@ impl Tree {
         }
     }
 
-    /// The same; a wait that is over and has nothing but its task is taken out, and gives the task, to
-    /// be dropped when nothing is borrowed.
+    /// The same; a wait that is over and has nothing but its task is taken out, and its task is
+    /// returned, to be dropped when nothing is borrowed.
     #[inline]
     pub(crate) fn end_wait(&mut self, wait: u32) -> Poll<(Option<Cancelled>, Option<NodeRef>)> {
         let outcome = self.outcome(wait);
         outcome.map(|cancelled| (cancelled, self.remove_plain_wait(wait)))
     }
 
-    /// The same in one step for a wait of `current`'s under `scope`, if it has nothing but its task when it
-    /// is over, as nearly all; does nothing with any other, and gives nothing.
+    /// The same in one step for a wait of `current`'s under `scope`, if it has nothing but its task
+    /// when it is over, as nearly all do; does nothing with any other, and returns nothing.
     #[inline(always)]
     pub(crate) fn end_own_wait(
         &mut self,
@@ -999,8 +999,8 @@ impl Tree {
         before.flatten()
     }
 
-    /// Takes a wait out that has nothing but its task and a deadline, and gives the task; else gives
-    /// nothing.
+    /// Takes out a wait that has nothing but its task and a deadline, and returns the task;
+    /// otherwise returns `None`.
     #[inline]
     pub(crate) fn remove_plain_wait(&mut self, wait: u32) -> Option<NodeRef> {
         self.end_timer(wait);
@@ -1053,8 +1053,8 @@ impl Tree {
         self.wake(wait, effects);
     }
 
-    /// Whether a wait that is no operation's has not been ended, and somebody would hear if it was:
-    /// its task lives, or a waker of others calls whoever has the future now.
+    /// Whether a wait that belongs to no operation has not been ended, and its end would be
+    /// noticed: its task lives, or a foreign waker wakes whatever has the future now.
     #[inline]
     pub(crate) fn is_waiting(&self, wait: u32) -> bool {
         matches!(self.waits[wait].state, WaitState::Waiting) && !self.is_left(wait)

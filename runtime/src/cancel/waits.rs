@@ -31,10 +31,11 @@ pub(super) struct Waits {
     lines: Lines,
 }
 
-/// Those who may be held up by others who stand before them.
+/// The waits that may be held up by others in line before them.
 #[derive(Default)]
 struct Lines {
-    /// Each who stands in a line is here; so may be some who do not any more, until next cleaned.
+    /// Every wait that stands in a line, and perhaps some that no longer do, until the next
+    /// cleaning.
     standing: Vec<u32>,
     /// How many there are before it is worth cleaning.
     enough: usize,
@@ -72,7 +73,7 @@ pub(super) enum Object {
     Operation(Key),
     /// A descriptor that the driver may watch, in this place.
     Watch(u32),
-    /// A turn in this line, where who is first may hold up those behind.
+    /// A turn in this line, in which the first may hold up those behind.
     Line(usize),
     Other,
 }
@@ -186,8 +187,8 @@ impl Waits {
         });
     }
 
-    /// Frees the place of a wait that has nothing but its task, as nearly all have; gives the task.
-    /// Does nothing with any other.
+    /// Frees the place of a wait that has nothing but its task, as nearly all have; returns the
+    /// task. Does nothing with any other.
     #[inline]
     pub(super) fn remove_plain(&mut self, wait: u32, first: &mut u32) -> Option<NodeRef> {
         if !self.places[wait as usize].is_plain() {
@@ -197,8 +198,8 @@ impl Waits {
         self.free_place(wait)
     }
 
-    /// Frees the place of a wait that is over and has nothing but its task; gives the task, and why it was
-    /// aborted, if it was. Does nothing with any other.
+    /// Frees the place of a wait that is over and has nothing but its task; returns the task, and
+    /// why it was aborted, if it was. Does nothing with any other.
     #[inline]
     pub(super) fn remove_over(
         &mut self,
@@ -293,7 +294,7 @@ impl Waits {
         })
     }
 
-    /// A wait has moved to another task; gives the one before.
+    /// A wait has moved to another task; returns the one before.
     pub(super) fn set_task(&mut self, wait: u32, task: &NodeRef) -> Option<NodeRef> {
         self.unchain(wait);
         let others = task.waits.replace(wait);
@@ -333,7 +334,7 @@ impl Waits {
         standing.filter(here).collect()
     }
 
-    /// Takes out who does not stand in a line any more, and who will not be heard of.
+    /// Takes out the waits that no longer stand in a line, and those that have been left.
     #[cold]
     fn clean_lines(&mut self) {
         let Lines { standing, enough } = &mut self.lines;

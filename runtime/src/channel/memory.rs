@@ -142,7 +142,7 @@ impl<T> MemorySendChannel<T> {
         self.0.try_send(value)
     }
 
-    /// Waits until somebody waits to receive, who is given nothing yet.
+    /// Waits until somebody waits to receive, without handing over anything yet.
     pub(super) fn demand(&self) -> Demand<'_, T> {
         Demand::new(DemandOperation::new(&self.0))
     }

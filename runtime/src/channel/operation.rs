@@ -37,7 +37,7 @@ pub(super) trait Operation {
     /// since.
     fn enlist(&mut self, place: &Place<'_>) -> bool;
 
-    /// Leaves the line; gives the result, if somebody has made it meanwhile.
+    /// Leaves the line; returns the result, if somebody has made it meanwhile.
     fn withdraw(&mut self) -> Option<Self::Output>;
 
     /// The result of an operation that was cancelled and has not happened.

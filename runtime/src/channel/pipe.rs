@@ -184,7 +184,7 @@ impl<T, C: Claim> State<T, C> {
 
 const SENT_ONCE: &str = "what is sent is there, and a future is not polled after its end";
 
-/// What is taken of a channel, with who is to be woken for it.
+/// What is taken from a channel, with the waiter to be woken for it.
 type Taken<T, W> = Result<(T, Option<W>), TryReceiveError>;
 
 /// What became of a value that was to be sent.

@@ -45,7 +45,7 @@ struct Waiter<C, P> {
 
 /// By which a waiter is claimed.
 pub(crate) trait Claim {
-    /// What is left to do to wake who was claimed, when nothing is locked any more.
+    /// What is left to do to wake the one that was claimed, when nothing is locked any more.
     type Wake;
 
     /// By which a future that is polled is claimed.
@@ -68,7 +68,7 @@ pub(crate) trait Claim {
         true
     }
 
-    /// Follows the future to where it is polled now; gives the waker before.
+    /// Follows the future to where it is polled now; returns the waker before.
     fn wake_by(&mut self, waker: Waker) -> Waker {
         waker
     }
@@ -139,8 +139,8 @@ impl<C: Claim, P> Waiters<C, P> {
         !waiter.in_line || waiter.claim.is_woken_by(waker)
     }
 
-    /// From now on a waiter is woken by `waker`; gives the one before, to be dropped when nothing is
-    /// locked.
+    /// From now on a waiter is woken by `waker`; returns the one before, to be dropped when nothing
+    /// is locked.
     #[must_use = "dropped when nothing is locked"]
     pub(crate) fn wake_by(&mut self, key: u32, waker: Waker) -> Waker {
         self.slots[key as usize].claim.wake_by(waker)

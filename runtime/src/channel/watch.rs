@@ -74,7 +74,7 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    /// Sets the value; gives the old one, to be dropped when nothing is borrowed.
+    /// Sets the value; returns the old one, to be dropped when nothing is borrowed.
     #[must_use = "dropped when nothing is borrowed"]
     fn set(&mut self, value: T) -> Old<T> {
         let old = match Rc::get_mut(&mut self.value) {

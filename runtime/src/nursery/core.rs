@@ -60,7 +60,7 @@ pub(crate) enum Notice {
     /// Nobody, since the owner knows already, or the nursery will see for itself.
     Nobody,
     Owner,
-    /// Maybe others too, who run code of theirs ([`NurseryRef::notify_watched`]).
+    /// Perhaps foreign observers too, which run their own code ([`NurseryRef::notify_watched`]).
     Others,
 }
 
@@ -120,7 +120,7 @@ impl Core {
         self.has(WATCHED)
     }
 
-    /// The run has ended: whoever polls the nursery again is a stranger.
+    /// The run has ended: any later poll of the nursery comes from a stranger.
     pub(crate) fn disown(&self) {
         self.owner_data.set(nobody());
     }
@@ -150,7 +150,7 @@ impl Core {
         self.flags.set(self.flags.get() & !flags);
     }
 
-    /// Notes that something becomes ready; says who has to be told of it. Calls nobody.
+    /// Notes that something becomes ready, and returns whom to notify. Notifies nobody itself.
     #[inline]
     pub(crate) fn notify(&self) -> Notice {
         match self.flags.get() {
@@ -285,7 +285,7 @@ impl Core {
         }
     }
 
-    /// The same for a mark; gives whether a cancellation of a scope around the child is visible.
+    /// The same for a mark; returns whether a cancellation of a scope around the child is visible.
     fn end_mark(&self, mark: Cause) -> bool {
         let around = self.children_scope.get();
         self.run.tree.borrow_mut().end_mark(mark, around)
@@ -542,7 +542,7 @@ impl NurseryRef {
         }
     }
 
-    /// The same for one turn only: whoever calls this has something to do before the next.
+    /// The same for one turn only: the caller has something to do before the next.
     pub(super) fn drive_once<T>(
         &self,
         context: &mut Context<'_>,
@@ -592,8 +592,8 @@ impl NurseryRef {
                 if self.body.get() == Body::Running {
                     self.step_body(poll_body, value, around);
                 }
-                // The body stands in the queue once. What is behind it is not polled by this loop,
-                // of which the code of the body would become a part.
+                // The body stands in the queue once. What is behind it is not polled by this loop:
+                // the code of the body would become part of the loop.
                 self.end_step(node);
                 if !self.ready.is_empty() {
                     self.step_rest(around);
@@ -615,7 +615,7 @@ impl NurseryRef {
         }
     }
 
-    /// The same for a nursery that is watched: its owner is told when something becomes ready.
+    /// The same for a nursery that is watched: its owner is notified when something becomes ready.
     #[cold]
     fn begin_watched_poll(&self) {
         self.clear(NOTIFIED);
@@ -662,9 +662,9 @@ impl NurseryRef {
         }
     }
 
-    /// Tells the owner if something waits for the next turn. So a level of nurseries is told once, by
-    /// the one below, which knows it well, and no wake has to climb through nurseries that are being
-    /// polled anyway.
+    /// Notifies the owner if something waits for the next turn. So each level of nurseries is
+    /// notified once, by the one below, which knows best, and no wake has to climb through
+    /// nurseries that are being polled anyway.
     #[inline]
     fn end_poll(&self) {
         if !self.is_driven() {
@@ -710,7 +710,7 @@ impl NurseryRef {
         self.set(WATCHED);
     }
 
-    /// Nothing is ready: the next thing that becomes so is told again.
+    /// Nothing is ready: the owner is notified again of the next thing that becomes ready.
     pub(crate) fn expect_notice(&self) {
         self.clear(NOTIFIED);
     }
@@ -976,8 +976,8 @@ impl Open {
         self.nursery.result(value)
     }
 
-    /// Ends the root nursery; gives the panic of the main task, or what has gone wrong in a system
-    /// task.
+    /// Ends the root nursery; returns the panic of the main task, or what has gone wrong in a
+    /// system task.
     pub(crate) fn finish_root(mut self) -> Option<Failure> {
         self.close();
         self.finished = true;

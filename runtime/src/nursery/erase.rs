@@ -4,16 +4,17 @@
 //! future is never touched after what it borrows has gone. The argument, as in `std::thread::scope`
 //! but without a thread:
 //!
-//! - `F: 'scope`, and `'scope` outlives the future of the nursery's body: it is the life of the
-//!   `Nursery` that the body is lent, chosen by nobody (`for<'scope>`), invariant, so it can be
-//!   neither shortened nor stretched. What `F` borrows lives outside the future of `open_nursery`,
-//!   or is the `Nursery` itself.
+//! - `F: 'scope`, and `'scope` outlives the future of the nursery's body: it is the lifetime of the
+//!   `Nursery` that is lent to the body. No caller chooses it (`for<'scope>`), and it is invariant,
+//!   so it can be neither shortened nor stretched. What `F` borrows lives outside the future of
+//!   `open_nursery`, or is the `Nursery` itself.
 //! - The cell is polled only by `NurseryRef::drive`, which runs only inside a poll of the
 //!   future of `open_nursery` (of `Nursery::start`, before the task has reported, for the same
 //!   `'scope`). While that future exists, everything outside it that it borrows is borrowed too.
 //! - When that future is dropped, at any point, its `Open` drops every child's future first.
-//! - When that future is *leaked*, it is never polled again, so no child is either, nor dropped: a
-//!   wake only moves the node into a queue. The borrow may end, and nobody looks at it any more.
+//! - When that future is *leaked*, it is never polled again, so no child is polled or dropped
+//!   either: a wake only moves the node into a queue. The borrow may end, and nothing touches what
+//!   was borrowed any more.
 //! - After its end the cell holds neither the future nor, without its `Output`, a value; and the
 //!   `Output` is held by a `JoinHandle<'scope, T>`, which cannot outlive `'scope`.
 
@@ -47,7 +48,7 @@ where
     output
 }
 
-/// The same for a task that gives nothing.
+/// The same for a task that returns nothing.
 #[inline]
 pub(super) fn spawn_silent<'scope, F>(
     nursery: &NurseryRef,
@@ -81,8 +82,8 @@ where
     spawn(root, main, Some("main".into()), place)
 }
 
-/// Spawns a system task into the root nursery. It borrows nothing, and inherits nothing from whoever
-/// happens to spawn it.
+/// Spawns a system task into the root nursery. It borrows nothing, and inherits nothing from the
+/// code that happens to spawn it.
 pub(crate) fn spawn_system<F>(
     root: &NurseryRef,
     task: F,

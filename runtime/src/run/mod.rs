@@ -9,17 +9,19 @@
 //! 4. Poll every task that was made ready before this point, once. What becomes ready meanwhile
 //!    waits for the next turn, so that the work between two looks at the driver is bounded.
 //!
-//! If nothing comes of the first three, and a single nursery has anything that is ready, the next turn
-//! is made by that nursery, without a way up through those around it and down again
+//! If the first three have nothing to do, and only one nursery has anything ready, that nursery
+//! makes the next turn itself, without going up through the nurseries around it and down again
 //! ([`Run::next_turn_here`]). At least one turn in 16 is made by the loop.
 //!
-//! What other threads have left in the inbox is dealt with where a turn begins, which is after the
-//! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next turn.
+//! What other threads have left in the inbox is dealt with when a turn begins, and so after the
+//! input and the deadlines of the turn before. A call that comes in meanwhile waits for the next
+//! turn.
 //!
 //! The run ends when the main task has. Then, in this order: system tasks are cancelled and waited
-//! for; the inbox is closed, and the calls that it has accepted are made (Q1); the values of the run are
-//! dropped, whose destructors find its clock and its driver in place; everything in flight is
-//! cancelled and collected, before anything that it could touch is freed (D7).
+//! for; the inbox is closed, and the calls that it has accepted are made (Q1); the values of the
+//! run are dropped, while its clock and its driver are still there for their destructors;
+//! everything in flight is cancelled and collected, before anything that it could touch is freed
+//! (D7).
 
 mod observe;
 mod order;
@@ -57,7 +59,7 @@ use crate::testing::Seen;
 use crate::thread::{Call, Threads, Watched};
 use crate::time::Clock;
 
-/// How long the end of a run waits for the kernel to give operations back.
+/// How long the end of a run waits for the kernel to return its operations.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
 /// Stack that must be left for a further level of scopes.
@@ -84,11 +86,12 @@ pub(crate) struct Run {
     pub(crate) tree: RefCell<Tree>,
     /// How many scopes of the tree are cancelled: mostly none, and then no checkpoint looks there.
     effective: Rc<Cell<u32>>,
-    /// Set when the tree has gone: whoever has held on to the run finds nothing there.
+    /// Set when the tree has gone: code that has kept the run finds nothing there.
     ended: Cell<bool>,
-    /// Gone when the run has ended, although something that was leaked may keep the run alive.
+    /// `None` once the run has ended, even if something leaked keeps the run alive.
     driver: RefCell<Option<Box<dyn Driver>>>,
-    /// Where the driver is while another thread waits in its place; whoever wants it ends the wait.
+    /// Where the driver is while another thread waits in its place; code that wants it ends the
+    /// wait.
     resting: Cell<Option<Box<dyn Driver>>>,
     /// Whether another thread waits, and nobody has told it to return.
     waited_for: Cell<bool>,
@@ -101,7 +104,7 @@ pub(crate) struct Run {
     completed: RefCell<Vec<Completed>>,
     remote_wakes: Cell<Vec<Arc<Remote>>>,
     calls: Cell<Vec<Call>>,
-    /// Wakers of others, to be called between turns, when nothing is borrowed.
+    /// Foreign wakers, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
     orphan_watchers: RefCell<Vec<u32>>,
     /// Who wants to know whether a task is at checkpoints; the innermost last.
@@ -119,7 +122,7 @@ pub(crate) struct Run {
     pub(crate) instrumented: Cell<bool>,
     pub(crate) instruments: Instruments,
     watchdog: Option<Watched>,
-    /// Whether anybody is told of what tasks do: an instrument, or the watchdog.
+    /// Whether anything observes what tasks do: an instrument, or the watchdog.
     pub(crate) observed: Cell<bool>,
 }
 
@@ -158,8 +161,9 @@ pub(crate) fn run_to_end<F: Future>(
     }
 }
 
-/// A run that has begun and not ended, for whoever turns it. Dropping it half-way drops the tasks as
-/// they stand, and takes everything back from the kernel; so do the fields, in this order.
+/// A run that has begun and not ended, as held by the code that makes its turns. Dropping it
+/// half-way drops the tasks as they stand, and takes everything back from the kernel; so do the
+/// fields, in this order.
 pub(crate) struct Live<T> {
     output: Output<T>,
     pub(crate) root: NurseryRef,
@@ -224,7 +228,7 @@ impl<T> Live<T> {
     }
 }
 
-/// Takes back everything from the kernel when the run ends.
+/// Takes everything back from the kernel when the run ends.
 struct Ending {
     run: Rc<Run>,
 }
@@ -238,14 +242,14 @@ impl Drop for Ending {
             watchdog.end();
         }
         drop(self.run.deferred.take());
-        // What is left may hold code of others: values, wakers, functions that abort. When it goes it
-        // finds a run in which no scope is entered and nothing waits.
+        // What is left may hold foreign code: values, wakers, abort functions. When that is
+        // dropped, it finds a run in which no scope is entered and nothing waits.
         self.run.position.replace(Here::at(ROOT));
         if let Some(main) = self.run.main_task() {
             main.scope.set(ROOT);
         }
         let values = self.run.vars.take();
-        // A destructor that panics is not to keep the kernel's memory from coming back.
+        // A destructor that panics must not keep the kernel's memory from being returned.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(values)));
         let drained = self.run.driver().drain(DRAIN_BOUND);
         if drained.leaked > 0 {
@@ -257,8 +261,8 @@ impl Drop for Ending {
         }
         self.run.instrument(&Event::AfterRun);
         self.run.instruments.clear();
-        // What was leaked, a nursery or a future that waits, keeps the run alive, and the run
-        // would keep it: the circle ends here.
+        // A leaked nursery or waiting future keeps the run alive, and the run would keep it alive
+        // in turn: the cycle is broken here.
         self.run.ended.set(true);
         self.run.shared.let_go_of_driver();
         let root = self.run.root.take();

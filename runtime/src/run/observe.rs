@@ -13,7 +13,8 @@ impl Run {
     pub(crate) fn begin_counting(&self) {
         let task = self.current_task();
         self.counting.borrow_mut().push((task, Seen::default()));
-        // As if a scope were cancelled, so that who looks looks closely, and comes by `count`.
+        // As if a scope were cancelled, so that checkpoints take the slow path, which passes
+        // `count`.
         self.effective.set(self.effective.get() + 1);
     }
 
@@ -58,7 +59,7 @@ impl Run {
         }
     }
 
-    /// One has been added or removed: whoever looks for the flag before an event finds it.
+    /// An observer has been added or removed: the flag is up to date before the next event.
     pub(crate) fn instruments_changed(&self) {
         let instrumented = !self.instruments.is_empty();
         self.observed.set(instrumented || self.watchdog.is_some());
@@ -69,7 +70,8 @@ impl Run {
         }
     }
 
-    /// Told at once, unless something of the run is borrowed: then by whoever borrowed it.
+    /// Reported at once, unless something of the run is borrowed: then by the code that borrowed
+    /// it.
     #[cold]
     pub(crate) fn instrument_scheduled(&self, node: &NodeRef) {
         self.instruments.scheduled(Task::of(node));
@@ -131,7 +133,7 @@ impl Run {
         }
     }
 
-    /// Tells of a node as if from there.
+    /// Reports a node as if from there.
     fn tell_from(&self, node: &NodeRef, here: Here, event: fn(&Task) -> Event<'_>) {
         let task = Task::of(node);
         let around = self.position.replace(here);

@@ -1,7 +1,7 @@
-//! The turn of a guest, which stops where it would wait, for another thread to wait in its place.
+//! The turn of a guest, which stops where it would wait and lets another thread wait in its place.
 //!
-//! That thread has the driver for as long (`resting`). Whoever needs the driver meanwhile, or changes
-//! what is waited for, ends the wait first.
+//! Until then that thread has the driver (`resting`). Code that needs the driver meanwhile, or
+//! changes what is waited for, ends the wait first.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::quiet::Plan;
 use crate::task::NurseryRef;
 
 impl Run {
-    /// One turn of a run that is a guest, up to where it would wait: gives what to wait for, and then
-    /// the turn is not over.
+    /// One turn of a run that is a guest, up to where it would wait: if it returns something to
+    /// wait for, the turn is not over.
     pub(crate) fn turn_as_guest(&self, root: &NurseryRef) -> Option<Pause> {
         self.work();
         let pause = self.begin_turn_of_guest(root);
@@ -59,7 +59,7 @@ impl Run {
         Some(Pause { plan, lasted })
     }
 
-    /// The rest of the turn that has given `pause`, once the other thread has returned.
+    /// The rest of the turn that has returned `pause`, once the other thread has returned.
     pub(crate) fn end_wait(&self, root: &NurseryRef, pause: Pause) {
         self.work();
         self.waited_for.set(false);
@@ -72,7 +72,8 @@ impl Run {
         self.rest();
     }
 
-    /// Ends the wait of another thread, if there is one: something has changed that it does not know.
+    /// Ends the wait of another thread, if there is one: something has changed that it does not
+    /// know about.
     #[inline]
     pub(crate) fn stir(&self) {
         if self.waited_for.get() {

@@ -11,15 +11,15 @@ use crate::deadlock::Deadlock;
 use crate::introspect::TaskTree;
 use crate::task::NurseryRef;
 
-/// No wait is longer, so that a clock that lies is found out once a day.
+/// The longest wait, so that a clock that lies is found out once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// By how much a wait of the kernel may end too early: its timers may count in milliseconds.
 const TIMER_SLACK: Duration = Duration::from_millis(1);
 
 impl Run {
-    /// Begins to measure whether a wait for quiet time lasts as long as it is meant to. One that a
-    /// wake from elsewhere has ended early has seen nothing yet, though nothing has come of it.
+    /// Begins to measure whether a wait for quiet time lasts as long as it is meant to. A wait that
+    /// a wake from elsewhere has ended early proves nothing yet, even if the wake had no effect.
     pub(super) fn quiet_time(&self, plan: &Plan) -> impl FnOnce(&Self) -> bool + use<> {
         let timed = plan.quiet != Quiet::Nothing && !plan.timeout.is_zero();
         let timeout = plan.timeout;
@@ -67,8 +67,8 @@ impl Run {
                 plan.timeout = cushion;
                 plan.quiet = Quiet::Waiters(cushion);
             }
-            // Somebody who waits for all to be blocked goes before a jump of the clock.
-            // Without a deadline there is nothing to jump to, and the loop would look for ever.
+            // A wait for all tasks to be blocked goes before a jump of the clock. Without a
+            // deadline there is nothing to jump to, and the loop would look for ever.
             (None, Some(threshold)) if threshold < plan.timeout => {
                 if let Some(next) = next {
                     plan.timeout = threshold;
@@ -77,7 +77,7 @@ impl Run {
             }
             _ => {}
         }
-        // A deadline that a clock never comes to by itself is none.
+        // A deadline that the clock never reaches by itself counts as none.
         let comes = next.is_some() && until < Duration::MAX;
         if !comes && plan.quiet == Quiet::Nothing {
             if let Some(patience) = self.suspects_deadlock() {
@@ -113,8 +113,8 @@ impl Run {
         (next, until.unwrap_or(LONGEST_WAIT))
     }
 
-    /// Nothing is ready, nothing has happened, and the time is over that somebody wanted to see
-    /// pass like that.
+    /// Nothing is ready, nothing has happened, and the time for which somebody waited for that is
+    /// over.
     pub(super) fn all_blocked(&self, plan: &Plan, root: &NurseryRef) {
         match plan.quiet {
             Quiet::Nothing => {}
@@ -140,7 +140,7 @@ impl Run {
     /// deadline, and the driver has nothing to report. `None` if it is certain that something may
     /// happen, or if the run has been looked at and all is said.
     fn suspects_deadlock(&self) -> Option<Duration> {
-        // The host of a guest may do whatever a task may do.
+        // The host of a guest may do anything that a task may do.
         if !self.driver().is_idle() || !self.threads.is_idle() || self.guest.borrow().is_some() {
             return None;
         }
@@ -155,7 +155,7 @@ impl Run {
     #[cold]
     fn look_for_deadlock(&self, root: &NurseryRef) {
         if self.can_be_woken() {
-            // What passes no time in a wait cannot wait for so long either.
+            // Where no time passes in a wait, a longer wait is impossible too.
             let timed = !matches!(self.clock, RunClock::Driver);
             return self.silence.lengthen(timed);
         }
@@ -169,8 +169,8 @@ impl Run {
     /// Whether anybody outside holds something by which the run can be woken: a token, a waker, or
     /// the other end of a call.
     fn can_be_woken(&self) -> bool {
-        // What others hold of a run is held by the run itself too, and by each of its nodes that was
-        // ever known to others.
+        // What others hold of a run is also held by the run itself, and by each of its nodes that
+        // was ever handed out.
         let mut own = 1;
         for nursery in self.nurseries() {
             let children = nursery.children();
@@ -185,7 +185,8 @@ impl Run {
         if Arc::strong_count(&self.shared) > own {
             return true;
         }
-        // Whoever let go of the last has left before what he had to leave: now it can be seen.
+        // A thread leaves what it has to leave before it lets go of the last reference: now that
+        // can be seen.
         std::sync::atomic::fence(Ordering::Acquire);
         self.shared.has_news() || !self.deferred.borrow().is_empty()
     }
@@ -201,7 +202,7 @@ impl Run {
     }
 }
 
-/// As long as such a wait lasts at most.
+/// The longest that such a wait lasts.
 #[cold]
 pub(super) fn longest(wait: Wait) -> Duration {
     match wait {
@@ -221,9 +222,9 @@ pub(super) struct Plan {
 #[derive(PartialEq, Eq)]
 pub(super) enum Quiet {
     Nothing,
-    /// The run waits for nothing that could come, as it seems.
+    /// The run seems to wait for nothing that could come.
     Deadlock,
-    /// Those who wait for all tasks to be blocked, with this cushion.
+    /// Wakes those who wait for all tasks to be blocked, with this cushion.
     Waiters(Duration),
     /// The clock jumps to the next deadline.
     Autojump(Time),

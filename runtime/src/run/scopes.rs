@@ -1,6 +1,7 @@
 //! The scopes of a run, as its code sees them: where it stands, what is cancelled there, until when.
 //!
-//! The tree decides; what a change of it has left to do is done here, when it is no longer borrowed.
+//! The tree decides; the effects of a change are carried out here, once the tree is no longer
+//! borrowed.
 
 use std::borrow::Cow;
 use std::panic::Location;
@@ -40,7 +41,7 @@ impl Run {
 
     #[inline(never)]
     fn link_position(&self) -> u32 {
-        // Mostly a timeout around one operation, in a task whose scope is linked.
+        // The common case: a timeout around one operation, in a task whose scope is linked.
         if let Some((parent, after)) = self.position.only_one() {
             let scope = self.tree.borrow_mut().enter_timed(parent, after);
             self.position.replace(Here::at(scope));
@@ -106,8 +107,8 @@ impl Run {
             looks: 1,
             yields: 1,
         });
-        // What is not linked has not been cancelled by itself (rule 2 of `cancel/position.rs`), but for
-        // the task.
+        // A scope that is not linked has not been cancelled by itself (rule 2 of
+        // `cancel/position.rs`), unless it is the task's.
         let tree = self.tree.borrow();
         let marked = self.apart().and_then(|task| tree.marked(&task));
         marked.or_else(|| tree.cancelled(self.position.linked()).cloned())
@@ -167,7 +168,7 @@ impl Run {
         self.tree.borrow_mut().leave(scope)
     }
 
-    /// Leaves a scope of which nobody wants to know how it ended, because its future was dropped.
+    /// Leaves a scope whose future was dropped, so that nobody asks how it ended.
     #[inline]
     pub(crate) fn leave_from_drop(&self, scope: u32) {
         if !self.tree.borrow_mut().leave_plain(scope) {
@@ -175,8 +176,8 @@ impl Run {
         }
     }
 
-    /// Something waits in the scope: its deadline has to be watched, one that counts from now from
-    /// the end of this turn, so that the clock is read once a turn.
+    /// Something waits in the scope, so its deadline has to be watched. A deadline that counts from
+    /// now counts from the end of this turn, so that the clock is read once a turn.
     #[inline]
     pub(crate) fn watch(&self, scope: u32) {
         self.tree.borrow_mut().arm(scope);
@@ -219,7 +220,7 @@ impl Run {
         reason: Option<Cow<'static, str>>,
         place: &'static Location<'static>,
     ) -> Cause {
-        // Looked at where it lies, and only moved if it is another than before.
+        // Compared in place, and only moved if it is not the same as before.
         let asked = reason.as_ref();
         let latest = self.with_task(|task| {
             let mut tree = self.tree.borrow_mut();
@@ -262,7 +263,7 @@ impl Run {
         if self.cancelled().is_some() {
             return true;
         }
-        // What is not linked is neither shielded nor drained.
+        // A scope that is not linked is neither shielded nor drained.
         self.tree
             .borrow()
             .draining(self.position.linked())
@@ -285,7 +286,7 @@ impl Run {
         self.apply(effects);
     }
 
-    /// Does what a change of the tree has left to do.
+    /// Carries out the effects of a change of the tree.
     #[inline]
     pub(crate) fn apply(&self, effects: Effects) {
         if let Some(lists) = effects.into_lists() {
@@ -307,7 +308,7 @@ impl Run {
             self.deferred.borrow_mut().append(&mut lists.wakers);
             self.stir();
         }
-        // Who is asked may change the tree again, and then finds no lists to spare.
+        // An aborter may change the tree again, and then finds no spare lists.
         for (aborter, cancelled) in lists.aborts.drain(..) {
             aborter.abort(cancelled);
         }

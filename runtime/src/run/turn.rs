@@ -12,12 +12,12 @@ use crate::instrument::Event;
 use crate::task::NurseryRef;
 use crate::thread::Call;
 
-/// A busy run asks in one turn of so many only: a driver that needs a system call to look, and one
-/// that has nothing in flight.
+/// A busy run asks the driver only once in so many turns, if the driver needs a system call to look
+/// or has nothing in flight.
 const POLLING_INTERVAL: u32 = 16;
 
-/// Completions that are looked at together, so that the memory of all of them is on its way before the
-/// first is dealt with.
+/// How many completions are looked at together, so that the memory of all of them is on its way
+/// before the first is dealt with.
 const AT_ONCE: usize = 32;
 
 impl Run {
@@ -37,15 +37,15 @@ impl Run {
         root.drive_root();
     }
 
-    /// Begins the next turn from inside a nursery in which something is ready, and gives whether that
-    /// has been done: if nothing is ready anywhere else, and the loop would find nothing to do, all that
-    /// came of going up to it would be to come down again, through every nursery around.
+    /// Begins the next turn from inside a nursery in which something is ready, and returns whether
+    /// it did. If nothing is ready anywhere else and the loop would find nothing to do, returning
+    /// to the loop would only mean coming down again through every enclosing nursery.
     ///
-    /// The children are still polled from inside the future of their nursery, in a poll that goes on. No
-    /// code around it notices: each task on the way down is in a step that it takes for this nursery
-    /// alone ([`leave_turns_to_loop`](Self::leave_turns_to_loop) is called where that is not so), and
-    /// what it may poll besides has not been woken. As soon as anything has been, in a task or by a waker
-    /// of others, the nursery's poll ends.
+    /// The children are still polled from inside the future of their nursery, in a poll that goes
+    /// on. No code around it notices: each task on the way down is in a step that it takes for this
+    /// nursery alone ([`leave_turns_to_loop`](Self::leave_turns_to_loop) is called where that is
+    /// not so), and nothing else that it may poll has been woken. As soon as anything is, in a task
+    /// or by a foreign waker, the nursery's poll ends.
     pub(crate) fn next_turn_here(&self) -> bool {
         let turn = self.turn.get();
         let alone = self.queues.get() == 1 && self.turns_inside.get();
@@ -65,16 +65,16 @@ impl Run {
         if self.tree.borrow().timers.is_empty() {
             return false;
         }
-        // A virtual clock may do anything when it is read, and what it stands at is up to the loop.
+        // A virtual clock may do anything when it is read, and only the loop decides its time.
         self.is_virtual() || {
             let now = self.now();
             self.tree.borrow_mut().is_any_due(now)
         }
     }
 
-    /// In this turn a nursery is polled in the step of a task that has been woken itself, or by code that
-    /// is not of this library. That goes on when the nursery has been polled, and is not to be kept
-    /// waiting: the next turn is made by the loop.
+    /// In this turn a nursery is polled in the step of a task that has itself been woken, or by
+    /// foreign code. That step or code goes on after the nursery has been polled, and must not be
+    /// kept waiting: the next turn is made by the loop.
     #[inline]
     pub(crate) fn leave_turns_to_loop(&self) {
         self.turns_inside.set(false);
@@ -92,7 +92,7 @@ impl Run {
         self.queues.set(self.queues.get() - 1);
     }
 
-    /// The loop stands where it may stand for any time.
+    /// The loop is at a point where it may rest for any length of time.
     pub(super) fn rest(&self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.rest();
@@ -106,7 +106,7 @@ impl Run {
         }
     }
 
-    /// Looks everywhere without waiting; gives whether anything has happened.
+    /// Looks everywhere without waiting; returns whether anything has happened.
     pub(super) fn collect(&self, root: &NurseryRef) -> bool {
         let mut effects = Effects::default();
         let completed = self.drive_io(Wait::For(Duration::ZERO), &mut effects);
@@ -142,11 +142,11 @@ impl Run {
         self.turn.get() % POLLING_INTERVAL == 0 || self.has_news()
     }
 
-    /// Whether the driver may have something that can be had at a price worth paying in each turn.
+    /// Whether the driver may have something, and looking is cheap enough to do in each turn.
     pub(super) fn has_news(&self) -> bool {
         match self.backend {
             Backend::Polling => false,
-            // Wakes from other threads come another way.
+            // Wakes from other threads take another path.
             Backend::IoUring => self.driver().in_flight() > 0,
             _ => true,
         }
@@ -161,8 +161,8 @@ impl Run {
         }
     }
 
-    /// The wait of most turns of a server. What executes behind a wait is not in the near caches any
-    /// more, so it is little.
+    /// The wait of most turns of a server. The code that runs after a wait is no longer in the near
+    /// caches, so there is little of it.
     #[inline]
     fn wait_for_driver(&self, root: &NurseryRef) {
         let mut effects = Effects::default();
@@ -192,15 +192,15 @@ impl Run {
         }
     }
 
-    /// Whether something has happened that neither the driver nor the clock tells of.
+    /// Whether something has happened that neither the driver nor the clock reports.
     #[cold]
     fn has_something_else(&self, root: &NurseryRef) -> bool {
         self.call_deferred();
-        // A call is something that has happened, whether or not it has made a task ready.
+        // A call counts as something that happened, whether or not it has made a task ready.
         self.open_inbox(root) || !root.ready.is_empty()
     }
 
-    /// Asks the driver, and hands each completion to its wait; gives how many there were.
+    /// Asks the driver, and hands each completion to its wait; returns how many there were.
     #[inline(never)]
     fn drive_io(&self, wait: Wait, effects: &mut Effects) -> usize {
         if self.instrumented.get() {
@@ -213,7 +213,7 @@ impl Run {
         }
         let count = completed.len();
         match completed.as_slice() {
-            // What it needs would not come before it is needed.
+            // Its memory would not arrive before it is needed.
             &[alone] => self.ended(alone, effects),
             all => self.all_ended(all, effects),
         }
@@ -290,14 +290,14 @@ impl Run {
     }
 
     pub(super) fn call_deferred(&self) {
-        // Wakers of others run code of others: nothing is borrowed here.
+        // Foreign wakers run foreign code: nothing is borrowed here.
         while let Some(waker) = { self.deferred.borrow_mut().pop() } {
             waker.wake();
         }
     }
 
-    /// Hands out the wakes that other threads have left, and makes the calls; gives whether there
-    /// were calls.
+    /// Hands out the wakes that other threads have left, and makes the calls; returns whether there
+    /// were any.
     #[inline]
     pub(super) fn open_inbox(&self, root: &NurseryRef) -> bool {
         self.shared.has_news() && self.empty_inbox(root)
@@ -362,7 +362,7 @@ impl Run {
     }
 }
 
-/// The wait that is told of by `token`.
+/// The wait that `token` stands for.
 #[inline]
 fn wait_of(token: Token) -> u32 {
     u32::try_from(token.0).expect("a token is the number of a wait")

@@ -1,4 +1,4 @@
-//! The waits of a run: how each ends, and what becomes of those that nobody looks at any more.
+//! The waits of a run: how each ends, and what becomes of those that nobody polls any more.
 
 use std::task::Waker;
 
@@ -15,7 +15,7 @@ impl Run {
         self.apply(effects);
     }
 
-    /// The same for a wait that is no operation's.
+    /// The same for a wait that belongs to no operation.
     #[inline]
     pub(crate) fn claim_wait(&self, wait: u32) {
         let claimed = self.tree.borrow_mut().claim_wait(wait);
@@ -34,8 +34,8 @@ impl Run {
         self.apply(effects);
     }
 
-    /// Ends a wait whose descriptor is going to be closed: its operation is asked to end, if it has
-    /// one, and else it is a watch.
+    /// Ends a wait whose descriptor is going to be closed: if it has an operation, that is asked to
+    /// end; otherwise it is a watch.
     pub(crate) fn close_wait(&self, wait: u32, descriptor: Option<&Descriptor>) {
         let operation = self.tree.borrow().operation(wait);
         if let Some(key) = operation {
@@ -78,13 +78,13 @@ impl Run {
         tree.orphan_wait(wait, nursery);
     }
 
-    /// Asks the operations to end that `task` has left behind, forgotten or moved elsewhere, and lets
-    /// those look who stand in line behind it.
+    /// Asks the operations that `task` has left behind, forgotten or moved elsewhere, to end, and
+    /// lets those in line behind it look.
     pub(crate) fn settle_left_behind(&self, task: &NodeRef, nursery: &NurseryRef) {
         let waiting = self.tree.borrow().left_watching(task);
         for (wait, place) in waiting {
-            // Nobody is going to look at the stream. Whoever polls such a wait again, elsewhere,
-            // begins anew; other waits go on there.
+            // Nobody is going to look at the stream. A wait of this kind that is polled again
+            // elsewhere begins anew; other waits go on there.
             if self.driver().unwatch_at(place, Token(u64::from(wait))) {
                 self.finish_wait(wait);
             }

@@ -1,8 +1,8 @@
 //! Waiting, with a lock put aside, until somebody says that something has changed.
 //!
 //! Who waits stands in the list of the condition. A notification moves the entry to the end of the
-//! queue of the lock, without waking anyone; the lock then comes as it comes to all who stand there.
-//! The future keeps the guard, which has no lock meanwhile.
+//! queue of the lock, without waking anyone; the lock then reaches it as it reaches all who stand
+//! there. The future keeps the guard, which has no lock meanwhile.
 //!
 //! | If the future is | it                                                                    |
 //! |------------------|-----------------------------------------------------------------------|

@@ -318,7 +318,7 @@ impl<T> WaitList<T> {
         (place, entries.remove(key as usize).value)
     }
 
-    /// Removes an entry that has been claimed or moved; gives where it stands, if not.
+    /// Removes an entry that has been claimed or moved; returns where it stands, if not.
     #[inline]
     pub(crate) fn take(&self, key: u32) -> Result<(Place, T), Place> {
         let mut entries = self.entries.borrow_mut();

@@ -7,9 +7,10 @@
 //!    queue sets it when it takes the node in, and clears it when the nursery takes the node out to
 //!    poll it.
 //! 2. Waking a node wakes the task in which its nursery is polled, and so on up to the root; it
-//!    stops at the first nursery that has been told already, or is being polled. That one looks at
-//!    the end of its poll whether anything is left for the next turn, and asks the node in whose
-//!    poll it is polled to be polled again: whoever polls that sees to it.
+//!    stops at the first nursery that has been notified already, or is being polled. That nursery
+//!    checks at the end of its poll whether anything is left for the next turn, and if so asks for
+//!    the node in whose poll it is polled to be polled again: the nursery that polls that node sees
+//!    to it.
 //! 3. A node that is woken carries the number of the turn. A nursery polls only nodes woken before
 //!    the turn began, so that a task that wakes itself waits for the next.
 //! 4. The future of a task is polled and dropped only by the nursery that is its home, from inside

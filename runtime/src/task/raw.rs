@@ -367,7 +367,7 @@ impl Node {
         self.locals.replace(locals)
     }
 
-    /// Where the node is, for who tells nodes that live from each other.
+    /// The address of the node, which tells living nodes apart.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -420,8 +420,8 @@ impl Node {
         Some(Arc::strong_count(&remote) - 1)
     }
 
-    /// Takes back that it [has asked](Self::is_again) to be polled again; gives whether that is still to
-    /// be seen to: not if it has been woken besides, or has ended.
+    /// Takes back that it [has asked](Self::is_again) to be polled again; returns whether that is
+    /// still to be seen to: not if it has been woken besides, or has ended.
     #[inline]
     pub(crate) fn take_again(&self) -> bool {
         self.state.clear(AGAIN);
@@ -527,7 +527,7 @@ impl NodeRef {
         })
     }
 
-    /// Drops the future of a task that has returned, as the `current` node; gives its panic.
+    /// Drops the future of a task that has returned, as the `current` node; returns its panic.
     #[inline]
     pub(crate) fn end(&self, current: &Current) -> std::thread::Result<()> {
         self.set_done();
@@ -574,7 +574,7 @@ impl NodeRef {
         ready && self.home_uncounted() == other.home_uncounted()
     }
 
-    /// As [`Node::schedule`]: the handle goes into the queue.
+    /// As [`NodeRef::schedule`]: the handle goes into the queue.
     fn schedule_owned(self) {
         let mut node = self;
         let mut reason = Reason::Itself;
@@ -593,7 +593,7 @@ impl NodeRef {
         }
     }
 
-    /// As [`Node::home`], by a handle that is not counted, and therefore never dropped. The node keeps
+    /// As [`NodeRef::home`], by a handle that is not counted, and therefore never dropped. The node keeps
     /// its home alive, and a queue that it stands in keeps the node: so it is good until code of
     /// others is called, which could end the nursery.
     #[inline]
@@ -607,8 +607,8 @@ impl NodeRef {
         Some(ManuallyDrop::new(NurseryRef(Self(body?))))
     }
 
-    /// The same in a nursery of which others are told: the code of an instrument, or of a waker,
-    /// may do anything, so the nursery is held.
+    /// The same in a nursery that others observe: the code of an instrument, or of a waker, may do
+    /// anything, so a handle to the nursery is kept.
     #[cold]
     fn schedule_watched(self) {
         let Some(home) = self.home() else { return };
@@ -650,7 +650,8 @@ impl Drop for NodeRef {
 }
 
 impl NodeRef {
-    /// The last handle goes. Not inlined into who lets go of a handle, which mostly is not the last.
+    /// The last handle goes. Not inlined where a handle is dropped, since that is mostly not the
+    /// last.
     #[inline(never)]
     fn free(&self) {
         // Handles live on the thread of the run, and no borrowed waker outlives the last of them.
@@ -824,7 +825,7 @@ where
     }
 }
 
-/// A task in a cell of its own that gives nothing.
+/// A task in a cell of its own that returns nothing.
 ///
 /// # Safety
 ///
@@ -1142,8 +1143,8 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    /// Takes in a node that stands in no queue, as woken in `turn` (rules 1 and 3); gives whether it is
-    /// the only one.
+    /// Takes in a node that stands in no queue, as woken in `turn` (rules 1 and 3); returns whether
+    /// it is the only one.
     #[inline]
     pub(crate) fn push_in(&self, turn: u32, node: NodeRef, reason: Reason) -> bool {
         node.stamp.set(turn);
@@ -1154,8 +1155,8 @@ impl ReadyQueue {
         self.push(node)
     }
 
-    /// Takes in a node that stands in no queue (rule 1), as woken when and why it was; gives whether it
-    /// is the only one.
+    /// Takes in a node that stands in no queue (rule 1), as woken when and why it was; returns
+    /// whether it is the only one.
     #[inline]
     pub(crate) fn push(&self, node: NodeRef) -> bool {
         debug_assert!(!node.is_ready(), "a node stands in one queue, once");

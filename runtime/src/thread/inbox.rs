@@ -182,7 +182,7 @@ impl<W, C> Inbox<W, C> {
         }
     }
 
-    /// Takes a wake in; gives whether the run has to be woken. One for a run that has ended is
+    /// Takes a wake in; returns whether the run has to be woken. One for a run that has ended is
     /// dropped.
     pub(super) fn push_wake(&self, wake: W) -> bool {
         {
@@ -195,7 +195,7 @@ impl<W, C> Inbox<W, C> {
         self.raise()
     }
 
-    /// Takes a call in; gives whether the run has to be woken.
+    /// Takes a call in; returns whether the run has to be woken.
     pub(super) fn push_call(&self, call: C, key: Option<CallKey>) -> Result<bool, Closed> {
         {
             let mut pending = lock(&self.pending);

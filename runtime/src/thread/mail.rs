@@ -58,7 +58,7 @@ impl Mail {
         self.call
     }
 
-    /// Leaves a request for the task; gives it back if nobody takes it.
+    /// Leaves a request for the task; returns it if nobody takes it.
     pub(super) fn ask(&self, request: Request) -> Result<(), Request> {
         {
             let mut state = lock(&self.state);

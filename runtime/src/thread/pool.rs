@@ -101,7 +101,7 @@ impl Pool {
         }
     }
 
-    /// Gives `job` to the thread that became idle last; gives it back if none is.
+    /// Gives `job` to the thread that became idle last; returns it if none is.
     pub(super) fn assign(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
         let worker = lock(&self.idle).pop();
         match worker {

@@ -35,12 +35,12 @@ impl Pulse {
 
     // The run.
 
-    /// The run begins to work after a rest; gives whether the watchdog has to be woken.
+    /// The run begins to work after a rest; returns whether the watchdog has to be woken.
     pub(super) fn begin(&self) -> bool {
         self.replace(WORKING)
     }
 
-    /// The next turn begins; gives whether the watchdog has to be woken.
+    /// The next turn begins; returns whether the watchdog has to be woken.
     #[inline]
     pub(super) fn go_on(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
@@ -51,14 +51,14 @@ impl Pulse {
         false
     }
 
-    /// The run rests; gives whether the watchdog has to be woken.
+    /// The run rests; returns whether the watchdog has to be woken.
     pub(super) fn rest(&self) -> bool {
         // One that sleeps because the run rests already is not to be woken for that.
         let works = self.word.load(Ordering::Relaxed) & WORKING != 0;
         works && self.replace(0)
     }
 
-    /// The next word, with these marks; gives whether the watchdog has slept over the last.
+    /// The next word, with these marks; returns whether the watchdog has slept over the last.
     fn replace(&self, marks: usize) -> bool {
         let number = self.word.load(Ordering::Relaxed) & !(WORKING | ASLEEP);
         let next = number.wrapping_add(TURN) | marks;
@@ -86,7 +86,7 @@ impl Pulse {
         self.node.load(Ordering::Relaxed)
     }
 
-    /// The watchdog is about to sleep until `turn` has changed; gives whether it has not by now.
+    /// The watchdog is about to sleep until `turn` has changed; returns whether it has not by now.
     pub(super) fn fall_asleep(&self, turn: usize) -> bool {
         let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
         match self
