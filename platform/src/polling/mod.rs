@@ -246,14 +246,20 @@ impl Polling {
         Ok(())
     }
 
+    /// The same for a time. When that is over nothing is looked at again: the next turn does it.
     #[inline(never)]
     fn wait_for(&mut self, time: Duration, completed: &mut Vec<Completed>) -> io::Result<()> {
         let deadline = self.clock.now() + time;
         let mut rest = time;
-        while !self.wait_once(Some(rest), completed)? && !rest.is_zero() {
+        loop {
+            if self.wait_once(Some(rest), completed)? {
+                return Ok(());
+            }
             rest = deadline - self.clock.now();
+            if rest.is_zero() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Waits for reports and deals with each; gives whether there is something to return for. Always

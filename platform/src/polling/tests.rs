@@ -717,6 +717,24 @@ fn a_wait_lasts_as_long_as_it_was_asked_to() {
     });
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_short_wait_that_nothing_ends_is_one_look() {
+    check(|driver| {
+        // The other selector may come back before its time.
+        if !matches!(*driver.selector, Selector::Epoll(_)) {
+            return;
+        }
+        let (ours, _theirs) = pair();
+        receive(driver, &ours);
+        let enters = driver.statistics().enters;
+        let mut completed = Vec::new();
+        let time = Duration::from_micros(300);
+        driver.turn(Wait::For(time), &mut completed).unwrap();
+        assert_eq!(driver.statistics().enters - enters, 1);
+    });
+}
+
 #[test]
 fn an_unparker_ends_a_wait() {
     check(|driver| {
