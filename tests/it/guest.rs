@@ -417,13 +417,14 @@ fn u2_the_run_has_begun_when_start_returns_and_no_task_has() {
 fn x4_the_thread_of_a_guest_is_in_no_other_run() {
     for builder in real_builders() {
         let host = Loop::new();
-        let started = host.start(builder, async {
-            sleep(Duration::from_millis(1)).await.map(drop)
-        });
+        let asked = Rc::new(Event::new());
+        let end = asked.clone();
+        let started = host.start(builder, async move { end.wait().await });
         host.until_it_waits();
         let second = Builder::new().start_guest_run(async {}, host.host(), drop);
         assert!(second.is_err(), "what waits in one is polled in that one");
         assert!(Builder::new().try_run(async {}).is_err());
+        asked.set();
         host.to_the_end(started).unwrap().unwrap();
     }
 }
