@@ -18,14 +18,28 @@ const AT_ONCE: usize = 32;
 impl Uring {
     /// Collects what the kernel has posted. What it posts meanwhile may be left for the next turn, which
     /// looks before it waits.
+    #[inline]
     pub(super) fn reap(&mut self, completed: &mut Vec<Completed>) {
+        // One that has a turn to itself comes after a sleep, which has taken this code out of the first
+        // cache: so there is little of it, and nothing is asked for that would not come before it is needed.
+        let mut queue = self.ring.completions();
+        if queue.len() > 1 {
+            drop(queue);
+            return self.reap_several(completed);
+        }
+        let entry = queue.next();
+        drop(queue);
+        if let Some(entry) = entry {
+            self.react(&entry, completed);
+        }
+    }
+
+    #[inline(never)]
+    fn reap_several(&mut self, completed: &mut Vec<Completed>) {
         let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
         loop {
             let entries = self.ring.completions().fill(&mut room);
-            // What one alone needs would not come before it is needed.
-            if entries.len() > 1 {
-                self.foresee_feeds(entries);
-            }
+            self.foresee_feeds(entries);
             for entry in entries.iter() {
                 self.react(entry, completed);
             }
@@ -47,7 +61,19 @@ impl Uring {
     }
 
     /// One completion.
+    #[inline(never)]
     fn react(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
+        let user_data = entry.user_data();
+        // A wake and a cancel look like one too.
+        if is_feed(user_data) && user_data != WAKE && user_data != CANCEL {
+            return self.feed_completed(entry, completed);
+        }
+        self.react_rarely(entry, completed);
+    }
+
+    /// One that is not of a feed.
+    #[inline(never)]
+    fn react_rarely(&mut self, entry: &cqueue::Entry, completed: &mut Vec<Completed>) {
         match entry.user_data() {
             // That there was a wake is all there is to know. Without MORE the poll has ended,
             // by a full queue or by a cancel of everything.
@@ -59,7 +85,6 @@ impl Uring {
             // The cancel came too late (`ENOENT`) or could not stop it (`EALREADY`): the
             // operation ends in its own way. A cancel that works says nothing.
             CANCEL => {}
-            feed if is_feed(feed) => self.feed_completed(entry, completed),
             key => completed.extend(self.complete(Key(key), entry)),
         }
     }

@@ -243,12 +243,23 @@ impl Feeds {
         }
     }
 
-    /// Whether a receive from `stream`, or an accept, is known to find nothing that it may take, and what
-    /// comes is going to be told of.
+    /// The feed of `stream` if a receive from it, or an accept, is known to find nothing that it may take,
+    /// and what comes is going to be told of.
     #[inline]
-    pub(super) fn is_blocked(&self, stream: &Descriptor) -> bool {
-        let armed = self.armed_at(stream).map(|index| &self.slots[index]);
-        armed.is_some_and(|feed| feed.takes || !feed.readable)
+    fn blocked_at(&self, stream: &Descriptor, direction: Direction) -> Option<usize> {
+        self.armed_at(stream).filter(|index| {
+            let feed = &self.slots[*index];
+            feed.direction == direction && (feed.takes || !feed.readable)
+        })
+    }
+
+    /// Whether the kernel knows what a feed is.
+    #[inline]
+    fn are_known(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Receive => self.receives,
+            Direction::Accept => self.accepts,
+        }
     }
 
     /// Asks for the memory of a feed, of which something is about to come.
@@ -269,11 +280,11 @@ impl Feeds {
 
     /// The feed of `stream`, if it has one or is to have one.
     fn of(&mut self, stream: &Descriptor, direction: Direction) -> Option<usize> {
-        let (supported, one_by_one) = match direction {
-            Direction::Receive => (self.receives, RECEIVES_ONE_BY_ONE),
-            Direction::Accept => (self.accepts, ACCEPTS_ONE_BY_ONE),
+        let one_by_one = match direction {
+            Direction::Receive => RECEIVES_ONE_BY_ONE,
+            Direction::Accept => ACCEPTS_ONE_BY_ONE,
         };
-        if !supported {
+        if !self.are_known(direction) {
             return None;
         }
         if let Some(index) = stream.index_in(self.id) {
@@ -345,14 +356,34 @@ impl Uring {
         direction: Direction,
         token: Token,
     ) -> bool {
-        let Some(index) = self.feeds.of(stream, direction) else {
-            return false;
-        };
+        match self.feeds.of(stream, direction) {
+            Some(index) => self.watch_at(index, stream, token),
+            None => false,
+        }
+    }
+
+    /// The same if it is known that nothing is there. What a message does when it has been answered: not a
+    /// feed is looked for, nor made.
+    #[inline]
+    pub(super) fn watch_blocked_feed(
+        &mut self,
+        stream: &Descriptor,
+        direction: Direction,
+        token: Token,
+    ) -> bool {
+        match self.feeds.blocked_at(stream, direction) {
+            Some(index) if self.feeds.are_known(direction) => self.watch_at(index, stream, token),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn watch_at(&mut self, index: usize, stream: &Descriptor, token: Token) -> bool {
         let feed = &mut self.feeds.slots[index];
         // Without a block one that takes would end at once, and what has been told of is not told of
         // again: an operation brings a block of its own, and looks.
         let starved = !feed.weight.heavy && self.blocks.is_exhausted();
-        if direction == Direction::Receive && (starved || feed.readable) {
+        if feed.direction == Direction::Receive && (starved || feed.readable) {
             return false;
         }
         let before = feed.watcher.replace(token);
@@ -383,6 +414,7 @@ impl Uring {
         taken
     }
 
+    #[inline(never)]
     fn arm(&mut self, index: usize, stream: &Descriptor) {
         self.feeds.generation = self.feeds.generation.wrapping_add(1);
         let user_data = u64::from(self.feeds.generation) << 32 | FEED | index as u64;
@@ -485,9 +517,9 @@ impl Uring {
         match (block, entry.result()) {
             // What every message is. A feed that goes on is there.
             (Some(block), count @ 1..) if more => {
-                let count = count.unsigned_abs();
-                self.feed_won(index, Ok((block, count)), completed);
-                self.weigh(index, count as usize);
+                let count = count.unsigned_abs() as usize;
+                self.feed_brought(index, block, count, completed);
+                self.weigh(index, count);
             }
             // What every large message is.
             (None, 0..) if more && self.feeds.slots[index].tells() => {
@@ -619,7 +651,25 @@ impl Uring {
         }
     }
 
+    /// Bytes have come: mostly nobody waits for them in an operation.
+    #[inline]
+    fn feed_brought(
+        &mut self,
+        index: usize,
+        mut block: Lease,
+        count: usize,
+        completed: &mut Vec<Completed>,
+    ) {
+        if self.feeds.slots[index].is_waited_for() {
+            let count = u32::try_from(count).expect("a block is shorter");
+            return self.feed_won(index, Ok((block, count)), completed);
+        }
+        block.fill_to(count);
+        self.stash(index, Ok(block), completed);
+    }
+
     /// Something has come: it ends the oldest receive that waits, or goes to the stash (rule 2).
+    #[inline(never)]
     fn feed_won(
         &mut self,
         index: usize,
@@ -637,6 +687,17 @@ impl Uring {
             completed.push(self.table.complete(key, result));
             return;
         }
+        let won = won.map(|(mut block, count)| {
+            block.fill_to(count as usize);
+            block
+        });
+        self.stash(index, won, completed);
+    }
+
+    /// Something has come and no operation waits for it: it is kept, and who watches is told.
+    #[inline]
+    fn stash(&mut self, index: usize, won: io::Result<Lease>, completed: &mut Vec<Completed>) {
+        let feed = &mut self.feeds.slots[index];
         let Some(stream) = feed.stream.upgrade() else {
             return;
         };
@@ -645,10 +706,7 @@ impl Uring {
             self.table.statistics.completed += 1;
             completed.push(Completed { token, orphan });
         }
-        stream.stash_receive(won.map(|(mut block, count)| {
-            block.fill_to(count as usize);
-            block
-        }));
+        stream.stash_receive(won);
         if stream.stashed_receives() >= STASH_MAX {
             self.stop(index);
         }

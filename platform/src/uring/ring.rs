@@ -84,12 +84,24 @@ impl Ring {
     ///
     /// `ETIME` when the time is up, `EINTR` after a signal, and what goes wrong. In any case a
     /// submission that the kernel has not taken stays in the queue.
+    // The two without a time are one call, and the third is elsewhere: the code of most turns is short.
+    #[inline]
     pub(super) fn enter(&mut self, count: usize, wait: Wait) -> io::Result<()> {
-        match wait {
-            Wait::Poll => self.call(count, 0, EnterFlags::empty(), None),
-            Wait::Forever => self.call(count, 1, self.waiting, None),
-            Wait::For(patience) => self.call(count, 1, self.waiting, Some(patience)),
-        }
+        let (least, flags) = match wait {
+            Wait::Poll => (0, EnterFlags::empty()),
+            Wait::Forever => (1, self.waiting),
+            Wait::For(patience) => return self.call_for(count, 1, self.waiting, patience),
+        };
+        #[cfg(test)]
+        self.refuse(count)?;
+        let (count, flags) = (number(count), flags | COLLECT);
+        // SAFETY: nothing but numbers is passed. What the submissions point to belongs to the operations
+        // in the table (rule 1 of `op/mod.rs`).
+        unsafe {
+            self.submitter()
+                .enter::<()>(count, least, flags.bits(), None)
+        }?;
+        Ok(())
     }
 
     /// Gives `count` submissions to the kernel, and lets it do as much of what it has put off as there are
@@ -100,35 +112,20 @@ impl Ring {
     ///
     /// As for [`Ring::enter`].
     pub(super) fn enter_at_length(&mut self, count: usize) -> io::Result<()> {
-        self.call(count, count, EnterFlags::empty(), Some(Duration::ZERO))
+        self.call_for(count, number(count), EnterFlags::empty(), Duration::ZERO)
     }
 
-    fn call(
+    #[inline(never)]
+    fn call_for(
         &mut self,
         count: usize,
-        least: usize,
+        least: u32,
         flags: EnterFlags,
-        patience: Option<Duration>,
+        patience: Duration,
     ) -> io::Result<()> {
         #[cfg(test)]
-        if self.refuse > 0 && count > 0 {
-            self.refuse -= 1;
-            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-        }
-        let number = |count| u32::try_from(count).expect("a queue has at most 32,768 entries");
-        let (count, least) = (number(count), number(least));
-        // GETEVENTS is what makes the kernel do the work that DEFER_TASKRUN has put off.
-        let flags = flags | EnterFlags::GETEVENTS;
-        let Some(patience) = patience else {
-            // SAFETY: nothing but numbers is passed. What the submissions point to belongs to the
-            // operations in the table (rule 1 of `op/mod.rs`).
-            unsafe {
-                self.submitter()
-                    .enter::<()>(count, least, flags.bits(), None)
-            }?;
-            return Ok(());
-        };
-        let flags = flags | EnterFlags::EXT_ARG;
+        self.refuse(count)?;
+        let (count, flags) = (number(count), flags | COLLECT | EnterFlags::EXT_ARG);
         let timeout = timespec(patience);
         let arguments = SubmitArgs::new().timespec(&timeout);
         // SAFETY: `EXT_ARG` announces the type of `arguments`, which like the timeout lives until
@@ -139,6 +136,23 @@ impl Ring {
         }?;
         Ok(())
     }
+
+    /// Fails as a call does of a kernel that has no memory, if the test wants it.
+    #[cfg(test)]
+    fn refuse(&mut self, count: usize) -> io::Result<()> {
+        if self.refuse > 0 && count > 0 {
+            self.refuse -= 1;
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        Ok(())
+    }
+}
+
+/// What makes the kernel do the work that `DEFER_TASKRUN` has put off.
+const COLLECT: EnterFlags = EnterFlags::GETEVENTS;
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a queue has at most 32,768 entries")
 }
 
 impl Drop for Ring {

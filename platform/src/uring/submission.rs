@@ -58,35 +58,56 @@ impl Uring {
     /// the next turn. Thousands of operations that are cancelled at once end by the queueful like this, and what
     /// the kernel touches of each for the cancel is in the cache still when it completes it, and when its
     /// task, which wakes, closes its socket.
+    // Inlined, and without the rest, for it is what a turn is.
+    #[inline(always)]
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if !self.overflow.is_empty() {
+            return self.enter_crowded(wait);
+        }
+        let queue = self.ring.submissions();
+        let count = queue.len();
+        // Work that was put off, or completions that found their queue full.
+        let idle = wait == Wait::Poll && count == 0 && !queue.taskrun() && !queue.cq_overflow();
+        drop(queue);
+        if idle {
+            return Ok(());
+        }
+        self.table.statistics.enters += 1;
+        match self.ring.enter(count, wait) {
+            Ok(()) => Ok(()),
+            Err(error) => self.refused(error, wait),
+        }
+    }
+
+    /// The same while more is waiting than the queue holds.
+    #[cold]
+    fn enter_crowded(&mut self, wait: Wait) -> io::Result<()> {
         loop {
             self.flush();
-            let queue = self.ring.submissions();
-            let count = queue.len();
-            // Work that was put off, or completions that found their queue full.
-            let pending = queue.taskrun() || queue.cq_overflow();
-            drop(queue);
-            let crowded = !self.overflow.is_empty();
-            if wait == Wait::Poll && count == 0 && !pending {
+            if self.overflow.is_empty() {
+                return self.enter(wait);
+            }
+            let count = self.ring.submissions().len();
+            self.table.statistics.enters += 1;
+            if let Err(error) = self.ring.enter_at_length(count) {
+                return self.refused(error, wait);
+            }
+            if self.ring.completions().len() >= ENOUGH {
                 return Ok(());
             }
-            self.table.statistics.enters += 1;
-            let entered = match crowded {
-                true => self.ring.enter_at_length(count),
-                false => self.ring.enter(count, wait),
-            };
-            match entered {
-                Ok(()) if !crowded || self.ring.completions().len() >= ENOUGH => return Ok(()),
-                Ok(()) => {}
-                Err(error) => match error.raw_os_error() {
-                    // The time is up, or a signal came, whose handler may have called for us.
-                    Some(libc::ETIME | libc::EINTR) => return Ok(()),
-                    // No memory for a submission, or no room for its completion (before 6.0). To
-                    // collect completions helps against both.
-                    Some(libc::EAGAIN | libc::EBUSY) => return self.back_off(wait),
-                    _ => return Err(error),
-                },
-            }
+        }
+    }
+
+    /// A call has failed.
+    #[cold]
+    fn refused(&mut self, error: io::Error, wait: Wait) -> io::Result<()> {
+        match error.raw_os_error() {
+            // The time is up, or a signal came, whose handler may have called for us.
+            Some(libc::ETIME | libc::EINTR) => Ok(()),
+            // No memory for a submission, or no room for its completion (before 6.0). To collect
+            // completions helps against both.
+            Some(libc::EAGAIN | libc::EBUSY) => self.back_off(wait),
+            _ => Err(error),
         }
     }
 
