@@ -98,11 +98,17 @@ struct Stash {
 }
 
 impl Stash {
+    #[inline]
     fn push_back(&mut self, result: io::Result<Lease>) {
         match self.first {
             None => self.first = Some(result),
-            Some(_) => self.rest.get_or_insert_default().push_back(result),
+            Some(_) => self.push_rest(result),
         }
+    }
+
+    #[cold]
+    fn push_rest(&mut self, result: io::Result<Lease>) {
+        self.rest.get_or_insert_default().push_back(result);
     }
 
     fn push_front(&mut self, result: io::Result<Lease>) {
@@ -117,6 +123,11 @@ impl Stash {
         if count == 1 {
             return self.first.take();
         }
+        self.pop_several()
+    }
+
+    #[cold]
+    fn pop_several(&mut self) -> Option<io::Result<Lease>> {
         let second = self.rest.as_mut().and_then(|rest| rest.pop_front());
         std::mem::replace(&mut self.first, second)
     }
@@ -225,10 +236,7 @@ impl Descriptor {
     pub fn socket(&self) -> io::Result<&Socket> {
         match &self.0.object {
             Object::Socket(socket) => Ok(socket),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a socket of the system",
-            )),
+            _ => Err(no_socket()),
         }
     }
 
@@ -340,6 +348,7 @@ impl Descriptor {
         self.0.stashed.set(self.0.stashed.get() + 1);
     }
 
+    #[inline]
     pub(crate) fn stash_receive(&self, result: io::Result<Lease>) {
         self.0.received.borrow_mut().push_back(result);
         self.0.stashed.set(self.0.stashed.get() + 1);
@@ -392,6 +401,12 @@ impl Descriptor {
             Direction::Accept => &self.0.accept_orphans,
         }
     }
+}
+
+/// Not inlined: each message asks for its socket.
+#[cold]
+fn no_socket() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a socket of the system")
 }
 
 /// What a driver of the system says to a descriptor of the simulation.

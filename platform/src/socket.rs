@@ -233,11 +233,20 @@ pub(crate) fn send(descriptor: &Descriptor, data: &[u8]) -> Option<io::Result<us
     unless_blocked(descriptor, |socket| socket.send_with_flags(data, FLAGS))
 }
 
+/// What a call fails with: on Linux the number that the system has given, which is compared as it is. The
+/// kind of an [`io::Error`] is looked up in a table, by code that a message of one whole block would
+/// come by.
+#[cfg(target_os = "linux")]
+type Failure = rustix::io::Errno;
+#[cfg(not(target_os = "linux"))]
+type Failure = io::Error;
+
 /// Calls until no signal interrupts it; `None` if it would block.
+#[cfg_attr(not(target_os = "linux"), allow(clippy::useless_conversion))]
 #[inline(always)]
-fn unless_blocked<E: Into<io::Error>>(
+fn unless_blocked(
     descriptor: &Descriptor,
-    mut call: impl FnMut(&Socket) -> Result<usize, E>,
+    mut call: impl FnMut(&Socket) -> Result<usize, Failure>,
 ) -> Option<io::Result<usize>> {
     let socket = match descriptor.socket() {
         Ok(socket) => socket,
@@ -246,13 +255,31 @@ fn unless_blocked<E: Into<io::Error>>(
     loop {
         match call(socket) {
             Ok(count) => return Some(Ok(count)),
-            Err(error) => match error.into() {
-                blocked if blocked.kind() == io::ErrorKind::WouldBlock => return None,
-                interrupted if interrupted.kind() == io::ErrorKind::Interrupted => {}
-                error => return Some(Err(error)),
-            },
+            Err(error) if is_blocked(&error) => return None,
+            Err(error) if is_interrupted(&error) => {}
+            Err(error) => return Some(Err(io::Error::from(error))),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_blocked(failure: &Failure) -> bool {
+    *failure == Failure::AGAIN
+}
+
+#[cfg(target_os = "linux")]
+fn is_interrupted(failure: &Failure) -> bool {
+    *failure == Failure::INTR
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_blocked(failure: &Failure) -> bool {
+    failure.kind() == io::ErrorKind::WouldBlock
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_interrupted(failure: &Failure) -> bool {
+    failure.kind() == io::ErrorKind::Interrupted
 }
 
 /// Blocks that one call fills: as many as are kept of what a feed takes (`uring/feed.rs`).
