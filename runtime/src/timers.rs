@@ -37,13 +37,14 @@ pub(crate) enum Target {
 pub(crate) struct TimerKey(u32);
 
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Timers {
+    /// How many deadlines are set. First, behind what a wait looks at (`Tree`): each turn asks for it.
+    live: usize,
     heap: Vec<Node>,
     entries: Vec<Entry>,
     /// The first free entry, or `NONE`.
     free: u32,
-    /// How many deadlines are set.
-    live: usize,
     /// The stamp that was given last.
     stamp: u64,
     /// What is not in the heap; dead nodes too.

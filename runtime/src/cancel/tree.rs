@@ -44,13 +44,15 @@ const KEPT: usize = 64;
 /// The scope around everything in a run; never cancelled.
 pub(crate) const ROOT: u32 = 0;
 
+// In this order in memory: a message looks at the waits and whether there are timers.
+#[repr(C)]
 pub(crate) struct Tree {
+    waits: Waits,
+    pub(crate) timers: Timers,
     scopes: Scopes,
     /// How many scopes are effective, so that nobody has to look at each.
     effective: Rc<Cell<u32>>,
-    waits: Waits,
     causes: Causes,
-    pub(crate) timers: Timers,
     /// The scopes that have been asked to drain, and by whom; mostly none. They are few, so the
     /// question whether code is draining is answered by looking up each enclosing scope here.
     drains: Vec<(u32, Cancelled)>,

@@ -25,6 +25,7 @@ use crate::task::{NodeRef, NurseryRef};
 use crate::timers::TimerKey;
 
 /// The waits of a run, by their numbers.
+#[repr(C)]
 pub(super) struct Waits {
     places: Vec<Wait>,
     free: u32,

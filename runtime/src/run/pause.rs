@@ -89,10 +89,14 @@ impl Run {
 
     /// The driver, for somebody who finds it gone: a thread waits in its place.
     #[cold]
-    pub(super) fn disturb(&self) -> Box<dyn Driver> {
+    #[inline(never)]
+    pub(super) fn disturb<'a>(
+        &self,
+        place: &'a mut Option<Box<dyn Driver>>,
+    ) -> &'a mut Box<dyn Driver> {
         let driver = self.resting.take();
         self.stir();
-        driver.expect("the driver lives as long as the run is running")
+        place.insert(driver.expect("the driver lives as long as the run is running"))
     }
 }
 

@@ -21,6 +21,8 @@ const POLLING_INTERVAL: u32 = 16;
 const AT_ONCE: usize = 32;
 
 impl Run {
+    // What few turns do is called, here and below, and not inlined: a turn that is made for one message
+    // comes after a sleep, which has taken its code out of the first cache, and waits for each of its lines.
     pub(super) fn turn(&self, root: &NurseryRef) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.go_on();
@@ -118,7 +120,7 @@ impl Run {
     }
 
     /// Steps 1 to 3 of a turn in which a task is ready: mostly there is nothing to be done.
-    #[inline]
+    #[inline(never)]
     pub(super) fn look(&self) {
         let worth_asking = self.is_worth_asking();
         if worth_asking || !self.tree.borrow().timers.is_empty() {
@@ -262,7 +264,7 @@ impl Run {
             tree.take_counted(wait)
         };
         if let Some(nursery) = counted {
-            nursery.remove_orphan();
+            counted_ended(nursery);
         }
     }
 
@@ -289,7 +291,15 @@ impl Run {
         self.tree.borrow_mut().expire(now, effects)
     }
 
+    #[inline]
     pub(super) fn call_deferred(&self) {
+        if !self.deferred.borrow().is_empty() {
+            self.call_all_deferred();
+        }
+    }
+
+    #[inline(never)]
+    fn call_all_deferred(&self) {
         // Foreign wakers run foreign code: nothing is borrowed here.
         while let Some(waker) = { self.deferred.borrow_mut().pop() } {
             waker.wake();
@@ -360,6 +370,12 @@ impl Run {
             self.execute(call, root);
         }
     }
+}
+
+/// An operation has ended that was counted against `nursery`.
+#[cold]
+fn counted_ended(nursery: NurseryRef) {
+    nursery.remove_orphan();
 }
 
 /// The wait that `token` stands for.

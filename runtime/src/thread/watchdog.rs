@@ -246,6 +246,7 @@ impl Watchdog {
 
 impl Watched {
     /// The run begins to work after a rest.
+    #[cold]
     pub(crate) fn begin(&self) {
         if self.shared.pulse.begin() {
             self.thread.unpark();
@@ -253,7 +254,8 @@ impl Watched {
     }
 
     /// The next turn begins.
-    #[inline]
+    // Most runs have no watchdog, and each turn passes by here: out of its way.
+    #[cold]
     pub(crate) fn go_on(&self) {
         if self.shared.pulse.go_on() {
             self.thread.unpark();
@@ -261,6 +263,7 @@ impl Watched {
     }
 
     /// The run rests until it begins again.
+    #[cold]
     pub(crate) fn rest(&self) {
         if self.shared.pulse.rest() {
             self.thread.unpark();
