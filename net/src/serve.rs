@@ -206,16 +206,20 @@ impl<'env, H> Server<'env, H> {
         F: Future<Output = Result<()>> + 'env,
     {
         let server = Rc::new(self);
-        // The very future of the nursery: one around it would be on the way to each message.
+        // The very future of the nursery: one around it would be on the way to each message. So would be the
+        // code of the body, if that was not elsewhere.
         open_nursery(async move |nursery: &Nursery<'_, 'env>| {
-            for listener in listeners {
-                let server = server.clone();
-                nursery.start_soon_named("accept", async move {
-                    server.accept_into(&listener, nursery).await
-                });
-            }
-            status.started(())?;
-            wait_draining().await
+            let body: Pin<Box<dyn Future<Output = Result<()>> + '_>> = Box::pin(async move {
+                for listener in listeners {
+                    let server = server.clone();
+                    nursery.start_soon_named("accept", async move {
+                        server.accept_into(&listener, nursery).await
+                    });
+                }
+                status.started(())?;
+                wait_draining().await
+            });
+            body.await
         })
     }
 

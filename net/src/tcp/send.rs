@@ -178,13 +178,19 @@ impl SendAll<'_, '_> {
             self.stream.sending.give_back();
         }
     }
+
+    /// Dropped before it has ended.
+    #[cold]
+    fn end_early(&mut self) {
+        self.end();
+    }
 }
 
 impl Drop for SendAll<'_, '_> {
     #[inline]
     fn drop(&mut self) {
         if !matches!(self.state, State::Ended) {
-            self.end();
+            self.end_early();
         }
     }
 }
