@@ -76,7 +76,7 @@ impl Cancelled {
         Self::new(CancelSource::Deadline, None, None, place)
     }
 
-    /// Whether the two are one.
+    /// Whether both come from the same cancellation.
     #[inline]
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
