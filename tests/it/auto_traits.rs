@@ -1,8 +1,8 @@
-//! What each public type is by itself: `Send`, `Sync`, `Unpin`; compared by the compiler.
+//! Which of `Send`, `Sync` and `Unpin` each public type is, checked by the compiler.
 //!
-//! Nothing that belongs to a run leaves its thread. What is only a value may: errors, moments,
-//! settings. A future of this library can be polled in place, without pinning it first, where a
-//! program would wait for it by hand.
+//! Nothing that belongs to a run leaves its thread. Plain values may: errors, moments, settings. A
+//! future of this library that a program would poll by hand can be polled in place, without pinning
+//! it first.
 
 use std::marker::PhantomData;
 

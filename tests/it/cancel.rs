@@ -1,4 +1,4 @@
-//! Cancelling: level-triggered (L), caught by position (S), held off by shields (H).
+//! Cancelling: level-triggered (L), caught by position (S), kept out by shields (H).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

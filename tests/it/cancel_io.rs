@@ -1,6 +1,6 @@
-//! I/O that is cancelled, dropped, forgotten, or in flight when somebody panics.
+//! I/O that is cancelled, dropped, forgotten, or in flight when a task panics.
 //!
-//! Nothing is lost on any of these ways, and nothing is left behind.
+//! In none of these cases is anything lost or left behind.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, ready};

@@ -1,4 +1,4 @@
-//! A producer that works only when it is asked (A).
+//! A producer that works only on demand (A).
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;

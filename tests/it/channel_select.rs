@@ -1,4 +1,4 @@
-//! One of several operations of channels, events and sleeps, and no other (SE).
+//! One of several operations (of channels, events and sleeps) and no other (SE).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Joins, races, values as they come, and maps (CB).
+//! Joins, races, values as they arrive, and maps (CB).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

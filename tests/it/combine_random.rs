@@ -1,10 +1,11 @@
 //! Random programs of races, joins, maps and service nurseries: whatever happens, nothing that was
-//! made is lost, and nobody is alive afterwards.
+//! made is lost, and no task is alive afterwards.
 //!
-//! Every leaf that ends well makes a token. In a calm program, one without failures and timeouts, each
-//! token has in the end been returned to the outermost caller or handed to a sink. What documents that
-//! it drops values when it is cancelled, as a `try_join` does, does not stand inside a race there, where
-//! losers are cancelled. In a wild program anything goes, and tokens may be dropped, but not forgotten.
+//! Every leaf that ends well makes a token. In a calm program, one without failures and timeouts,
+//! each token has been returned to the outermost caller or handed to a sink by the end. Combinators
+//! that document that they drop values when cancelled, such as `try_join`, do not stand inside a
+//! race there, because losers are cancelled. In a wild program anything goes, and tokens may be
+//! dropped, but not forgotten.
 
 use std::cell::Cell;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! A run that nothing can wake says so, and only that (DK).
+//! A run that nothing can wake reports it, and only such a run does (DK).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};

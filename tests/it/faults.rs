@@ -1,6 +1,6 @@
-//! A server and its clients in worlds in which everything goes wrong that may.
+//! A server and its clients in worlds in which everything that can go wrong does.
 //!
-//! Every byte is checked, under many seeds; the same seed gives the same trace.
+//! Every byte is checked, under many seeds; the same seed makes the same trace.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Runs as guests on the loops of others (U).
+//! Runs as guests on foreign loops (U).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -1,8 +1,8 @@
 //! A child that is cancelled through its handle (J4, J5), whatever it waits in at that moment.
 //!
-//! A child that has nothing but one wait has no scope of its own, and one that has more has: what can
-//! be seen is to be the same, so each shape of waiting has its turn, and all that may happen between
-//! two steps is tried at random.
+//! A child that contains only one wait has no scope of its own; a child that contains more has one.
+//! Both must look the same from outside, so each shape of waiting has its turn, and everything that
+//! may happen between two steps is tried at random.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

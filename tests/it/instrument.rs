@@ -1,4 +1,4 @@
-//! Observers of a run: what they are told, in which order, and what they may do (IN).
+//! Observers of a run: what is reported to them, in which order, and what they may do (IN).
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;

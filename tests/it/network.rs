@@ -1,4 +1,4 @@
-//! What tests of the network share: connections, and ways to be in the middle of an operation.
+//! Shared by the tests of the network: connections, and ways to be in the middle of an operation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

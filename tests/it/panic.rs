@@ -1,4 +1,4 @@
-//! Panics: not errors, but as well ordered (P).
+//! Panics: not errors, but just as orderly (P).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

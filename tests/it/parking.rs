@@ -1,4 +1,4 @@
-//! What primitives of one's own are made of: parking lots (PL), and waits whose end others decide (RS).
+//! The parts from which users build primitives: parking lots (PL), and waits that others end (RS).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What comes and a cancel at the same time: exactly one of them wins (R).
+//! A result and a cancel at the same time: exactly one of them wins (R).
 
 use std::future::poll_fn;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Limits of rates (RL).
+//! Rate limits (RL).
 
 use std::cell::RefCell;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A run from outside: what goes in, what comes out, what is refused (RN, G6).
+//! A run from outside: what goes in, what comes out, and what is refused (RN, G6).
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! A cancel scope as a thing: made, shared, entered once, asked afterwards (CS).
+//! A cancel scope as an object: made, shared, entered once, queried afterwards (CS).
 
 use std::cell::Cell;
 use std::future::Future;

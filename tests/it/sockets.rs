@@ -1,4 +1,4 @@
-//! What sockets hold while nobody looks at them, and the orders in which they may go.
+//! The memory that sockets hold while they are idle, and the orders in which things may be dropped.
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! Code of others in the middle of ours, and things that outlive their run: none of it may break a
-//! promise, panic for somebody who did nothing wrong, or wait for ever (X).
+//! Foreign code in the middle of ours, and things that outlive their run: none of it may break a
+//! promise, cause a panic in innocent code, or make anything wait for ever (X).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

@@ -1,4 +1,4 @@
-//! What `tracing` is told of a run (IN7).
+//! What is reported to `tracing` (IN7).
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};

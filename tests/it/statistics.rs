@@ -1,4 +1,4 @@
-//! How a run stands, in numbers (RN7).
+//! The state of a run in numbers (RN7).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The checks of streams, on streams that break one rule each: every one has to be found (Z5, Z6).
+//! The checks of streams, applied to streams that break one rule each: every flaw must be found
+//! (Z5, Z6).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! What the tests share: the same body on every driver, and words for what they look at.
+//! Shared by all tests: the same body on every driver, and names for what they look at.
 
 use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;

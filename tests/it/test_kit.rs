@@ -1,4 +1,4 @@
-//! What the library offers to tests: waiting for all to be blocked, order, checkpoints, seeds (Z).
+//! What the library offers to tests: waiting until all are blocked, order, checkpoints, seeds (Z).
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;

@@ -1,4 +1,4 @@
-//! Blocking functions on threads of their own, and back into the run (W).
+//! Blocking functions on threads of their own, and calls back into the run (W).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

@@ -1,4 +1,5 @@
-//! Wakers of others, whose code may do anything: look at the run, at what it waits for, and cancel (R4).
+//! Foreign wakers, whose code may do anything: inspect the run and what it waits for, and cancel
+//! (R4).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -1,6 +1,6 @@
-//! A loop that does not go on is told of while it does not (WD).
+//! A loop that is blocked is reported while it is blocked (WD).
 //!
-//! What is tested blocks for real, and until the watchdog has seen it: no test wins by being slow.
+//! The tests block for real, until the watchdog has noticed: no test passes by being slow.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};

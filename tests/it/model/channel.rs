@@ -1,8 +1,8 @@
-//! Channels against plain models: the one of a run and the one between threads against the same,
-//! broadcasts against a list of all that was ever sent, a watch against a number.
+//! Channels against plain models: the channel of a run and the one between threads against the same
+//! model, broadcasts against a list of everything that was ever sent, a watch against a number.
 //!
-//! A model is told of each call when it is made, and says at once who is to get what. What a
-//! waiter that was woken by a close finds is asked of the model when the waiter runs.
+//! A model gets each call when it is made, and says at once who receives what. What a waiter that
+//! was woken by a close finds is asked of the model when the waiter runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};

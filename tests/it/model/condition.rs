@@ -1,9 +1,10 @@
 //! A condition and its lock against a plain model: who sleeps, who stands in line, who holds.
 //!
-//! What the model checks: a notification moves the oldest sleepers to the end of the line and is not
-//! undone by a cancel; a wait that is cancelled has the lock again when it returns; a wait that is
-//! dropped passes a notification on. One thing the library does that nobody calls for: a wait that was
-//! cancelled stands in line again when its future is polled. So the wait is wrapped, and the model told.
+//! What the model checks: a notification moves the oldest sleepers to the end of the line and is
+//! not undone by a cancel; a wait that is cancelled has the lock again when it returns; a wait that
+//! is dropped passes a notification on. One thing happens in the library without a call: a wait
+//! that was cancelled rejoins the line when its future is polled. So the wait is wrapped, and the
+//! wrapper tells the model.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
-//! Everything that is taken and given back, first come first served: locks, semaphores, limiters and
-//! reader-writer locks against one plain model.
+//! Everything that is acquired and released, first come first served: locks, semaphores, limiters
+//! and reader-writer locks against one plain model.
 //!
-//! The model is told of each call when it is made, and says at once who holds what: so it predicts
-//! the outcome of each acquire, and after each step the length of the queue.
+//! The model gets each call when it is made, and says at once who holds what: so it predicts the
+//! outcome of each acquire, and after each step the length of the queue.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -2,14 +2,14 @@
 //!
 //! A model test draws a program as a list of steps, runs it on the simulated driver, and compares
 //! what happens with what a plain sequential model says. The list is flat, each step naming the
-//! task that takes it, so that it stays a program whatever is left out: when a schedule fails, [`check`]
-//! leaves out as much as it can and prints what remains, with the seed by which it is found again.
+//! task that takes it, so that any part of it is still a program: when a schedule fails, [`check`]
+//! leaves out as much as it can and prints what remains, with the seed that reproduces it.
 //!
-//! - `TRIO_MODEL_SCHEDULES` is how many schedules each model is put through.
+//! - `TRIO_MODEL_SCHEDULES` is how many schedules each model is run through.
 //! - `TRIO_MODEL_SEED` is the seed of the first; the others count up from there.
 //!
-//! `cargo xtask ci simulation` puts each model through ten thousand, from a seed that is the commit's,
-//! and `cargo xtask soak` through many more, from a seed of its own.
+//! `cargo xtask ci simulation` runs each model through ten thousand, from a seed that is derived
+//! from the commit, and `cargo xtask soak` through many more, from a seed of its own.
 
 mod channel;
 mod condition;

@@ -1,12 +1,13 @@
 //! Cancels, shields and deadlines in a tree of scopes, against a model that recurses.
 //!
-//! The tree follows from the seed, and the program is what is done to it. In each scope is a nursery,
-//! whose scope is one of its own; in both somebody asks in each turn whether he is cancelled, and under
-//! the nursery a task waits. After each step they are compared with the model: what is visible, of
-//! which cancellation it tells, and that each wait ended in the turn in which the first reached it.
+//! The tree follows from the seed, and the program is what is done to it. In each scope is a
+//! nursery, with a scope of its own. In both, a task checks in each turn whether it is cancelled,
+//! and under the nursery another task waits. After each step they are compared with the model: what
+//! is visible, which cancellation it is, and that each wait ended in the turn in which the first
+//! one reached it.
 //!
-//! Those who ask never rest, so that time has to be moved by hand: there is a clock for that on top of
-//! the simulation.
+//! The tasks that check never rest, so time has to be moved by hand: there is a clock for that on
+//! top of the simulation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

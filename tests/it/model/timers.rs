@@ -1,7 +1,7 @@
-//! Sleeps and deadlines, one in the other and many at once, against arithmetic.
+//! Sleeps and deadlines, nested and many at once, against arithmetic.
 //!
-//! The model knows by adding up when each step must end: in virtual time that is exact. Many timers
-//! are set and taken back on the way, in any order.
+//! The model computes by addition when each step must end, which in virtual time is exact. Many
+//! timers are set and taken back on the way, in any order.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
