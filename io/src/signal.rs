@@ -1,4 +1,22 @@
 //! Signals of the process, received by a task.
+//!
+//! A signal is received like any other message, by a task that has asked for it; nothing happens to
+//! code that has not. Wait for one in a task of its own, and let it cancel or drain a scope:
+//!
+//! ```no_run
+//! # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } }
+//! use std::time::Duration;
+//! use trio::CancelScope;
+//! use trio::io::signal::{Signal, open_signal_receiver};
+//!
+//! /// Lets what is in `scope` finish at the first signal, for at most ten seconds.
+//! async fn stop_on_signal(scope: &CancelScope) -> trio::Result<()> {
+//!     let mut signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
+//!     let signal = signals.next().await?;
+//!     scope.drain(Duration::from_secs(10), format!("{signal}"));
+//!     Ok(())
+//! }
+//! ```
 
 use std::fmt;
 use std::io::{self, Read};

@@ -3,9 +3,9 @@
 //!
 //! | to …                                                | there is                                   |
 //! |-----------------------------------------------------|--------------------------------------------|
-//! | let others run, and see whether one is cancelled    | [`checkpoint`](crate::checkpoint()) and its halves [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
+//! | let others run, and check for a cancellation        | [`checkpoint`](crate::checkpoint()) and its halves [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
 //! | wait in a future of another library                 | [`cancellable`]                            |
-//! | make a primitive that tasks wait in                 | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
+//! | make a primitive that tasks can wait for            | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
 //! | make a stream out of a descriptor                   | [`receive`], [`accept`], [`submit`], with a [`Handle`] and its [`Gate`]s |
 //! | see which tasks there are and what they wait in     | [`task_tree`], [`current_task`], [`current_statistics`] |
 //! | come back into the run from elsewhere               | [`TrioToken`]                              |
@@ -187,6 +187,9 @@ pub fn poll_send_now(
 }
 
 /// Sockets for this run: the system's, or the simulation's.
+///
+/// These functions return at once. Whatever has to wait is an operation: see [`Connect`], [`accept`],
+/// [`receive`] and [`submit`].
 pub mod socket {
     use super::{Descriptor, Family, Lease, SocketAddr, context, io};
 

@@ -245,7 +245,7 @@ impl fmt::Debug for MemoryOutlet {
     }
 }
 
-/// A stream from which what the test has put in is received.
+/// A stream that delivers what the test has put in.
 ///
 /// # Examples
 ///
