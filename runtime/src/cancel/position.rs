@@ -9,7 +9,7 @@
 //! 2. A scope that is not linked has not been cancelled and has no shield, so the innermost linked
 //!    scope shows whether the code has been cancelled.
 //! 3. A task that can be cancelled by itself, through its handle, is *apart*: its position says
-//!    that if anything asks for the scope, a scope of the task's own is to be linked first, outside
+//!    that if anything asks for the scope, a scope of the task's own has to be linked first, outside
 //!    all others. The task's one wait can do without that scope, and so can a cancel (rule 5 of
 //!    `cancel/tree.rs`); so whether the code of such a task has been cancelled is checked at the
 //!    task first.

@@ -1,16 +1,17 @@
 //! What every future of a channel does: a checkpoint, then an attempt, and if that fails a place in
 //! a line.
 //!
-//! | The future is    | while it stands in line                                                 |
-//! |------------------|-------------------------------------------------------------------------|
-//! | cancelled        | it leaves the line; what it was given before the cancel is its result    |
-//! | dropped          | it leaves the line; what it was given goes back, to the front            |
-//! | forgotten        | it stands on; what it is given is lost to the others                     |
-//! | polled elsewhere | the waker of the last poll is called; if it was passed over on the way,  |
-//! |                  | because its task had ended, or its run, it begins anew                   |
-//! | in a task that panics | dropped with it, as above                                           |
+//! | If the future is, while it stands in line, | then                                          |
+//! |---------------------------|----------------------------------------------------------------|
+//! | cancelled                 | it leaves the line; what it was given before is its result     |
+//! | dropped                   | it leaves the line; what it was given goes back, to the front  |
+//! | forgotten                 | it keeps its place; what it is given is lost to the others     |
+//! | polled elsewhere          | the waker of the last poll is called; if the future was passed |
+//! |                           | over on the way, because its task or its run had ended, it     |
+//! |                           | begins again                                                   |
+//! | in a task that panics     | it is dropped with the task, as above                          |
 //!
-//! An attempt and the standing in line happen without anything in between, so no wake is missed.
+//! Nothing happens between an attempt and joining the line, so no wake is missed.
 
 use std::task::{Context, Poll, Waker, ready};
 

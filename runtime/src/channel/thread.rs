@@ -339,7 +339,7 @@ future! {
 }
 
 impl<T> ThreadSending<'_, T> {
-    /// Gives the send up, and the value back, unless it has been sent.
+    /// Gives up the send, and returns the value unless it has been sent.
     pub fn into_inner(mut self) -> Option<T> {
         self.operation.give_up()
     }

@@ -2,11 +2,11 @@
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
-//! | a token is dropped  | its borrower has none, and the first in the queue has it            |
-//! | a token is forgotten, by `forget` or by a leak | it stays borrowed, until it is released for its borrower |
-//! | a future is dropped that has a token without knowing it yet | the next has it            |
+//! | a token is dropped  | the first in the queue has it, and its borrower has none            |
+//! | a token is forgotten, by `forget` or by a leak | it stays borrowed until it is released on behalf of its borrower |
+//! | a future is dropped after it was handed a token | the token goes to the next in the queue |
 //! | the total is raised | those who have waited longest have the new tokens at once          |
-//! | the total is lowered | nothing is taken from anybody; who comes later waits longer       |
+//! | the total is lowered | nobody loses a token; later tasks wait longer                     |
 //!
 //! 1. A token is free only if nobody who could be claimed waits.
 //! 2. `named` holds the borrowers that were named, from the beginning of their wait until they give

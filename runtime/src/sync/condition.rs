@@ -6,9 +6,9 @@
 //!
 //! | If the future is | it                                                                    |
 //! |------------------|-----------------------------------------------------------------------|
-//! | cancelled while it waits for a notification | takes the lock again, which no cancel keeps it from, and returns `Cancelled` |
-//! | cancelled after it was notified | waits for the lock all the same, and returns: the notification counts |
-//! | dropped          | leaves a guard that has no lock, and passes on a notification that it had  |
+//! | cancelled while it waits for a notification | takes the lock again, in spite of the cancel, and returns `Cancelled` |
+//! | cancelled after it was notified | waits for the lock nevertheless, and returns `Ok`: the notification counts |
+//! | dropped          | leaves a guard that has no lock; if it was notified, it passes that on     |
 //! | forgotten        | leaves such a guard too; a notification that comes while its task lives is lost |
 //! | taken to another task | may return without having been notified                           |
 

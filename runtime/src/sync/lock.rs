@@ -5,10 +5,10 @@
 //!
 //! | If             | then                                                                     |
 //! |----------------|--------------------------------------------------------------------------|
-//! | a guard is dropped, in whatever way its task ends | the first in the queue is the holder   |
-//! | a guard is forgotten | the lock stays locked, and who waits for it waits, until cancelled    |
-//! | a future is dropped that has the lock without knowing it yet | the next has it              |
-//! | the holder panics | the guard is dropped; there is no poison, as there is none in Trio        |
+//! | a guard is dropped, however its task ends | the first in the queue becomes the holder  |
+//! | a guard is forgotten | the lock stays locked; those who wait for it wait until cancelled     |
+//! | a future is dropped after it was handed the lock | the lock goes to the next in the queue    |
+//! | the holder panics | the guard is dropped; there is no poisoning, as there is none in Trio     |
 //!
 //! 1. There is no holder only if nobody who could be claimed waits: a release hands the lock over.
 

@@ -6,10 +6,10 @@
 //! | If a parked future is | then                                                              |
 //! |-----------------------|-------------------------------------------------------------------|
 //! | cancelled             | it leaves whichever lot it is in, and returns `Cancelled`          |
-//! | unparked, then cancelled | it returns `Ok`: what it was woken for is its own to take        |
+//! | unparked, then cancelled | it returns `Ok`: it may take what it was woken for               |
 //! | unparked by a count, then dropped | the wake goes to the next: it may have been the only one |
 //! | unparked with all, then dropped | nothing: everybody was woken                             |
-//! | forgotten             | it stays parked as long as its task lives, and is passed over then  |
+//! | forgotten             | it stays parked as long as its task lives, and is then passed over  |
 //!
 //! Once broken, a lot stays broken, and nobody is parked in it.
 

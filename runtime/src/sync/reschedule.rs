@@ -6,9 +6,9 @@
 //!
 //! | State    | means                                   | left by                                     |
 //! |----------|-----------------------------------------|---------------------------------------------|
-//! | Waiting  | whatever was begun has not reported      | a report, a cancel, a drop of either side   |
-//! | Aborting | the abort function runs                  | its answer, or a report that it makes itself |
-//! | Asked    | it answered `Failed`                     | a report; the loss of the handle, which then is the cancellation |
+//! | Waiting  | what was begun has not reported yet      | a report, a cancel, a drop of either side   |
+//! | Aborting | the abort function is running            | its answer, or a report that it makes itself |
+//! | Asked    | it answered `Failed`                     | a report; or the drop of the handle, which ends the wait as cancelled |
 //! | Ended    | nothing more happens                     | nothing                                     |
 //!
 //! 1. The abort function is called at most once (semantics L5): by the cancel, before that returns

@@ -2,11 +2,11 @@
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
-//! | the last reader, or the writer, drops the guard | the first in the queue has the lock, and if that is a reader, so have the readers behind it up to the next writer |
-//! | a guard is forgotten | the lock stays as it is: who waits for it waits, until cancelled   |
-//! | a writer in the queue is cancelled or dropped | the readers behind it need not wait for it any more |
+//! | the last reader, or the writer, drops its guard | the first in the queue has the lock; if that is a reader, so have the readers behind it up to the next writer |
+//! | a guard is forgotten | the lock stays as it is: those who wait for it wait until cancelled |
+//! | a writer in the queue is cancelled or dropped | the readers behind it no longer wait for it |
 //! | a writer in the queue is forgotten | the same, as soon as its task has ended              |
-//! | a future is dropped that has the lock without knowing it yet | it goes on to the next     |
+//! | a future is dropped after it was handed the lock | the lock goes to the next in the queue |
 //!
 //! 1. Nobody overtakes: a reader that comes while a writer waits stands behind it.
 //! 2. The first in the queue never fits beside those who hold the lock.

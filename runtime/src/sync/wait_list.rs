@@ -9,14 +9,14 @@
 //! | The future is           | and its entry                                                      |
 //! |-------------------------|--------------------------------------------------------------------|
 //! | claimed, then cancelled | keeps what it was given; the future returns it (semantics R1, F1)   |
-//! | cancelled, then polled  | was passed over by every claim meanwhile, and goes with the poll (F2) |
-//! | dropped                 | goes at once; what it was given is its primitive's to pass on       |
+//! | cancelled, then polled  | was passed over by every claim meanwhile, and goes in that poll (F2)  |
+//! | dropped                 | goes at once; its primitive passes on what it was given             |
 //! | forgotten               | stays, and may be given something as long as its task lives; after  |
 //! |                         | that it is passed over                                              |
 //! | taken to another task   | stays, unless a claim passed it over in between: then the future     |
-//! |                         | begins anew                                                         |
-//! | polled by a combinator  | stays; whichever waker came with the last poll is called            |
-//! | left by a run that ended| is passed over; the future begins anew in the next                    |
+//! |                         | begins again                                                        |
+//! | polled by a combinator  | stays; the waker of the last poll is called                         |
+//! | left by a run that ended| is passed over; the future begins again in the next run              |
 //! | in several lists        | is claimed in one of them: the others pass it over                  |
 //!
 //! 1. An entry is linked as long as it may be claimed: until it is claimed, passed over because its

@@ -7,13 +7,13 @@
 //!
 //! | The future is          | while the function runs                                            |
 //! |------------------------|--------------------------------------------------------------------|
-//! | polled under a cancel  | the thread is told; the task waits on, and gets the value (W1)      |
-//! | the same, abandoning   | returns `Cancelled`; the value is dropped where the thread ends     |
+//! | polled under a cancel  | the thread can see it; the task waits on, and gets the value (W1)   |
+//! | the same, abandoning   | returns `Cancelled`; the value is dropped on the thread             |
 //! | dropped                | as if abandoned, but the nursery of its task stays open until the   |
 //! |                        | function has ended, and so does the run, unless it may be abandoned |
 //! | forgotten              | nothing; what the thread asks of the run fails when the run ends    |
-//! | polled by a combinator | whichever waker came with the last poll is called                   |
-//! | at the end of the run  | nobody is told, and nothing is given back (W2)                      |
+//! | polled by a combinator | the waker of the last poll is called                                |
+//! | at the end of the run  | nobody is notified, and no token is given back (W2)                 |
 //!
 //! A panic of the function is kept, and continues where the value would have been returned.
 
