@@ -118,8 +118,8 @@ impl Place {
     }
 }
 
-/// A future that has not been polled this many turns after it was found woken will not be. One turn
-/// is for the poll itself, and one for a foreign waker, which is called between turns.
+/// A future that has not been polled this many turns after it was found woken counts as forgotten. One
+/// turn is for the poll itself, and one for a foreign waker, which is called between turns.
 const PATIENCE: u32 = 2;
 
 /// A snapshot of a [`RateLimiter`].

@@ -300,7 +300,7 @@ async fn w2_no_more_than_forty_run_at_once_and_all_have_their_turn() -> Result<(
                     now.fetch_sub(1, Ordering::SeqCst);
                     told.expect("it is told once for each");
                 });
-                // Every other one is abandoned, some at work and some in the queue.
+                // The second is abandoned at work; every other one gets its value.
                 match n % 2 {
                     0 => assert!(CancelScope::new().enter(call).await?.is_some()),
                     _ if n == 1 => {

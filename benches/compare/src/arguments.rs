@@ -13,15 +13,14 @@ pub(crate) struct Arguments {
     pub(crate) contestants: Vec<Contestant>,
     /// Only cells whose label contains this.
     pub(crate) cell: Option<String>,
-    /// How many rounds there are, in each of which the servers are started, and how many windows in
-    /// each.
+    /// How many rounds there are, each with servers started anew, and how many windows each has.
     pub(crate) rounds: usize,
     pub(crate) laps: usize,
     /// Whether to profile the servers, too.
     pub(crate) profile: bool,
     pub(crate) quick: bool,
-    /// How long a server is loaded after its start, how long before each window, and how long it is
-    /// measured.
+    /// How long a server is loaded after its start, how long before each window, and how long a window
+    /// is.
     pub(crate) warm_up: Duration,
     pub(crate) settle: Duration,
     pub(crate) window: Duration,
