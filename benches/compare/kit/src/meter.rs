@@ -26,7 +26,8 @@ pub struct Meter {
     count: u64,
     done: Option<u64>,
     started: Option<Instant>,
-    calibrated: bool,
+    /// How many batches in a row took long enough, while their size is sought.
+    long_enough: u32,
     backend: String,
 }
 
@@ -39,7 +40,7 @@ impl Meter {
             count: 1,
             done: None,
             started: None,
-            calibrated: false,
+            long_enough: 0,
             backend: backend.to_owned(),
         }
     }
@@ -49,12 +50,15 @@ impl Meter {
         let took = self.started.map(|started| started.elapsed());
         match took {
             None => {}
-            Some(took) if !self.calibrated => {
-                // The doubling also warms up.
+            Some(took) if self.long_enough < 2 => {
+                // The doubling also warms up. It ends after two long batches in a row, because one may
+                // be long for another reason: the first also does what the set-up put off, such as a
+                // million timers.
                 if took < BATCH {
                     self.count *= 2;
+                    self.long_enough = 0;
                 } else {
-                    self.calibrated = true;
+                    self.long_enough += 1;
                 }
             }
             Some(took) => {
