@@ -163,7 +163,7 @@ impl Pool {
             .or_else(|| self.retire(worker))
     }
 
-    /// Ends a worker that has waited in vain, unless it has been chosen meanwhile (rule 2).
+    /// Ends a worker that has waited in vain: `None`, or its job if it was chosen meanwhile (rule 2).
     pub(super) fn retire(&self, worker: &Arc<Worker>) -> Option<Box<dyn Job>> {
         {
             let mut idle = lock(&self.idle);
