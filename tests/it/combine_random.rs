@@ -27,11 +27,11 @@ type Boxed<'a> = Pin<Box<dyn Future<Output = Result<Vec<Token<'a>>>> + 'a>>;
 #[derive(Default)]
 struct World {
     state: Cell<u64>,
-    /// Programs that have begun and not ended.
+    /// Programs that have begun but not ended.
     alive: Cell<i64>,
     made: Cell<u64>,
     dropped: Cell<u64>,
-    /// Dropped by neither the outermost caller nor a sink.
+    /// Dropped neither by the outermost caller nor by a sink.
     lost: Cell<u64>,
     calm: Cell<bool>,
 }
@@ -63,7 +63,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Where tokens are to arrive.
+/// The destination of all tokens.
 fn keep(tokens: Vec<Token<'_>>) {
     tokens.iter().for_each(|token| token.kept.set(true));
 }
@@ -108,7 +108,7 @@ fn program(world: &World, depth: u32, racing: bool) -> Boxed<'_> {
 async fn leaf(world: &World) -> Result<Vec<Token<'_>>> {
     match world.random(8) {
         0 => checkpoint().await?,
-        // Ends well although it is cancelled: a late success in a race.
+        // Ends well even if it is cancelled: a late success in a race.
         1 | 2 => {
             for _ in 0..world.random(6) {
                 cancel_shielded_checkpoint().await;
@@ -126,7 +126,7 @@ async fn leaf(world: &World) -> Result<Vec<Token<'_>>> {
 }
 
 async fn combination(world: &World, depth: u32, racing: bool) -> Result<Vec<Token<'_>>> {
-    // What drops values when it is cancelled comes first; what cancels others, last.
+    // Choices that drop values when cancelled come first, those that cancel others last.
     let choice = match world.calm.get() && racing {
         true => 5 + world.random(7),
         false => world.random(12),
@@ -205,7 +205,7 @@ async fn scoped<'a>(world: &'a World, part: Boxed<'a>) -> Result<Vec<Token<'a>>>
     Ok(ended?.unwrap_or_default())
 }
 
-/// All the tokens, or the first error; then what the others made is looked after.
+/// All the tokens, or the first error; the tokens of the others are then accounted for.
 fn together<'a>(outputs: Vec<Result<Vec<Token<'a>>>>) -> Result<Vec<Token<'a>>> {
     let mut tokens = Vec::new();
     let mut failed = None;

@@ -30,11 +30,11 @@ struct Step {
 enum What {
     Yield,
     Sleep(u64),
-    /// Takes the lock, waits, yields so often, and releases it.
+    /// Takes the lock, waits, yields this often, and releases it.
     Wait(u64),
-    /// Takes the lock, begins to wait, yields so often, and drops the wait.
+    /// Takes the lock, begins to wait, yields this often, and drops the wait.
     WaitAndDrop(u64),
-    /// Takes the lock, notifies so many, yields so often, and releases it.
+    /// Takes the lock, notifies this many, yields this often, and releases it.
     Notify(usize, u64),
     Cancel(usize),
 }
@@ -47,9 +47,9 @@ enum Phase {
     Sleeps,
     /// In line again, or holding the lock without knowing it.
     Notified,
-    /// Was cancelled in line, or asleep and has not been polled since.
+    /// Was cancelled in line, or while asleep, and has not been polled since.
     CutShort,
-    /// Was cancelled asleep, and has to have the lock again.
+    /// Was cancelled while asleep, and has to take the lock again.
     ComesBack,
 }
 
@@ -287,7 +287,7 @@ impl World {
         Ok(())
     }
 
-    /// Cancels whoever still waits when nothing else can happen any more.
+    /// Cancels all that still wait when nothing else can happen any more.
     async fn reap(&self) -> Result<()> {
         while self.ended.get() < TASKS {
             sleep(secs(10_000)).await?;

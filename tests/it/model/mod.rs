@@ -25,13 +25,13 @@ use trio::{Builder, Error, Result, fail_after};
 
 use crate::support::secs;
 
-/// Schedules a model, unless told otherwise.
+/// Schedules for each model, by default.
 const SCHEDULES: u64 = 2_000;
 
-/// Steps in a program at most.
+/// The most steps in a program.
 const STEPS: u64 = 40;
 
-/// Numbers that follow from a seed.
+/// Random numbers that follow from a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -59,7 +59,7 @@ impl Random {
 /// What went wrong, in words.
 pub(crate) type Verdict = std::result::Result<(), String>;
 
-/// Puts a model through its schedules: `draw` makes a step, `run` runs a program and compares.
+/// Runs a model through its schedules: `draw` makes a step, `run` runs a program and compares.
 ///
 /// # Panics
 ///
@@ -85,7 +85,7 @@ pub(crate) fn check<S: Clone + Debug>(
              found again by\n  TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES=1 \
              cargo test --test it {}",
             steps.join("\n"),
-            // What runs tests names each thread after its test.
+            // The test runner names each thread after its test.
             std::thread::current().name().unwrap_or("model"),
         );
     }
@@ -97,7 +97,7 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name} takes a number, and not {text:?}")))
 }
 
-/// Leaves steps out, many at a time and then one by one, as long as the program still fails.
+/// Leaves out steps, many at a time and then one by one, as long as the program still fails.
 fn shrink<S: Clone>(
     mut program: Vec<S>,
     mut words: String,
@@ -135,13 +135,13 @@ pub(crate) fn agree<T: PartialEq + Debug>(
 }
 
 /// Runs `main` in the simulation, with an order of tasks that `seed` decides. A panic, an error and
-/// a program that comes to no end are verdicts.
+/// a program that never ends are verdicts.
 pub(crate) fn simulate(seed: u64, main: impl Future<Output = Result<()>>) -> Verdict {
     let builder = Builder::new().simulation(Simulation::new(seed)).seed(seed);
     verdict(builder, fail_after(secs(10_000_000), main))
 }
 
-/// The same with a clock that `main` moves by itself; so here nothing but its own end ends it.
+/// The same with a clock that `main` moves by itself; so `main` must end on its own.
 pub(crate) fn simulate_at(
     clock: &MockClock,
     seed: u64,
