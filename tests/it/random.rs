@@ -108,8 +108,8 @@ fn task(world: &World) -> Boxed<'_> {
     })
 }
 
-/// One thing that a task may do. Nothing here fails, except by a cancel or as `Error::msg("at
-/// random")`.
+/// One thing that a task may do. Nothing here fails, except by a cancel or as
+/// `Error::msg("at random")`.
 fn act(world: &World) -> Boxed<'_> {
     Box::pin(async move {
         match world.random(12) {
