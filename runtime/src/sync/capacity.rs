@@ -2,14 +2,15 @@
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
-//! | a token is dropped  | its borrower has none, and the first in the queue has it            |
-//! | a token is forgotten, by `forget` or by a leak | it stays borrowed, until it is released for its borrower |
-//! | a future is dropped that has a token without knowing it yet | the next has it            |
+//! | a token is dropped  | the first in the queue has it, and its borrower has none            |
+//! | a token is forgotten, by `forget` or by a leak | it stays borrowed until it is released on behalf of its borrower |
+//! | a future is dropped after it was handed a token | the token goes to the next in the queue |
 //! | the total is raised | those who have waited longest have the new tokens at once          |
-//! | the total is lowered | nothing is taken from anybody; who comes later waits longer       |
+//! | the total is lowered | nobody loses a token; later tasks wait longer                     |
 //!
-//! 1. Fewer are borrowed than there are only if nobody waits who could be claimed.
-//! 2. `named` holds the borrowers that were named, from when they wait until they give back.
+//! 1. A token is free only if nobody who could be claimed waits.
+//! 2. `named` holds the borrowers that were named, from the beginning of their wait until they give
+//!    the token back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -70,7 +71,7 @@ pub struct CapacityLimiter {
     queue: WaitList<Option<Borrower>>,
 }
 
-/// What a named borrower does.
+/// Whether a named borrower waits or has a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Waits,
@@ -83,7 +84,7 @@ enum Named {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Borrower {
     number: u64,
-    /// The numbers are those of a thread.
+    /// The numbers are unique within a thread only, so a borrower must not leave it.
     thread: PhantomData<Rc<()>>,
 }
 
@@ -144,7 +145,7 @@ impl CapacityLimiter {
         Self::new(usize::MAX)
     }
 
-    /// How many tokens may be out; `usize::MAX` if there is no bound.
+    /// How many tokens may be borrowed at the same time; `usize::MAX` if there is no limit.
     pub fn total_tokens(&self) -> usize {
         self.total.get()
     }
@@ -296,7 +297,7 @@ impl CapacityLimiter {
         .into())
     }
 
-    /// Lends a token for which there is room.
+    /// Lends a token if one is free.
     #[inline]
     fn lend(&self, borrower: Option<Borrower>) -> CapacityToken<'_> {
         self.count(borrower);
@@ -315,7 +316,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// Takes a token back, if the borrower has one. Who is not named has one.
+    /// Takes back a token, if the borrower has one; a borrower that was not named always does.
     #[inline]
     fn take_back(&self, borrower: Option<Borrower>) -> bool {
         if let Some(borrower) = borrower {
@@ -330,7 +331,7 @@ impl CapacityLimiter {
         true
     }
 
-    /// Lends what there is to those who have waited longest.
+    /// Lends the free tokens to those who have waited longest.
     #[inline]
     fn hand_over(&self) {
         while self.has_room() {
@@ -341,7 +342,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// The borrower does not wait any more, and has no token.
+    /// Forgets a borrower that no longer waits and has no token.
     fn forget_waiting(&self, borrower: Option<Borrower>) {
         if let Some(borrower) = borrower {
             self.named.borrow_mut().remove(&borrower.number);
@@ -463,7 +464,8 @@ impl fmt::Debug for CapacityToken<'_> {
     }
 }
 
-/// Spreads numbers that count up. They are this module's own, so nobody can choose them to collide.
+/// Spreads consecutive numbers. The numbers are this module's own, so nobody can choose them to
+/// collide.
 #[derive(Clone, Copy, Debug, Default)]
 struct ByNumber;
 

@@ -1,4 +1,5 @@
-//! The stopwatch of the micro workloads: batches of a size that can be timed, and their median.
+//! The stopwatch of the micro workloads: batches that are large enough to be timed, and their
+//! median.
 
 use std::time::{Duration, Instant};
 
@@ -19,18 +20,19 @@ use crate::Orders;
 /// ```
 #[derive(Debug)]
 pub struct Meter {
-    /// Nanoseconds an operation, one for each batch that counts.
+    /// Nanoseconds per operation, for each batch that counts.
     batches: Vec<f64>,
     wanted: usize,
     count: u64,
     done: Option<u64>,
     started: Option<Instant>,
-    calibrated: bool,
+    /// How many batches in a row took long enough, while their size is sought.
+    long_enough: u32,
     backend: String,
 }
 
 impl Meter {
-    /// A stopwatch that wants as many batches as `orders` say.
+    /// A stopwatch for as many batches as `orders` say.
     pub fn new(orders: &Orders, backend: &str) -> Self {
         Self {
             batches: Vec::new(),
@@ -38,22 +40,25 @@ impl Meter {
             count: 1,
             done: None,
             started: None,
-            calibrated: false,
+            long_enough: 0,
             backend: backend.to_owned(),
         }
     }
 
-    /// How many operations to do before the next call; `None` when there is enough.
+    /// How many operations to do before the next call; `None` when there are enough.
     pub fn next_batch(&mut self) -> Option<u64> {
         let took = self.started.map(|started| started.elapsed());
         match took {
             None => {}
-            Some(took) if !self.calibrated => {
-                // Doubling warms up as well.
+            Some(took) if self.long_enough < 2 => {
+                // The doubling also warms up. It ends after two long batches in a row, because one may
+                // be long for another reason: the first also does what the set-up put off, such as a
+                // million timers.
                 if took < BATCH {
                     self.count *= 2;
+                    self.long_enough = 0;
                 } else {
-                    self.calibrated = true;
+                    self.long_enough += 1;
                 }
             }
             Some(took) => {
@@ -69,12 +74,12 @@ impl Meter {
         Some(self.count)
     }
 
-    /// Says that the batch was of another size than wanted.
+    /// Says that the batch had another size than the one requested.
     pub fn did(&mut self, count: u64) {
         self.done = Some(count);
     }
 
-    /// Tells the harness.
+    /// Reports the result to the harness.
     pub fn finish(mut self) {
         self.batches.sort_by(f64::total_cmp);
         let median = self.batches[self.batches.len() / 2];
@@ -83,7 +88,7 @@ impl Meter {
     }
 }
 
-/// Tells the harness the outcome of a job that is not a server.
+/// Reports the outcome of a job that is not a server to the harness.
 pub fn outcome(backend: &str, values: &[(&str, f64)]) {
     let mut line = format!("outcome backend={}", backend.replace(' ', "_"));
     for (name, value) in values {
@@ -92,5 +97,5 @@ pub fn outcome(backend: &str, values: &[(&str, f64)]) {
     println!("{line}");
 }
 
-/// Long enough for the clock, short enough that a disturbance spoils few.
+/// Long enough for the clock, and short enough that a disturbance spoils few of them.
 const BATCH: Duration = Duration::from_millis(2);

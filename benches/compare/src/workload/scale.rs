@@ -1,5 +1,5 @@
-//! Two workers against one. A message costs some computing, as a request does, so that the load,
-//! which has to share the cores where there are only two, is a small part of the whole.
+//! Two workers against one. A message costs some computation, as a request does, so that the load,
+//! which has to share the cores if there are only two, is a small part of the whole.
 
 use super::served::{Count, Served};
 use super::{CPU, Cell, Entrant, Metric, P50, P99, RATE, Stage, Workload};
