@@ -9,7 +9,9 @@
 //! | the total is lowered | nothing is taken from anybody; who comes later waits longer       |
 //!
 //! 1. Fewer are borrowed than there are only if nobody waits who could be claimed.
-//! 2. `named` holds the borrowers that were named, from when they wait until they give back.
+//! 2. `named` holds the borrowers that were named, from when they wait until they give back. That one
+//!    waits there hinders it only while its wait can still be claimed: a future that was forgotten
+//!    keeps its borrower's name until its task has ended, as it keeps its place in the queue (K9).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -67,14 +69,25 @@ pub struct CapacityLimiter {
     total: Cell<usize>,
     borrowed: Cell<usize>,
     named: RefCell<HashMap<u64, Named, ByNumber>>,
-    queue: WaitList<Option<Borrower>>,
+    queue: WaitList<Option<Request>>,
+    /// How many named borrowers have begun to wait: the numbers of their requests.
+    requests: Cell<u64>,
 }
 
 /// What a named borrower does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
-    Waits,
+    /// It has made the request of this number.
+    Waits(u64),
     Holds,
+}
+
+/// What a named borrower waits with. The number tells its future from another of the same borrower
+/// that came after the wait was over, so that a future never takes back a name that is not its own.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    borrower: Borrower,
+    number: u64,
 }
 
 /// The borrower of a token: it stands for whatever the caller wants.
@@ -136,6 +149,7 @@ impl CapacityLimiter {
             borrowed: Cell::new(0),
             named: RefCell::new(HashMap::with_hasher(ByNumber)),
             queue: WaitList::new(),
+            requests: Cell::new(0),
         }
     }
 
@@ -288,12 +302,20 @@ impl CapacityLimiter {
         let does = match self.named.borrow().get(&borrower.number) {
             None => return Ok(()),
             Some(Named::Holds) => "has",
-            Some(Named::Waits) => "waits for",
+            Some(Named::Waits(_)) if !self.is_queued(borrower) => return Ok(()),
+            Some(Named::Waits(_)) => "waits for",
         };
         Err(Usage::new(format!(
             "{borrower:?} {does} a token of this limiter already, and would wait for itself"
         ))
         .into())
+    }
+
+    /// Whether the borrower, which is in `named` as one that waits, may still be handed a token. A wait
+    /// that is over stays there for as long as its future does: for ever, if that was forgotten.
+    fn is_queued(&self, borrower: Borrower) -> bool {
+        let is = |request: &Option<Request>| request.is_some_and(|it| it.borrower == borrower);
+        self.queue.find_or_pass_over(is)
     }
 
     /// Lends a token for which there is room.
@@ -334,17 +356,31 @@ impl CapacityLimiter {
     #[inline]
     fn hand_over(&self) {
         while self.has_room() {
-            let Some(borrower) = self.queue.claim_first(|borrower| *borrower) else {
+            let Some(request) = self.queue.claim_first(|request| *request) else {
                 return;
             };
-            self.count(borrower);
+            self.count(request.map(|request| request.borrower));
         }
     }
 
-    /// The borrower does not wait any more, and has no token.
-    fn forget_waiting(&self, borrower: Option<Borrower>) {
-        if let Some(borrower) = borrower {
-            self.named.borrow_mut().remove(&borrower.number);
+    /// Writes down that the borrower waits from now on, if it is named.
+    fn request(&self, borrower: Option<Borrower>) -> Option<Request> {
+        let borrower = borrower?;
+        let number = self.requests.get();
+        self.requests.set(number + 1);
+        let mut named = self.named.borrow_mut();
+        named.insert(borrower.number, Named::Waits(number));
+        Some(Request { borrower, number })
+    }
+
+    /// Whoever made the request does not wait any more, and was not lent a token for it.
+    fn withdraw(&self, request: Option<Request>) {
+        let Some(Request { borrower, number }) = request else {
+            return;
+        };
+        let mut named = self.named.borrow_mut();
+        if named.get(&borrower.number) == Some(&Named::Waits(number)) {
+            named.remove(&borrower.number);
         }
     }
 }
@@ -376,14 +412,14 @@ impl<'a> Future for CapacityAcquire<'a> {
         let (limiter, borrower) = (this.limiter, this.borrower);
         if this.waiter.is_some() {
             match ready!(Waiter::poll(&mut this.waiter, &limiter.queue, context)) {
-                Outcome::Claimed(borrower) => {
+                Outcome::Claimed(_) => {
                     return Poll::Ready(Ok(CapacityToken { limiter, borrower }));
                 }
-                Outcome::Cancelled(cancelled, borrower) => {
-                    limiter.forget_waiting(borrower);
+                Outcome::Cancelled(cancelled, request) => {
+                    limiter.withdraw(request);
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
-                Outcome::Lapsed(borrower) => limiter.forget_waiting(borrower),
+                Outcome::Lapsed(request) => limiter.withdraw(request),
                 Outcome::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
             }
         }
@@ -394,12 +430,9 @@ impl<'a> Future for CapacityAcquire<'a> {
         if limiter.has_room() {
             return Poll::Ready(Ok(limiter.lend(borrower)));
         }
-        if let Some(borrower) = borrower {
-            let mut named = limiter.named.borrow_mut();
-            named.insert(borrower.number, Named::Waits);
-        }
+        let request = limiter.request(borrower);
         let what = "CapacityLimiter::acquire";
-        Waiter::join(&mut this.waiter, &limiter.queue, context, what, borrower);
+        Waiter::join(&mut this.waiter, &limiter.queue, context, what, request);
         Poll::Pending
     }
 }
@@ -411,10 +444,10 @@ impl Drop for CapacityAcquire<'_> {
             return;
         };
         match waiter.leave(&self.limiter.queue) {
-            Leaving::Claimed(borrower) => {
-                self.limiter.take_back(borrower);
+            Leaving::Claimed(_) => {
+                self.limiter.take_back(self.borrower);
             }
-            Leaving::Unclaimed(borrower) => self.limiter.forget_waiting(borrower),
+            Leaving::Unclaimed(request) => self.limiter.withdraw(request),
             Leaving::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
         }
     }

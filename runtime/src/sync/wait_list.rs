@@ -258,6 +258,26 @@ impl<T> WaitList<T> {
         Some(keep(entry.wait.clone(), &mut entry.value))
     }
 
+    /// Whether one that `is` the one looked for can still be claimed. If its wait is over, it is passed
+    /// over here and now: its future may live, and must not come back to its place from another task
+    /// after somebody else was let in instead of it.
+    pub(crate) fn find_or_pass_over(&self, is: impl Fn(&T) -> bool) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        let mut key = self.ends.get().0;
+        while key != NONE {
+            let entry = &entries[key as usize];
+            let next = entry.next;
+            if is(&entry.value) {
+                if entry.wait.is_waiting() {
+                    return true;
+                }
+                self.unlink(&mut entries, key, Place::Passed);
+            }
+            key = next;
+        }
+        false
+    }
+
     /// The first who could be claimed; passes over those before.
     fn first_waiting(&self, entries: &mut Slab<Entry<T>>) -> Option<u32> {
         loop {
