@@ -10,6 +10,12 @@
 //!
 //! 1. Nobody overtakes: a reader that comes while a writer waits stands behind it.
 //! 2. Whoever stands first in the queue does not fit beside those who have the lock.
+//!
+//! Where a future was forgotten, rule 2 is mended when its task ends. The run cannot reach the lock,
+//! which may be gone by then, so it has every future polled that stands in this queue; the first to be
+//! polled hands the lock to those whose turn it is, and the others go on waiting. To wake one would
+//! not do: the next in line may itself be forgotten in a task that lives, and would be woken in vain. So
+//! a forgotten future costs each who waits one poll, once.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
