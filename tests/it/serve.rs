@@ -89,18 +89,24 @@ async fn tl2_a_port_alone_is_that_port_of_every_family() -> Result<()> {
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
         };
         let client = connect_tcp(local).await?;
-        assert_eq!(
-            listener.accept().await?.peer_address()?,
-            client.local_address()?
-        );
+        // The port was somebody else's a moment ago, whose clients may still come: what is meant is that
+        // ours arrives.
+        let ours = client.local_address()?;
+        while listener.accept().await?.peer_address().ok() != Some(ours) {}
     }
-    if addresses.len() > 1 {
-        assert_ne!(
-            addresses[0].port(),
-            addresses[1].port(),
-            "each has one of its own"
-        );
-    }
+    Ok(())
+}
+
+#[trio::test(backend = "simulation")]
+async fn tl2_without_a_port_each_family_asks_for_a_free_one_of_its_own() -> Result<()> {
+    let listeners = open_tcp_listeners(0).await?;
+    let ports: Vec<u16> = listeners
+        .iter()
+        .map(|listener| Ok(listener.local_address()?.port()))
+        .collect::<Result<_>>()?;
+    // A system may give the same number in both, now and then; the simulation counts.
+    assert_eq!(ports.len(), 2);
+    assert_ne!(ports[0], ports[1]);
     Ok(())
 }
 
