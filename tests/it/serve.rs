@@ -232,6 +232,16 @@ fn tl3_without_any_family_the_error_is_a_group_that_says_so() {
         let errors = error.as_group().expect("one for each family");
         assert_eq!(errors.len(), 2);
         assert!(errors.iter().all(|error| error.is::<io::Error>()));
+        assert!(
+            errors[0]
+                .to_string()
+                .starts_with("cannot listen on 0.0.0.0:0: ")
+        );
+        assert!(
+            errors[1]
+                .to_string()
+                .starts_with("cannot listen on [::]:0: ")
+        );
         // A group of one is a group still.
         let error = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -472,6 +482,27 @@ fn v2_a_server_that_cannot_listen_fails_and_does_not_start() {
         Ok(())
     });
     assert_eq!(world.open_sockets(), 0);
+}
+
+#[trio::test]
+async fn v2_a_server_without_listeners_fails_and_does_not_start() -> Result<()> {
+    let told = "a server needs at least one listener to serve: open one with `open_tcp_listeners`";
+    let none = Vec::<TcpListener>::new;
+    let check = |result: Result<()>| {
+        let error = result.expect_err("there is nothing to serve");
+        assert!(error.to_string().contains(told), "{error}");
+        let error = error.as_group().map_or(&error, |errors| &errors[0]);
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        assert_eq!(kind, Some(io::ErrorKind::InvalidInput));
+    };
+    check(serve_listeners(echo, none()).await);
+    open_nursery(async |nursery| {
+        let started = |status| Server::new(echo).serve_started(none(), status);
+        check(nursery.start(started).await);
+        check(Server::new(echo).serve_in(nursery, none()).await);
+        Ok(())
+    })
+    .await
 }
 
 // V3: no room for another connection.

@@ -382,6 +382,8 @@ async fn k3_a_semaphore_may_be_released_by_anyone_up_to_its_bound() -> Result<()
     let bounded = Semaphore::with_max_value(1, 1);
     let error = bounded.release().expect_err("it is at its maximum");
     assert!(error.is::<Usage>());
+    let told = "above its max_value of 1: a permit that is dropped has been released by that";
+    assert!(error.to_string().ends_with(told), "{error}");
     let permit = bounded.acquire().await?;
     assert_eq!(bounded.statistics().value, 0);
     bounded.release()?;

@@ -197,7 +197,7 @@ fn too_old() -> io::Error {
 }
 
 /// Says why the kernel gives no ring, and what to do about it.
-fn explain(error: &io::Error) -> io::Error {
+pub(super) fn explain(error: &io::Error) -> io::Error {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     explain_with(error, disabled.as_deref().map(str::trim))
 }
