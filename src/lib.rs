@@ -165,7 +165,7 @@ pub mod net {
 
 /// Tools for tests: clocks, simulated worlds, ordered steps, streams in memory, and checks of streams.
 ///
-/// None of them sleeps in real time, so a test that is built on them is both fast and certain. The guide has a
+/// None of them sleeps in real time, so a test that is built on them is both fast and reliable. The guide has a
 /// page on [testing](crate::guide::testing).
 ///
 /// ```

@@ -1,7 +1,7 @@
-//! What takes no memory from the allocator once it is warm: operations that have had as many values
-//! and waiters at the same time before (LI5).
+//! Operations that take no memory from the allocator once it is warm: those for which there have
+//! been as many values and waiters at the same time before (LI5).
 //!
-//! A binary of its own, and one test in it: the allocator counts what the whole process does.
+//! A binary of its own with a single test, because the allocator counts for the whole process.
 
 #![allow(clippy::unwrap_used)] // all of this is tests, though the lint cannot see it
 
@@ -22,12 +22,12 @@ use trio::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// More than once around every ring and list that there is, of which the largest has 1024 places.
+/// More than once around every ring and list, of which the largest has 1024 places.
 const ROUNDS: u32 = 1100;
 
-/// Repeats `round`: often enough that whatever grows has grown, and then as often again, counted. What
-/// allocates does so each time; the thread of the test harness, which is counted too, only now and
-/// then.
+/// Repeats `round`: often enough that whatever grows has grown, and then as often again while
+/// counting. Something that allocates does so each time; the thread of the test harness, which is
+/// counted too, only now and then.
 async fn check(what: &str, mut round: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     for _ in 0..ROUNDS {
         round().await?;
@@ -48,7 +48,7 @@ async fn check(what: &str, mut round: impl AsyncFnMut() -> Result<()>) -> Result
     Ok(())
 }
 
-/// What is counted is told of if there is something to tell.
+/// Checks that allocations are counted at all.
 #[test]
 fn li5_what_has_been_done_before_allocates_nothing() {
     for backend in [Backend::IoUring, Backend::Polling] {
@@ -74,7 +74,7 @@ fn what_tasks_have_left_goes_with_their_run() {
     (0..THREADS).for_each(|_| open_tasks_in_a_thread_of_their_own());
     let more = in_use().saturating_sub(before);
     // A task takes more than a hundred bytes; the thread of the test harness, which is counted too,
-    // does not take so many.
+    // does not allocate as much.
     let least = THREADS * TASKS * 100;
     assert!(
         more < least / 10,
@@ -153,7 +153,7 @@ async fn of_one_task() -> Result<()> {
     check("an event that has happened", async || event.wait().await).await
 }
 
-/// Channels, with somebody who waits in each round on either side.
+/// Channels, with a waiter on either side in each round.
 async fn of_channels_that_hand_over() -> Result<()> {
     for capacity in [0, 1, UNBOUNDED] {
         let (send, from_there) = open_memory_channel(capacity);
@@ -219,7 +219,7 @@ async fn of_channels_that_hand_over() -> Result<()> {
     .await
 }
 
-/// Locks and their like, handed on between tasks that wait.
+/// Locks and the like, handed over between waiting tasks.
 async fn of_what_is_handed_on() -> Result<()> {
     let lock = Lock::new(());
     let semaphore = Semaphore::new(1);

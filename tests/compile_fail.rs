@@ -1,13 +1,13 @@
 //! What borrowing forbids: each file in `tests/ui` is a program that must not compile.
 //!
-//! The compiler's own words stand beside each, so that a program is refused for its reason and not
-//! for a slip. They change from one compiler to the next: only the one named below is asked, and any
-//! other passes this test unasked. To write them anew, with that compiler:
+//! The compiler's messages are stored beside each, so that a program is refused for its real reason
+//! and not for a slip. They change from one compiler to the next: the test runs only with the one
+//! named below, and passes without a check with any other. To write them again, with that compiler:
 //! `TRYBUILD=overwrite cargo test --test compile_fail`, and read the difference.
 
 use std::process::Command;
 
-/// The compiler whose words are in `tests/ui`.
+/// The compiler whose messages are in `tests/ui`.
 const COMPILER: &str = "rustc 1.95.";
 
 #[test]

@@ -108,7 +108,7 @@ impl Arguments {
         Ok(())
     }
 
-    /// A run on the backend that is asked for.
+    /// A builder for a run on the requested backend.
     pub(crate) fn builder(&self) -> Builder {
         match self.backend {
             Some(backend) => Builder::new().backend(backend),

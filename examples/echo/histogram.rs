@@ -43,7 +43,8 @@ impl Histogram {
     }
 }
 
-/// Below the first power with parts, a bucket a nanosecond; from there on `PARTS` a power of two.
+/// Below the first power with parts there is a bucket for each nanosecond; from there on `PARTS`
+/// for each power of two.
 fn bucket(nanos: u64) -> usize {
     let power = nanos.checked_ilog2().unwrap_or(0).saturating_sub(PARTS_LOG);
     let part = (nanos >> power) as usize;

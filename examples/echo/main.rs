@@ -61,8 +61,8 @@ async fn echo(stream: TcpStream, statistics: &RefCell<Statistics>) -> Result<()>
     Ok(())
 }
 
-/// Serves until asked to stop. From then on connections have `grace` to end by themselves, unless a
-/// second signal cuts it short; what is left is cancelled.
+/// Serves until asked to stop. From then on connections have `grace` to end on their own, unless a
+/// second signal cuts it short; the rest are cancelled.
 async fn serve(
     listeners: Vec<TcpListener>,
     mut signals: SignalReceiver,
@@ -151,13 +151,13 @@ fn run(arguments: &Arguments) -> Result<Statistics> {
     })
 }
 
-/// What a worker says when it has begun to listen.
+/// What a worker reports when it has begun to listen.
 struct Started {
     addresses: Vec<SocketAddr>,
     backend: BackendInfo,
 }
 
-/// One worker, from the first to the last.
+/// The whole life of a worker.
 fn work(
     arguments: &Arguments,
     on: &[SocketAddr],
@@ -166,7 +166,7 @@ fn work(
 ) -> Result<Statistics> {
     let _stopping = stop.when_dropped();
     let served = arguments.builder().try_run(async {
-        // Before anybody is told that the server runs, and sends it one.
+        // Before anybody learns that the server runs, and sends it one.
         let signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
         let listeners = listen(on, arguments.workers.get() > 1)?;
         let addresses = listeners.iter().map(TcpListener::local_address);

@@ -17,13 +17,13 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Nobody has asked yet.
+    /// Not requested yet.
     pub(crate) fn new() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         Ok(Self { ours, theirs })
     }
 
-    /// Waits until somebody asks.
+    /// Waits until a stop is requested.
     pub(crate) async fn requested(&self) -> Result<()> {
         let bell = Descriptor::from_file(OwnedFd::from(self.theirs.try_clone()?));
         submit(Ready::new(bell, Interest::Readable))
@@ -32,7 +32,7 @@ impl Stop {
         Ok(())
     }
 
-    /// Asks when the guard goes: at the end of a thread, however it ends.
+    /// Requests a stop when the guard is dropped: at the end of a thread, however it ends.
     pub(crate) fn when_dropped(&self) -> StopGuard<'_> {
         StopGuard(self)
     }
@@ -43,7 +43,7 @@ pub(crate) struct StopGuard<'a>(&'a Stop);
 
 impl Drop for StopGuard<'_> {
     fn drop(&mut self) {
-        // It can fail only if it has been done before.
+        // This can fail only if it has been done before.
         drop(self.0.ours.shutdown(Shutdown::Both));
     }
 }

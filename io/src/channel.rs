@@ -1,16 +1,16 @@
-//! What a channel is, in three traits: the counterpart of streams for whole values.
+//! What a channel is, in three traits: like the traits of streams, but for whole values.
 //!
 //! - Each value that is sent is received once, whole, and in order; or, in a broadcast, once by each
 //!   receiver.
-//! - Using an end that has been closed gives [`ClosedResource`](trio_runtime::ClosedResource), also
-//!   to a task that was already waiting. A sender whose receivers are all gone gets
-//!   [`BrokenResource`](trio_runtime::BrokenResource); a receiver whose senders are, gets what is
-//!   left and then [`EndOfChannel`].
+//! - Using an end that has been closed fails with [`ClosedResource`](trio_runtime::ClosedResource),
+//!   even for a task that was already waiting. A sender whose receivers are all gone gets
+//!   [`BrokenResource`](trio_runtime::BrokenResource); a receiver whose senders are all gone gets
+//!   what is left and then [`EndOfChannel`].
 //! - A cancelled send has sent nothing, and a cancelled receive has taken nothing.
 //!
-//! The channels of the [runtime](trio_runtime::channel) implement these traits, and so may a protocol that
-//! sends messages over a network. The channels' own methods say more: a send that fails gives its
-//! value back.
+//! The channels of the [runtime](trio_runtime::channel) implement these traits, and so may a
+//! protocol that sends messages over a network. The channels' own methods offer more: a send that
+//! fails returns its value.
 
 use std::future::Future;
 

@@ -4,12 +4,12 @@ use std::cell::Cell;
 
 use trio_runtime::{BusyResource, Result};
 
-/// Whether somebody is using the direction that this stands for.
+/// Whether a task is using the direction that this stands for.
 #[derive(Debug, Default)]
 pub(crate) struct Claims(Cell<bool>);
 
 impl Claims {
-    /// Takes the direction until the guard goes; `BusyResource` if somebody has it.
+    /// Takes the direction until the guard is dropped; `BusyResource` if it is taken.
     pub(crate) fn claim(&self) -> Result<Claim<'_>> {
         if self.0.replace(true) {
             return Err(BusyResource::new().into());
@@ -18,7 +18,7 @@ impl Claims {
     }
 }
 
-/// The right to use a direction; dropping it gives it back, forgetting it keeps everybody out.
+/// The right to use a direction; dropping it returns it, forgetting it keeps everybody out.
 #[must_use = "the direction is free again when this is dropped"]
 pub(crate) struct Claim<'a>(&'a Claims);
 

@@ -1,4 +1,4 @@
-//! Streams, and what is made of them; signals. Knows descriptors, no socket.
+//! Streams and what is built on them, and signals. Knows descriptors, but no sockets.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Data to be sent: borrowed for the call, or given away and sent from where it lies.
+//! Data to send: borrowed for the call, or given away and sent from where it is.
 
 use trio_runtime::lowlevel::{Lease, SendData};
 

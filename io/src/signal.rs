@@ -1,4 +1,22 @@
 //! Signals of the process, received by a task.
+//!
+//! A signal is received like any other message, by a task that has asked for it; nothing happens to
+//! code that has not. Wait for one in a task of its own, and let it cancel or drain a scope:
+//!
+//! ```no_run
+//! # mod trio { pub use trio_runtime::*; pub mod io { pub use trio_io::*; } }
+//! use std::time::Duration;
+//! use trio::CancelScope;
+//! use trio::io::signal::{Signal, open_signal_receiver};
+//!
+//! /// Lets what is in `scope` finish at the first signal, for at most ten seconds.
+//! async fn stop_on_signal(scope: &CancelScope) -> trio::Result<()> {
+//!     let mut signals = open_signal_receiver(&[Signal::INTERRUPT, Signal::TERMINATE])?;
+//!     let signal = signals.next().await?;
+//!     scope.drain(Duration::from_secs(10), format!("{signal}"));
+//!     Ok(())
+//! }
+//! ```
 
 use std::fmt;
 use std::io::{self, Read};
@@ -54,7 +72,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Receives `signals` from now on, instead of letting them do what they do to a process.
+/// Receives `signals` from now on, instead of letting them have their effect on the process.
 ///
 /// While the receiver lives, the default action of these signals (which for most ends the process)
 /// does not happen. Several receivers may ask for the same signal, and each gets it.
@@ -91,7 +109,7 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
         hooks: Vec::new(),
     };
     for &signal in signals {
-        // Named twice it would be received twice.
+        // Named twice, it would be received twice.
         if receiver.pending.iter().any(|&(known, _)| known == signal) {
             continue;
         }
@@ -101,7 +119,7 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
                 "no program can receive it, or go on after it",
             ));
         }
-        // The flag first: when the bell rings it must be up.
+        // The flag first: it must be set up when the bell rings.
         let raised = Arc::new(AtomicBool::new(false));
         receiver.hooks.push(
             flag::register(signal.0, raised.clone()).map_err(|error| refused(signal, error))?,
@@ -114,7 +132,7 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
     Ok(receiver)
 }
 
-/// Why `signal` cannot be received. The kernel says no more than that an argument is invalid.
+/// Why `signal` cannot be received. The kernel says only that an argument is invalid.
 fn refused(signal: Signal, reason: impl fmt::Display) -> io::Error {
     let text = format!("{signal} cannot be received: {reason}");
     io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -165,11 +183,11 @@ pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static)
 /// effect.
 #[derive(Debug)]
 pub struct SignalReceiver {
-    /// Rings when a signal has come.
+    /// Readable when a signal has come.
     bell: Descriptor,
-    /// The same socket, to be emptied.
+    /// The same socket, from which the bell is emptied.
     reader: UnixStream,
-    /// In the order in which they are looked at; one that was received goes to the end.
+    /// In the order in which they are checked; a signal that was received goes to the end.
     pending: Vec<(Signal, Arc<AtomicBool>)>,
     hooks: Vec<SigId>,
 }
@@ -196,7 +214,7 @@ impl SignalReceiver {
         }
     }
 
-    /// Empties the bell, before the flags are looked at: a signal that comes later rings again.
+    /// Empties the bell, before the flags are checked: a signal that comes later rings again.
     fn quiet(&mut self) {
         let mut scratch = [0; 64];
         while matches!(self.reader.read(&mut scratch), Ok(count) if count > 0) {}
@@ -208,7 +226,7 @@ impl SignalReceiver {
         let entry = self.pending.remove(at);
         let signal = entry.0;
         self.pending.push(entry);
-        // Another may be pending: the bell has been emptied for all of them.
+        // Another may be pending, for which the bell, now empty, will not ring again.
         Some(signal)
     }
 }
@@ -220,7 +238,8 @@ impl Drop for SignalReceiver {
         }
         for (signal, flag) in &self.pending {
             if flag.load(Ordering::Acquire) {
-                // Nobody received it: it does what it would have done. A refusal leaves it at that.
+                // Nobody received it: it now has its default effect. If that fails, nothing more
+                // can be done.
                 drop(signal_hook::low_level::emulate_default_handler(signal.0));
             }
         }

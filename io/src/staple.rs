@@ -4,9 +4,9 @@ use trio_runtime::Result;
 
 use crate::{AsyncResource, HalfCloseableStream, Lease, Outgoing, ReceiveStream, SendStream};
 
-/// A stream that sends by one stream and receives by another.
+/// A stream that sends through one stream and receives through another.
 ///
-/// Sending the end of file closes the sending half. Closing closes both, whatever the first says.
+/// Sending the end of file closes the sending half. Closing closes both, even if the first fails.
 ///
 /// # Examples
 ///
@@ -46,13 +46,13 @@ impl<S, R> StapledStream<S, R> {
         &self.receive
     }
 
-    /// The two halves again.
+    /// Returns the two halves.
     pub fn into_halves(self) -> (S, R) {
         (self.send, self.receive)
     }
 }
 
-/// Both results: an error of one does not hide that of the other.
+/// Combines both results, so that an error of one does not hide that of the other.
 fn both(first: Result<()>, second: Result<()>) -> Result<()> {
     match (first, second) {
         (Err(first), Err(second)) => Err(first.and(second)),
@@ -62,7 +62,7 @@ fn both(first: Result<()>, second: Result<()>) -> Result<()> {
 
 impl<S: SendStream, R: ReceiveStream> AsyncResource for StapledStream<S, R> {
     async fn aclose(&mut self) -> Result<()> {
-        // The second is closed whatever the first says.
+        // The second is closed even if this fails.
         let first = self.send.aclose().await;
         both(first, self.receive.aclose().await)
     }

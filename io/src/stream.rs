@@ -2,8 +2,8 @@
 //!
 //! - A stream has two directions, and each may be used by one task at a time: a second gets
 //!   [`BusyResource`](trio_runtime::BusyResource).
-//! - Using a stream that this side has closed gives
-//!   [`ClosedResource`](trio_runtime::ClosedResource), also to a task that was already waiting. If
+//! - Using a stream that this side has closed fails with
+//!   [`ClosedResource`](trio_runtime::ClosedResource), even for a task that was already waiting. If
 //!   the other side or the network has broken it, the error is
 //!   [`BrokenResource`](trio_runtime::BrokenResource).
 //! - A cancelled receive has taken nothing. A cancelled send has sent an unknown part, and all that

@@ -1,8 +1,8 @@
-//! What the attributes write.
+//! The code that the attributes generate.
 //!
-//! The user's function goes into the new one whole, and keeps its name and its types; so its errors
-//! are reported as if it stood alone. What is written beside it lies in a block of its own, where
-//! the user's code does not see its names.
+//! The user's function goes into the new one whole, and keeps its name and its types, so its errors
+//! are reported as if it stood alone. The generated code is in a block of its own, where the user's
+//! code does not see its names.
 
 use std::fmt::Write;
 
@@ -78,7 +78,7 @@ fn wrap(function: Function, attribute: &str, returns: bool, call: TokenStream) -
     .collect()
 }
 
-/// A call of the user's function on a run that `builder` describes, or on any.
+/// A call of the user's function on the run that `builder` describes, or on a default one.
 fn run(function: &Function, builder: Option<&str>) -> String {
     match builder {
         None => format!("::trio::run({}())", function.name),
@@ -93,13 +93,13 @@ fn run_once(function: &Function, options: &TestOptions) -> String {
     run(function, Some(&for_test(builder)))
 }
 
-/// A test that nothing can wake any more fails, where a program only says so.
+/// A test that nothing can wake any more fails; a program only reports it.
 fn for_test(builder: String) -> String {
     builder + ".fail_on_deadlock()"
 }
 
-/// Several runs, of which the first that fails is named and ends the test. A panic goes on as it
-/// is, for `#[should_panic(expected = …)]` to look at.
+/// Several runs; the first that fails is named and ends the test. A panic continues unchanged, for
+/// `#[should_panic(expected = …)]` to look at.
 fn run_often(function: &Function, options: &TestOptions) -> String {
     let seeds_are = match (options.seed, options.seeds) {
         (_, Some(_)) => Seeds::Many,
@@ -144,8 +144,8 @@ fn run_often(function: &Function, options: &TestOptions) -> String {
 }
 
 /// What to print: `"the test failed on polling with seed {}: TRIO_TEST_SEED={} replays it",
-/// __trio_seed, __trio_seed`. The seed is no part of the text, because older editions would print its
-/// name. A test that has one seed needs no replay.
+/// __trio_seed, __trio_seed`. The seed is not inlined into the text, because older editions would
+/// print its name. A test that has a single seed needs no replay.
 fn message(what: &str, backend: Option<Backend>, seeds: Seeds) -> String {
     let on = backend.map_or(String::new(), |backend| format!(" on {}", backend.name()));
     match seeds {
@@ -165,7 +165,8 @@ enum Seeds {
     Many,
 }
 
-/// The seeds to try, as an iterator. Only a test that tries several takes others from outside.
+/// The seeds to try, as an iterator. Only a test that tries several takes more from the
+/// environment.
 fn seeds(options: &TestOptions) -> String {
     let first = options.seed.unwrap_or(0);
     match options.seeds {

@@ -1,4 +1,4 @@
-//! The function that an attribute stands on, taken apart as far as the attribute has to know it.
+//! The function that has an attribute, parsed as far as the attribute needs to know it.
 
 use crate::tokens::{Complaint, Delimiter, Ident, Span, TokenStream, TokenTree, is, is_group};
 
@@ -15,7 +15,7 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    /// Reads `item`; `attribute` is what stands on it, as a user writes it.
+    /// Parses `item`; `attribute` is the attribute on it, as a user writes it.
     pub(crate) fn parse(item: TokenStream, attribute: &str) -> Result<Self, Complaint> {
         let tokens: Vec<TokenTree> = item.into_iter().collect();
         let no_function = || {
@@ -41,7 +41,7 @@ impl Function {
         };
         check_arguments(arguments, attribute)?;
         check_output(output, attribute)?;
-        // A block that comes out of another macro is a group without brackets.
+        // A block that comes out of another macro is a group without delimiters.
         if !is_group(body, Delimiter::Brace) && !is_group(body, Delimiter::None) {
             return Err(Complaint::new(
                 body.span(),
@@ -91,7 +91,7 @@ fn check_attributes(attributes: &[TokenTree], attribute: &str) -> Result<(), Com
     Ok(())
 }
 
-/// What stands before `fn` is `async` and nothing else.
+/// Checks that nothing but `async` stands before `fn`.
 fn check_qualifiers(
     qualifiers: &[TokenTree],
     keyword: &TokenTree,
@@ -110,7 +110,7 @@ fn check_qualifiers(
     Ok(())
 }
 
-/// What follows the name is `()`.
+/// Checks that `()` follows the name.
 fn check_arguments(arguments: &TokenTree, attribute: &str) -> Result<(), Complaint> {
     match arguments {
         TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis => {
@@ -130,7 +130,7 @@ fn check_arguments(arguments: &TokenTree, attribute: &str) -> Result<(), Complai
     }
 }
 
-/// What follows the arguments is an arrow and a type, or nothing.
+/// Checks that an arrow and a type follow the arguments, or nothing.
 fn check_output(output: &[TokenTree], attribute: &str) -> Result<(), Complaint> {
     let clause = output.iter().find(|token| is(token, "where"));
     let strange = output.first().filter(|token| !is(token, "-"));

@@ -1,8 +1,9 @@
 //! The attributes `#[trio::main]` and `#[trio::test]`.
 //!
-//! Each turns an `async fn` into a plain one that runs it. What they write is what a user could
-//! write: calls of `trio::run` and of `trio::Builder`, and nothing hidden. The few tokens that they
-//! have to understand are read by hand, so that nobody builds a parser of Rust for their sake.
+//! Each turns an `async fn` into a plain one that runs it. The generated code is what a user could
+//! write: calls of `trio::run` and of `trio::Builder`, and nothing hidden. The few tokens that the
+//! attributes have to understand are parsed by hand, so that nobody has to build a parser of Rust
+//! for them.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What stands in the brackets of an attribute: `backend = "all", seeds = 100`.
+//! The options in an attribute: `backend = "all", seeds = 100`.
 
 use crate::tokens::{Complaint, Literal, Span, TokenStream, TokenTree, is};
 
@@ -19,7 +19,7 @@ pub(crate) struct MainOptions {
 /// The options of `#[trio::test]`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
-    /// Several, one after another; whatever works here if there is none.
+    /// Several, one after another; if there are none, whatever works here.
     pub(crate) backends: Vec<Backend>,
     pub(crate) autojump: bool,
     pub(crate) seed: Option<u64>,
@@ -177,7 +177,7 @@ fn setting(
     }
 }
 
-/// A setting of the option `name`.
+/// An example setting of the option `name`.
 fn example(name: &str) -> &'static str {
     match name {
         "backend" => r#"backend = "polling""#,

@@ -1,6 +1,6 @@
-//! Tokens, and complaints that point at one.
+//! Tokens, and errors that point at one.
 //!
-//! The compiler's own exist only while it runs a macro, so the tests use their double.
+//! The compiler's tokens exist only while it runs a macro, so the tests use a substitute.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ pub(crate) use proc_macro::{Delimiter, Group, Ident, Literal, Span, TokenStream,
 #[cfg(test)]
 pub(crate) use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 
-/// Why an attribute cannot be used like this, and at which token.
+/// Why an attribute cannot be used in this way, and which token is to blame.
 #[derive(Debug)]
 pub(crate) struct Complaint {
     pub(crate) at: Span,
@@ -24,7 +24,7 @@ impl Complaint {
         }
     }
 
-    /// Code that makes the compiler say it.
+    /// Code that makes the compiler report it.
     pub(crate) fn into_tokens(self) -> TokenStream {
         let mut message = String::new();
         write!(message, "::core::compile_error! {{ {:?} }}", self.message)

@@ -23,10 +23,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bind {
-    /// This port of every IPv4 and every IPv6 address. Port zero gives each family a free port of
-    /// its own.
+    /// This port of every IPv4 and every IPv6 address. With port zero, each family gets a free port
+    /// of its own.
     Everywhere(u16),
-    /// This address only. Port zero gives a free port.
+    /// This address only. With port zero, a free port.
     At(SocketAddr),
 }
 

@@ -1,4 +1,4 @@
-//! Servers: a task that accepts for each listener, and a task for each connection.
+//! Servers: for each listener a task that accepts, and for each connection a task.
 
 use std::fmt;
 use std::future::Future;
@@ -208,7 +208,8 @@ impl<'env, H> Server<'env, H> {
         F: Future<Output = Result<()>> + 'env,
     {
         let server = Rc::new(self);
-        // The very future of the nursery: one around it would be on the way to each message.
+        // Returns the future of the nursery itself: a future around it would be on the way of each
+        // message.
         open_nursery(async move |nursery: &Nursery<'_, 'env>| {
             require_one(&listeners)?;
             for listener in listeners {
@@ -305,7 +306,7 @@ fn require_one<L>(listeners: &[L]) -> io::Result<()> {
 pin_project! {
     /// A handler at work, and where its error goes.
     // An async block would hold the handler twice, as what it captures and as what it awaits: that
-    // was two fifths of what an idle connection costs.
+    // was two fifths of the memory of an idle connection.
     struct Connection<'env, F> {
         #[pin]
         handler: F,

@@ -30,7 +30,7 @@ use crate::{TcpListener, TcpStream, connect_tcp};
 /// ```
 pub async fn open_stream_to_socket_listener(listener: &TcpListener) -> Result<TcpStream> {
     let mut address = listener.local_address()?;
-    // Nobody can be connected to at the address that stands for all.
+    // The unspecified address, which stands for all, cannot be connected to.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -1,4 +1,4 @@
-//! How a run begins: with the defaults, or as a `Builder` configures it.
+//! How a run begins: with the defaults, or with the settings of a `Builder`.
 
 use std::fmt;
 use std::future::Future;
@@ -199,8 +199,9 @@ impl Builder {
     /// [in no task](crate::lowlevel::in_task). It may set events, send by `try_send`, cancel scopes and
     /// move deadlines; the run takes note at once.
     ///
-    /// When the run has ended, `done` is called on this thread with the output of `main`, or with the
-    /// panic that ended the run, whatever it was in: a task, the loop, or the thread that waits.
+    /// When the run has ended, `done` is called on this thread with the output of `main`, or with
+    /// the panic that ended the run, wherever it happened: in a task, in the loop, or in the thread
+    /// that waits.
     ///
     /// # Errors
     ///
@@ -217,7 +218,7 @@ impl Builder {
     /// use std::sync::mpsc;
     /// use trio::{Builder, HostCall};
     ///
-    /// // A host's loop: it makes the calls that come in.
+    /// // The loop of a host: it makes the calls that come in.
     /// let (send, calls) = mpsc::channel::<HostCall>();
     /// let host = move |call| drop(send.send(call));
     ///

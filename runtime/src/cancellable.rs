@@ -1,12 +1,14 @@
-//! Makes futures of other libraries, which know nothing of cancel scopes, operations of this one.
+//! Turns futures of other libraries, which know nothing of cancel scopes, into operations of this
+//! one.
 //!
-//! A scope that is cancelled asks the operations in it to end. A future of another library is not such
-//! an operation: it would wait on, and the scope with it. [`cancellable`] waits for either of the two.
+//! A scope that is cancelled asks the operations in it to end. A future of another library is not
+//! such an operation: it would wait on, and the scope with it. [`cancellable`] waits for either of
+//! the two.
 //!
-//! The future belongs to [`Cancellable`], and so is dropped with it; it is polled with the waker that it
-//! is given, on the thread of the run, and may be woken from any. One that panics leaves the wait to be
-//! taken out of its scope by the drop. A [`Cancellable`] that is forgotten holds its future for ever, and
-//! no more than that.
+//! The future belongs to its [`Cancellable`], and is dropped with it. It is polled with the waker
+//! that the caller passes, on the thread of the run, and may be woken from any thread. If it
+//! panics, the drop removes the wait from its scope. A [`Cancellable`] that is forgotten keeps its
+//! future for ever, and nothing else.
 
 use std::fmt;
 use std::future::Future;
@@ -33,7 +35,7 @@ use crate::wait::Parked;
 ///
 /// # Errors
 ///
-/// `Cancelled` only: what the future says is in its output.
+/// `Cancelled` only: errors of the future are in its output.
 ///
 /// # Panics
 ///
@@ -76,11 +78,11 @@ impl<F: Future> Future for Cancellable<F> {
         let this = self.project();
         if this.parked.is_none() {
             ready!(enter_operation(context))?;
-            // Before the first poll, in which code of others may cancel the scope: one waits only
-            // where nothing has been cancelled yet.
+            // Before the first poll, in which foreign code may cancel the scope: a wait may begin
+            // only where nothing has been cancelled yet.
             *this.parked = Some(Parked::new(context, "a future of another library"));
         }
-        // Before the look at the scope: what has succeeded is not lost.
+        // Before the check of the scope: what has succeeded is not lost.
         if let Poll::Ready(output) = this.future.poll(context) {
             *this.parked = None;
             return Poll::Ready(Ok(output));

@@ -1,8 +1,8 @@
 //! Checkpoints: where a task can be cancelled, and where it lets others run.
 //!
-//! Every asynchronous operation of this library looks for a cancellation before it does anything,
-//! whether or not it would have to wait (semantics C1, C5). It yields only when the task has used up
-//! its budget for this turn (C1), so that a task whose operations never wait starves nobody, and no
+//! Every asynchronous operation of this library checks for a cancellation before it does anything,
+//! whether or not it would have to wait (semantics C1, C5). It yields only when the task has used
+//! up its budget for this turn (C1): a task whose operations never wait starves nobody, and no
 //! operation pays for a turn of the loop.
 
 use std::future::Future;
@@ -34,10 +34,12 @@ pub(crate) fn enter_operation_in(run: &Run, context: &Context<'_>) -> Poll<Resul
     stop_at_operation(run, context).map_err(Error::cancelled)
 }
 
-/// The same as [`enter_operation`], with nothing around the cancellation. Not inlined, so that
-/// operations of other crates' types find the run without asking for its place.
+/// The same as [`enter_operation`], but returns the bare cancellation. Not inlined, so that
+/// operations that other crates instantiate find the run without a call for the address of a
+/// thread-local.
 pub(crate) fn pass(context: &Context<'_>) -> Poll<Result<(), Cancelled>> {
-    // The rest is not called inside: what is mostly given is a truth value, and in a register.
+    // The slow path is outside the closure, so that the common result is a truth value in a
+    // register.
     match context::with(|run| run.passes()) {
         true => Poll::Ready(Ok(())),
         false => stop(context),

@@ -10,11 +10,12 @@ use crate::task::clear_blocks;
 pub(crate) use crate::thread::Shared;
 
 thread_local! {
-    /// Not dropped with the thread, which would make each look at it a look at its state first:
-    /// a run ends before its thread does, and [`Entered`] takes it out.
+    /// Not dropped with the thread, because then each access would have to check its state first.
+    /// It need not be: a run ends before its thread does, and [`Entered`] takes it out.
     static CURRENT: RefCell<ManuallyDrop<Option<Rc<Run>>>> =
         const { RefCell::new(ManuallyDrop::new(None)) };
-    /// The shared part of the current run, for wakers, which ask from any thread and at any time.
+    /// The shared part of the current run, for wakers, which ask for it from any thread and at any
+    /// time.
     static SHARED: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
@@ -32,7 +33,8 @@ pub(crate) fn try_with<R>(f: impl FnOnce(Option<&Rc<Run>>) -> R) -> R {
 #[inline]
 #[track_caller]
 pub(crate) fn with<R>(f: impl FnOnce(&Rc<Run>) -> R) -> R {
-    // A closure does not track its caller: panicking outside it reports the place of the call.
+    // A closure does not track its caller; a panic outside the closure reports the place of the
+    // call.
     match CURRENT.with_borrow(|run| run.as_ref().map(f)) {
         Some(value) => value,
         None => outside(),
@@ -60,7 +62,7 @@ pub(crate) fn is_current(shared: *const Shared) -> bool {
         .unwrap_or(false)
 }
 
-/// Makes `run` the run of this thread until the guard goes.
+/// Makes `run` the run of this thread until the guard is dropped.
 pub(crate) fn enter(run: Rc<Run>) -> Entered {
     SHARED.set(Arc::as_ptr(&run.shared));
     let before = CURRENT.replace(ManuallyDrop::new(Some(run)));

@@ -5,18 +5,19 @@
 //! reports what each task waits for to [`Builder::on_deadlock`](crate::Builder::on_deadlock).
 //!
 //! 1. It suspects itself only if no task can run, no deadline is to come, the driver has nothing in
-//!    flight and watches nothing, no thread works for it, and it is nobody's guest. So a server, which
-//!    has all of that, pays one comparison a wait.
-//! 2. It is dead if then nobody outside holds anything by which it can be woken: no
-//!    [`TrioToken`](crate::lowlevel::TrioToken), no waker of a task, nothing in the inbox. Those are
-//!    counted references, so what nobody holds nobody can get. A token or a waker that lies in the run
-//!    itself cannot be told from one on another thread, and counts as one: a deadlock may go unnoticed,
-//!    but none is ever reported that is not there.
-//! 3. It looks when nothing has happened for a moment, and again when that has lasted twice as long,
-//!    since a thread that ends wakes nobody by that. Where time is virtual it looks at once.
-//! 4. What is found is reported once. A handler that panics has the run cancelled, so that its
-//!    tasks clean up; if nothing can wake it then either, the second panic leaves the loop, and
-//!    tasks are dropped as they stand.
+//!    flight and watches nothing, no thread works for it, and it is not a guest. So a server, to
+//!    which some of this always applies, pays one comparison a wait.
+//! 2. It is dead if, in addition, nobody outside holds anything that can wake it: no
+//!    [`TrioToken`](crate::lowlevel::TrioToken), no waker of a task, nothing in the inbox. Those
+//!    are counted references, so if nobody holds one, nobody can get one. A token or a waker that
+//!    lies in the run itself cannot be distinguished from one on another thread, and counts as one:
+//!    a deadlock may go unnoticed, but none is ever reported that is not there.
+//! 3. It examines itself when nothing has happened for a moment, and again when that has lasted
+//!    twice as long, since a thread that ends does not wake the run by doing so. In virtual time it
+//!    examines itself at once.
+//! 4. What is found is reported once. If a handler panics, the run is cancelled, so that its tasks
+//!    clean up; if nothing can wake it after that either, the second panic leaves the loop, and
+//!    tasks are dropped as they are.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -60,7 +61,7 @@ impl Deadlock {
     }
 }
 
-/// Whether there is a task below that waits for something that ought to come. One that has children
+/// Whether a task in this subtree waits for something that should come. A task that has children
 /// and waits in nothing waits for them.
 fn sleeps_only(task: &TaskTree) -> bool {
     let waits = &task.waiting_in;
@@ -86,10 +87,10 @@ impl fmt::Display for Deadlock {
     }
 }
 
-/// What is called with a deadlock.
+/// The function that is called with a deadlock.
 pub(crate) type Handler = Box<dyn FnMut(&Deadlock)>;
 
-/// What is called unless a program says otherwise.
+/// What is called unless the program sets a handler.
 pub(crate) fn print(deadlock: &Deadlock) {
     if deadlock.is_on_purpose() {
         return;
@@ -99,7 +100,7 @@ pub(crate) fn print(deadlock: &Deadlock) {
     eprintln!("trio: {deadlock}");
 }
 
-/// How long nothing has happened, and whom to tell.
+/// How long nothing has happened, and the handler to call.
 pub(crate) struct Silence {
     stage: Cell<Stage>,
     handler: RefCell<Handler>,
@@ -109,16 +110,17 @@ pub(crate) struct Silence {
 
 #[derive(Clone, Copy)]
 enum Stage {
-    /// The run has not been looked at since something has happened.
+    /// The run has not been examined since something last happened.
     New,
-    /// It has been, and is again when nothing has happened for so long.
+    /// It has been, and will be again when nothing has happened for this long.
     Lasting(Duration),
-    /// There is nothing more to be found out.
+    /// There is nothing more to find out.
     Over,
 }
 
-/// For how long nothing must happen in real time before the first look: long enough that a program
-/// which sleeps and wakes never looks, and short for whoever waits for a test to fail.
+/// For how long nothing must happen, in real time, before the first look: long enough that a
+/// program which keeps sleeping and waking is never examined, and short enough for someone who
+/// waits for a test to fail.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Silence {
@@ -130,14 +132,14 @@ impl Silence {
         }
     }
 
-    /// Something has happened.
+    /// Notes that something has happened.
     #[inline]
     pub(crate) fn end(&self) {
         self.stage.set(Stage::New);
     }
 
-    /// How long to wait before the next look, if there is to be one; `first` is asked for what the
-    /// clock of the run says of the first.
+    /// How long to wait before the next look, if there will be one. For the first look, `first`
+    /// says how long, by the clock of the run.
     pub(crate) fn patience(&self, first: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
         match self.stage.get() {
             Stage::New => Some(first().unwrap_or(PATIENCE)),
@@ -146,7 +148,7 @@ impl Silence {
         }
     }
 
-    /// The run can be woken: it is looked at again later, if its waits take time at all.
+    /// The run can be woken: examine it again later, if its waits take time at all.
     pub(crate) fn lengthen(&self, timed: bool) {
         let next = match self.stage.get() {
             Stage::Lasting(patience) => patience.saturating_mul(2),
@@ -167,7 +169,7 @@ impl Silence {
         match told {
             Err(panic) if self.failed.replace(true) => resume_unwind(panic),
             Err(panic) => {
-                // What comes of the cancel that follows is looked at as well.
+                // The effects of the cancel that follows are examined as well.
                 self.stage.set(Stage::New);
                 Err(panic)
             }

@@ -1,18 +1,20 @@
-//! Guest mode: a run whose turns are calls that the loop of another library makes.
+//! Guest mode: a run whose turns are calls made by the loop of another library.
 //!
-//! A host lends its thread for one turn at a time. Where a run of its own would sleep in the driver, a
-//! guest gives the driver's [`Waiter`] to a thread of the pool, and goes on when the host makes the
-//! call by which that thread reports. Meanwhile the host's own code runs on the thread of the run.
+//! A host lends its thread for one turn at a time. Where a run of its own would sleep in the
+//! driver, a guest hands the driver's [`Waiter`] to a thread of the pool, and continues when the
+//! host makes the call through which that thread reports. Meanwhile the host's own code runs on the
+//! thread of the run.
 //!
-//! 1. There is one call under way at a time: with the host, or, after the wait, with the thread.
-//! 2. While a thread waits, the driver rests (`run/pause.rs`). Code of the host that wants it, wakes a task,
-//!    or changes what the wait depends on ends the wait; to be woken is no time in which nothing
-//!    happens.
-//! 3. A call knows its run by number and finds it in the thread's context, so one that comes after the
-//!    end does nothing, and may be dropped uncalled.
-//! 4. The [`GuestRun`] owns the run. Dropped before the end, it drops the tasks as they stand, takes
-//!    everything back from the kernel, and says so on standard error. One that is forgotten leaves its
-//!    thread in the run for good. A foreign loop never polls anything: it only makes calls.
+//! 1. One call is under way at a time: with the host, or, during the wait, with the thread.
+//! 2. While a thread waits, the driver rests (`run/pause.rs`). Code of the host that needs the
+//!    driver, wakes a task, or changes what the wait depends on ends the wait. A wake counts as
+//!    something that happens.
+//! 3. A call knows its run by number and finds it in the thread's context, so a call that comes
+//!    after the end does nothing, and a call may be dropped instead of made.
+//! 4. The [`GuestRun`] owns the run. If it is dropped before the end, it drops the tasks as they
+//!    are, takes everything back from the kernel, and says so on standard error. If it is
+//!    forgotten, its thread stays in the run for good. A foreign loop never polls anything: it only
+//!    makes calls.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -84,9 +86,9 @@ impl fmt::Debug for GuestRun {
     }
 }
 
-/// A guest, whatever its output is.
+/// A guest, whatever the type of its output.
 pub(crate) trait Tick {
-    /// Goes on for one turn. `waited` tells how the thread that has waited fared, if one has.
+    /// Runs the next turn. `waited` is the result of the thread that has waited, if one has.
     fn tick(self: Rc<Self>, waited: io::Result<()>);
 
     fn is_finished(&self) -> bool;
@@ -95,18 +97,18 @@ pub(crate) trait Tick {
 type Done<T> = Box<dyn FnOnce(thread::Result<T>)>;
 
 struct Guest<T> {
-    /// Taken out during a turn, and gone after the last one.
+    /// Taken out during a turn, and `None` after the last one.
     live: RefCell<Option<Live<T>>>,
-    /// Where the turn stands that waits.
+    /// The pause between the halves of a turn that waits.
     pause: Cell<Option<Pause>>,
-    /// Whether what the main task has left has been asked to end.
+    /// Whether what the main task has left behind has been asked to end.
     ending: Cell<bool>,
     finished: Cell<bool>,
     done: Cell<Option<Done<T>>>,
     caller: Caller,
 }
 
-/// What is known of the run where its calls are made.
+/// What the code that makes the calls of a run knows of it.
 #[derive(Clone)]
 struct Caller {
     host: Arc<dyn Host>,
@@ -158,7 +160,7 @@ where
 }
 
 impl<T> Guest<T> {
-    /// One turn, or the rest of one that has waited.
+    /// Runs one turn, or the rest of a turn that has waited.
     fn advance(&self, live: &Live<T>, waited: io::Result<()>) -> Next {
         let (run, root) = (live.run(), &live.root);
         if let Err(error) = waited {
@@ -195,7 +197,7 @@ impl<T> Guest<T> {
 
 impl<T> Tick for Guest<T> {
     fn tick(self: Rc<Self>, waited: io::Result<()>) {
-        // Gone if the host makes a call from inside a turn, which is not one of ours (rule 1).
+        // `None` if the host makes a call from inside a turn: that call is not ours (rule 1).
         let Some(live) = self.live.take() else {
             return;
         };
@@ -219,7 +221,7 @@ impl<T> Tick for Guest<T> {
             Some("trio guest"),
         );
         if let Err(error) = begun {
-            // The next call tells of it, in the way of all other failures.
+            // The next call reports it, in the same way as all other failures.
             self.caller.call_threadsafe(Err(error));
         }
     }
@@ -235,7 +237,7 @@ impl Caller {
         self.host.run_sync_soon_not_threadsafe(self.call(Ok(())));
     }
 
-    /// Tells of the end of the wait, on the thread that has waited.
+    /// Reports the end of the wait, on the thread that has waited.
     fn report(&self, waited: thread::Result<io::Result<()>>) {
         let waited =
             waited.unwrap_or_else(|_| Err(io::Error::other("the thread that waited panicked")));
@@ -276,7 +278,7 @@ fn finish<T>(live: Live<T>) -> thread::Result<T> {
 
 /// Drops a run whose loop has panicked; returns the panic.
 fn drop_failed<T>(live: Live<T>, panic: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
-    // What destructors add to the panic has been printed, and the first is the one to tell of.
+    // A panic in a destructor has been printed; the first panic is the one to report.
     drop(catch_unwind(AssertUnwindSafe(|| drop(live))));
     panic
 }

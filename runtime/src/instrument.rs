@@ -221,11 +221,11 @@ pub fn remove_instrument(key: InstrumentKey) -> Result<()> {
 /// The observers of one run.
 #[derive(Default)]
 pub(crate) struct Instruments {
-    /// Empty while they are being told something.
+    /// Empty while they are being notified.
     entries: RefCell<Vec<Entry>>,
-    /// The numbers of those that are to be told, also while the entries are elsewhere.
+    /// The numbers of those to notify, available even while the entries are elsewhere.
     numbers: RefCell<Vec<u64>>,
-    /// Who has become ready since the last event that was told.
+    /// What has become ready since the last event that was reported.
     scheduled: RefCell<Vec<Task>>,
     telling: Cell<bool>,
     added: Cell<u64>,
@@ -250,7 +250,7 @@ impl Instruments {
         number
     }
 
-    /// Gives whether it was there.
+    /// Removes an observer; returns whether it was there.
     fn remove(&self, number: u64) -> bool {
         let before = self.numbers.borrow().len();
         self.numbers.borrow_mut().retain(|known| *known != number);
@@ -269,7 +269,7 @@ impl Instruments {
         }
     }
 
-    /// Reports `event`, and before it the tasks that have become ready. Nothing of the run is
+    /// Reports the tasks that have become ready, and then `event`. Nothing of the run may be
     /// borrowed.
     pub(crate) fn tell(&self, event: &Event<'_>) {
         self.tell_scheduled();
@@ -307,7 +307,7 @@ impl Instruments {
                 self.numbers.borrow_mut().retain(|known| *known != gone);
             }
         }
-        // Behind them stand those that have been added meanwhile.
+        // Those that have been added meanwhile come last.
         entries.append(&mut self.entries.borrow_mut());
         self.entries.replace(entries);
     }
@@ -321,7 +321,7 @@ impl Instruments {
         drop(numbers);
         self.entries.borrow_mut().extend(kept);
         for entry in gone {
-            // Its destructor is code of others as well.
+            // Its destructor is user code as well.
             if catch_unwind(AssertUnwindSafe(|| drop(entry))).is_err() {
                 eprintln!("trio: an instrument panicked while it was dropped");
             }
@@ -336,7 +336,7 @@ impl Instruments {
     }
 }
 
-/// What an instrument is told.
+/// An event, as reported to an instrument.
 pub(crate) enum Event<'a> {
     BeforeRun,
     AfterRun,

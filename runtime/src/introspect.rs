@@ -1,4 +1,4 @@
-//! The task tree at this moment: which tasks are alive, where each was spawned, and what it waits
+//! The task tree at one moment: which tasks are alive, where each was spawned, and what it waits
 //! for.
 
 use std::fmt;
@@ -197,7 +197,7 @@ impl TaskTree {
     }
 }
 
-/// One look at a run: everything in a tree is of the same moment.
+/// One look at a run: everything in a tree is from the same moment.
 struct Look<'a> {
     run: &'a Run,
     nurseries: Vec<NurseryRef>,
@@ -224,7 +224,7 @@ impl<'a> Look<'a> {
             let tree = self.run.tree.borrow();
             nodes.flat_map(|node| tree.waiting_in(node)).collect()
         };
-        // What does not wait is where its nursery has put it, as far as others can see.
+        // A task that does not wait is, as far as others can see, where its nursery is.
         let scopes = match waits.is_empty() {
             true => vec![task.scope.get()],
             false => waits.iter().map(|(_, scope)| *scope).collect(),

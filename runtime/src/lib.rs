@@ -4,8 +4,8 @@
 //! around them, and have ended when the nursery has. [Scopes](CancelScope) cancel whatever is inside
 //! them, and [deadlines](move_on_after) do it by the clock.
 //!
-//! This crate knows tasks and time; it knows no opcode, no descriptor of the system and no real
-//! clock, which are `trio-platform`'s, below the `Driver` trait.
+//! This crate knows tasks and time. Opcodes, system descriptors and the real clock belong to
+//! `trio-platform`, below its `Driver` trait.
 
 #![deny(unsafe_code)]
 

@@ -1,19 +1,19 @@
-//! What everything above the runtime is built on, and what a crate of your own can use as well:
-//! operations of the driver, sockets, and ways to inspect a run.
+//! The basis of everything above the runtime, which your own crates can use as well: operations of
+//! the driver, sockets, and ways to inspect a run.
 //!
 //! | to …                                                | there is                                   |
 //! |-----------------------------------------------------|--------------------------------------------|
-//! | let others run, and see whether one is cancelled    | [`checkpoint`](crate::checkpoint()) and its halves [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
+//! | let others run, and check for a cancellation        | [`checkpoint`](crate::checkpoint()) and its halves [`checkpoint_if_cancelled`], [`cancel_shielded_checkpoint`] |
 //! | wait in a future of another library                 | [`cancellable`]                            |
-//! | make a primitive that tasks wait in                 | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
+//! | make a primitive that tasks can wait for            | [`ParkingLot`]; below it [`wait_task_rescheduled`] |
 //! | make a stream out of a descriptor                   | [`receive`], [`accept`], [`submit`], with a [`Handle`] and its [`Gate`]s |
 //! | see which tasks there are and what they wait in     | [`task_tree`], [`current_task`], [`current_statistics`] |
 //! | come back into the run from elsewhere               | [`TrioToken`]                              |
 //! | have something that lives as long as the run        | [`RunVar`], [`spawn_system_task`]          |
 //!
-//! All of it keeps the promises of the rest of the library: what is built on it can be cancelled,
-//! dropped and leaked like everything else. It asks one thing more of you: a wait has to say how it
-//! is called off.
+//! All of it keeps the promises of the rest of the library: whatever is built on it can be
+//! cancelled, dropped and leaked like everything else. It asks one thing more of you: a wait has to
+//! say how it is called off.
 //!
 //! # Examples
 //!
@@ -164,8 +164,8 @@ pub fn poll_enter_operation(context: &mut Context<'_>) -> Poll<Result<()>> {
 ///
 /// # Errors
 ///
-/// `Cancelled`; [`ClosedResource`](crate::ClosedResource) if `to` has
-/// been closed; else [what the system said](Handle::error).
+/// `Cancelled`; [`ClosedResource`](crate::ClosedResource) if `to` has been closed; otherwise [what
+/// the system said](Handle::error).
 #[inline]
 pub fn poll_send_now(
     context: &mut Context<'_>,
@@ -176,7 +176,7 @@ pub fn poll_send_now(
         ready!(crate::checkpoint::enter_operation_in(run, context))?;
         let sent = {
             let descriptor = to.get()?;
-            // Who has nothing to send learns that the handle is open.
+            // Even if there is nothing to send, the handle must be open.
             if data.is_empty() {
                 return Poll::Ready(Ok(Some(0)));
             }
@@ -187,6 +187,9 @@ pub fn poll_send_now(
 }
 
 /// Sockets for this run: the system's, or the simulation's.
+///
+/// These functions return at once. Whatever has to wait is an operation: see [`Connect`], [`accept`],
+/// [`receive`] and [`submit`].
 pub mod socket {
     use super::{Descriptor, Family, Lease, SocketAddr, context, io};
 

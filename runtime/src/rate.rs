@@ -1,19 +1,19 @@
 //! A rate limiter, by the clock of the run: at most so many per period.
 //!
-//! Where a semaphore bounds how much happens at once, this bounds how often something begins: requests to a service that counts them, lines in a
-//! log.
+//! Where a semaphore limits how much happens at once, this limits how often something begins:
+//! requests to a service that counts them, or lines in a log.
 //!
-//! 1. Permits grow at an even pace, one each `per / rate`, up to as many as may be used at once.
+//! 1. Permits accrue at an even pace, one each `per / rate`, up to as many as may be used at once.
 //! 2. First come, first served. While somebody waits, nobody else gets a permit.
-//! 3. Each in the line has a timer, for the moment at which its permit grows if all before it take
-//!    theirs; the first in the line has it for the moment at which the next permit grows. A waiter
-//!    that leaves the line, cancelled or dropped, takes no permit along, and the next has its
-//!    place.
+//! 3. Each waiter in the line has a timer, for the moment at which its permit accrues if all before
+//!    it take theirs; the first in the line has it for the moment at which the next permit accrues.
+//!    A waiter that leaves the line, cancelled or dropped, takes no permit with it, and the next
+//!    gets its place.
 //! 4. A waiter woken by its timer keeps its place until it is polled, in the turn that woke it or
 //!    the next. One that has not been polled by then is forgotten, or polled by a combinator that
-//!    takes its time: it is passed over, and takes no permit. If it is polled after all, it stands
-//!    where it stood. So those behind a forgotten waiter have their permits when they would have
-//!    had them anyway.
+//!    takes its time: it is passed over, and takes no permit. If it is polled after all, it is back
+//!    in its old place. So those behind a forgotten waiter get their permits when they would have
+//!    got them anyway.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -59,20 +59,20 @@ pub struct RateLimiter {
     ahead: Duration,
     /// When the next permit would be due at the even pace.
     due: Cell<Time>,
-    /// The run on whose clock that is.
+    /// The run that uses this clock.
     run: Cell<u64>,
-    /// By the numbers that they drew when they came.
+    /// The waiters, by the numbers that they drew when they came.
     line: RefCell<BTreeMap<u64, Place>>,
     drawn: Cell<u64>,
     acquired: Cell<u64>,
 }
 
-/// A place in the line: a wait, and the run that has numbered it.
+/// A place in the line: a wait, and the run that it belongs to.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     run: u64,
     wait: u32,
-    /// The turn in which its wait was first found to be over.
+    /// The turn in which its wait was first seen to be over.
     over: Option<u32>,
 }
 
@@ -80,9 +80,9 @@ struct Place {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Waits,
-    /// Has been woken, or cancelled, and not been polled since.
+    /// Has been woken or cancelled, and not been polled since.
     Woken,
-    /// Is not going to come back: its run or its task has ended.
+    /// Will not come back: its run or its task has ended.
     Left,
 }
 
@@ -95,7 +95,7 @@ impl Place {
         }
     }
 
-    /// As seen from the `current` run.
+    /// The state as seen from the `current` run.
     fn who(&self, current: Option<&Rc<Run>>) -> Who {
         let Some(run) = current.filter(|run| run.id == self.run && !run.has_ended()) else {
             return Who::Left;
@@ -118,8 +118,8 @@ impl Place {
     }
 }
 
-/// So many turns after it was found woken a future has been polled, or nobody is going to: one in which it
-/// is, and one for a waker of others, which is called between turns.
+/// A future that has not been polled this many turns after it was found woken counts as forgotten. One
+/// turn is for the poll itself, and one for a foreign waker, which is called between turns.
 const PATIENCE: u32 = 2;
 
 /// A snapshot of a [`RateLimiter`].
@@ -216,12 +216,12 @@ impl RateLimiter {
         })
     }
 
-    /// When there is a permit; not after `now` if there is one.
+    /// When there will be a permit; not after `now` if there is one already.
     fn earliest(&self, now: Time) -> Time {
         self.earliest_behind(0, now)
     }
 
-    /// The same for a waiter behind so many others.
+    /// The same for a waiter that has this many others before it.
     fn earliest_behind(&self, others: usize, now: Time) -> Time {
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         let due = self.due.get() + self.interval.saturating_mul(others);
@@ -236,8 +236,8 @@ impl RateLimiter {
         self.acquired.set(self.acquired.get() + 1);
     }
 
-    /// The time, on the clock of the run that uses the limiter now: moments of one before mean nothing
-    /// there.
+    /// The time on the clock of the run that uses the limiter now. Moments of an earlier run mean
+    /// nothing there.
     fn now(&self) -> Time {
         let (run, now) = context::with(|run| (run.id, run.now()));
         if self.run.replace(run) != run {
@@ -246,7 +246,7 @@ impl RateLimiter {
         now
     }
 
-    /// The first in the line, passing over those who are lost.
+    /// The first in the line; passes over those that are lost.
     fn first(&self) -> Option<(u64, Place)> {
         let mut passed = false;
         let first = context::try_with(|run| {
@@ -274,14 +274,14 @@ impl RateLimiter {
         let first = self.first();
         let ahead = first.is_some_and(|(first, _)| first < number);
         let mut line = self.line.borrow_mut();
-        // At most: a waiter that stood here before may stand before some of them.
+        // At most: a waiter that stood here before may get a place before some of them.
         let others = if ahead { line.len() } else { 0 };
         line.insert(number, place);
         drop(line);
         self.wake_in_time(place, others);
     }
 
-    /// Wakes the waiter behind so many others when there is a permit for it.
+    /// Wakes the waiter that has this many others before it when there is a permit for it.
     fn wake_in_time(&self, place: Place, others: usize) {
         if place.over.is_none() {
             let earliest = self.earliest_behind(others, self.now());
@@ -289,7 +289,7 @@ impl RateLimiter {
         }
     }
 
-    /// Takes a permit for a waiter that was woken because there is one, if there still is and
+    /// Takes a permit for a waiter that was woken because there was one, if there still is and
     /// nobody before it waits.
     fn take_in_turn(&self, number: u64) -> bool {
         let now = self.now();
@@ -301,7 +301,7 @@ impl RateLimiter {
         true
     }
 
-    /// Somebody is not in the line any more, and the next may be first.
+    /// Removes a waiter from the line; the next may become the first.
     fn leave(&self, number: u64) {
         self.line.borrow_mut().remove(&number);
         if let Some((first, place)) = self.first() {
@@ -344,7 +344,8 @@ impl Future for AcquireRate<'_> {
             Some(Standing { number, parked }) => {
                 let number = *number;
                 let Poll::Ready(cancelled) = parked.poll_woken(context) else {
-                    // It may have been passed over on the way from a task that has ended to this one.
+                    // It may have been passed over on the way from a task that has ended to this
+                    // one.
                     limiter.stand(number, Place::of(parked));
                     return Poll::Pending;
                 };
@@ -353,7 +354,7 @@ impl Future for AcquireRate<'_> {
                     limiter.leave(number);
                     return Poll::Ready(cancelled.map_or(Ok(()), |it| Err(Error::cancelled(it))));
                 }
-                // The place of a wait that is over is another's as soon as that is gone.
+                // The number of a wait that is over may be reused as soon as the wait is gone.
                 limiter.line.borrow_mut().remove(&number);
                 this.standing = None;
                 number

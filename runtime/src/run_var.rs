@@ -2,8 +2,8 @@
 //! were only one run.
 //!
 //! The values live in the run, on its thread, and are dropped with it, after all of its tasks and
-//! before its driver and its clock. Nothing of them is shared between threads; the variable itself is
-//! a name, mostly a `static`, and may be seen from everywhere.
+//! before its driver and its clock. No part of them is shared between threads; the variable itself
+//! is a name, usually a `static`, and can be used from anywhere.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -102,7 +102,7 @@ impl<T: 'static> RunVar<T> {
         let run = context::with(Rc::clone);
         let mut value = run.vars.0.borrow().get(&id).cloned();
         if let (None, Some(default)) = (&value, self.default) {
-            // Code of others: nothing is borrowed while it runs.
+            // User code: nothing is borrowed while it runs.
             let made: Rc<dyn Any> = Rc::new(default());
             run.vars.0.borrow_mut().insert(id, made.clone());
             value = Some(made);
@@ -129,8 +129,8 @@ impl<T: 'static> RunVar<T> {
         })
     }
 
-    /// Sets the value back to what it was before the [`set`](Self::set) that gave `token`, or to
-    /// none.
+    /// Sets the value back to what it was before the [`set`](Self::set) that returned `token`, or
+    /// to none.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl<T: 'static> RunVar<T> {
             Some(before) => run.vars.0.borrow_mut().insert(token.id, before),
             None => run.vars.0.borrow_mut().remove(&token.id),
         };
-        // Dropped when nothing is borrowed: its destructor may look at variables.
+        // Dropped when nothing is borrowed: its destructor may use variables.
         drop(now);
         Ok(())
     }

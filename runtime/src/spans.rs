@@ -1,10 +1,10 @@
-//! What happens in a run, told to `tracing`: a span a task, and events around it.
+//! Reports to `tracing` what happens in a run: a span for each task, and events around it.
 //!
-//! An [`Instrument`] like any other: it costs what it does while it is in a run, and nothing
-//! otherwise. The span of a task is a child of the one that was current where it was spawned, so it
-//! is inside that of its parent task; and it is entered while the task is polled, so that what the
-//! task logs is logged in it. If it is taken out in the middle of a step, or dropped with its run,
-//! it leaves the spans that it has entered.
+//! An [`Instrument`] like any other: it has a cost while it is in a run, and none otherwise. The
+//! span of a task is a child of the span that was current where the task was spawned, so it is
+//! inside that of its parent task. It is entered while the task is polled, so that whatever the
+//! task logs is logged in it. If the instrument is removed in the middle of a step, or dropped with
+//! its run, it leaves the spans that it has entered.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use tracing::{Level, Span, event, span};
 
 use crate::instrument::{Instrument, Task, TaskId};
 
-/// Tells [`tracing`] of the tasks of a run.
+/// Reports the tasks of a run to [`tracing`].
 ///
 /// | target       | level | what                                                                     |
 /// |--------------|-------|--------------------------------------------------------------------------|
@@ -24,9 +24,9 @@ use crate::instrument::{Instrument, Task, TaskId};
 /// | `trio::task` | trace | an event: it has become ready                                            |
 /// | `trio::io`   | trace | events: the loop asks the driver, and is answered; the field `timeout`    |
 ///
-/// With or without this instrument, a run that [nothing can wake](crate::Deadlock) and a loop that a
-/// [watchdog](crate::Watchdog) sees standing still are told of there as warnings of the target
-/// `trio::run`, if nobody has taken over what is to be done about them.
+/// With or without this instrument, a run that [nothing can wake](crate::Deadlock), and a loop that
+/// a [watchdog](crate::Watchdog) sees blocked, are reported to `tracing` as warnings of the target
+/// `trio::run`, unless the program has set a handler of its own.
 ///
 /// Needs the feature `tracing`.
 ///
@@ -45,7 +45,7 @@ use crate::instrument::{Instrument, Task, TaskId};
 #[derive(Default)]
 pub struct Tracing {
     spans: HashMap<TaskId, Span>,
-    /// The spans of the tasks that are being polled, one inside the other.
+    /// The spans of the tasks that are being polled, each inside the one before.
     entered: Vec<Span>,
 }
 
@@ -55,7 +55,7 @@ impl Tracing {
         Self::default()
     }
 
-    /// The span of `task`; made now if the task is older than the instrument.
+    /// The span of `task`; created now if the task is older than the instrument.
     fn span(&mut self, task: &Task) -> Span {
         let new = || {
             let (name, place) = (task.name(), task.place());
@@ -93,7 +93,7 @@ impl Instrument for Tracing {
     }
 
     fn before_task_step(&mut self, task: &Task) {
-        // A body is polled while its task is.
+        // A body is polled while its task is, so its task's span is entered already.
         if !task.is_body() {
             let span = self.span(task);
             enter(&span);

@@ -1,6 +1,6 @@
 //! The state of a run in numbers: for the status page of a server, or for a test.
 //!
-//! Counted when it is asked for, from what is there, so that nobody pays for it otherwise.
+//! Computed on request from the state of the run, so that nobody pays for it otherwise.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -85,13 +85,13 @@ fn tasks_living(run: &Run) -> usize {
 
 fn tasks_runnable(run: &Run) -> usize {
     let nurseries = run.nurseries();
-    // A node is ready too when something in its nursery is, all the way up.
+    // A node also counts as ready when something in its nursery is, all the way up.
     let owners = nurseries
         .iter()
         .filter(|nursery| !nursery.ready.is_empty())
         .filter_map(|nursery| nursery.owner());
     let owners: HashSet<_> = owners.map(|owner| std::ptr::from_ref(&*owner)).collect();
-    // A body is a part of the task that opened its nursery, and that one is an owner then.
+    // A body is a part of the task that opened its nursery, and that task then counts as an owner.
     let nodes = nurseries.iter().flat_map(|nursery| {
         let mut nodes = nursery.children();
         nodes.push(nursery.body().clone());

@@ -1,8 +1,8 @@
 //! Sleeping, and the clocks that decide how long that takes.
 //!
-//! A sleep registers its wait when it is polled first, by itself or by `select`, and keeps it until
-//! it is over or dropped: a sleep that goes from one choice to the next goes on. One that is forgotten
-//! is woken in vain.
+//! A sleep registers its wait when it is first polled, directly or by `select`, and keeps it until
+//! it is over or dropped: a sleep that is passed to one `select` after another goes on. One that is
+//! forgotten is woken in vain.
 
 use std::fmt;
 use std::future::Future;
@@ -202,7 +202,8 @@ impl Sleep {
     fn begin(&mut self, context: &Context<'_>) -> bool {
         self.parked = context::with(|run| {
             let deadline = match self.until {
-                // Counted from the end of this turn: one reading of the clock is enough for all.
+                // Counted from the end of this turn: one reading of the clock is enough for all
+                // such sleeps.
                 Until::After(duration) if !duration.is_zero() && !run.is_virtual() => {
                     let parked = Parked::in_run(run, context, "sleep");
                     parked.after(duration);
@@ -223,11 +224,11 @@ impl Sleep {
     }
 }
 
-/// As one of several that [`select`](crate::select) chooses from: what else comes in the same turn goes
-/// before it.
+/// As one of several that [`select`](crate::select) chooses from: anything else that comes in the
+/// same turn takes precedence.
 ///
-/// It has a wait of its own, since it takes nothing from anybody: the others see that it has ended by
-/// looking.
+/// It has a wait of its own beside that of the choice. This is harmless because a sleep takes
+/// nothing from anybody: the other futures see that it has ended by looking.
 impl Selectable for Sleep {
     type Output = Result<()>;
 
@@ -300,7 +301,8 @@ impl Future for SleepForever {
 }
 
 impl SleepForever {
-    /// The first poll. Not inlined: the other needs none of what this has to save.
+    /// The first poll. Not inlined, so that later polls need not save the registers that this one
+    /// uses.
     #[inline(never)]
     fn begin(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         context::with(|run| {

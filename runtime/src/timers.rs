@@ -1,21 +1,22 @@
-//! Deadlines in order, most of which never come: a four-ary heap that forgets lazily.
+//! Deadlines in order, most of which never come: a four-ary heap with lazy deletion.
 //!
-//! 1. Each deadline has an entry, and beside it a node in the heap that names the entry and bears its
-//!    stamp. Taking a deadline back frees the entry, and the stamp of the entry with it; the node stays
-//!    and is *dead*: its stamp is not that of the entry any more. So taking back costs the same
+//! 1. Each deadline has an entry, and a node in the heap that holds the number of the entry and its
+//!    stamp. Taking a deadline back frees the entry and clears its stamp; the node stays and is
+//!    *dead*, because its stamp is no longer that of the entry. So taking back costs the same
 //!    whatever is pending, and nothing in the heap has to know its place.
-//! 2. A dead node goes when it comes to the top, or when more than half of the heap is dead: then the
-//!    living are put in order anew, which each deadline that was taken back has paid for in advance.
-//!    Setting and coming due cost a logarithm, as does, by and by, looking for the next.
-//! 3. Most deadlines are so long after now, and most are taken back. So one of that kind is only noted,
-//!    for all that were set in a turn to be counted from one reading of the clock.
-//! 4. A deadline is *young* at first, in a list without order: under load most are taken back a turn or
-//!    two later, and then have never been in the heap, whatever else is pending there. What has been
-//!    noted stands at the end of the list, and stays where it stands when it is counted. What has been
-//!    counted comes to the heap when one of them may be due, when the run is going to wait and has to
-//!    know the earliest, and when they become many.
+//! 2. A dead node is removed when it comes to the top, or when more than half of the heap is dead:
+//!    then the live ones are put in order anew, which the deadlines that were taken back have paid
+//!    for in advance. Setting and coming due cost a logarithm, and so, on average, does finding the
+//!    next.
+//! 3. Most deadlines are relative to now, and most are taken back. So such a deadline is only
+//!    noted, and all that were noted in a turn are counted from one reading of the clock.
+//! 4. A deadline is *young* at first, in a list without order: under load most are taken back a
+//!    turn or two later, and then have never been in the heap, whatever else is pending there. What
+//!    has been noted stands at the end of the list, and stays in its place when it is counted. What
+//!    has been counted goes to the heap when one of the counted deadlines may be due, when the run
+//!    is about to wait and has to know the earliest, and when they become many.
 //! 5. Stamps grow, and equal deadlines come in the order of their stamps. A deadline that was noted
-//!    gets another stamp when it is counted, and so comes behind those that were set before.
+//!    gets a new stamp when it is counted, and so comes behind those that were set before.
 
 use std::time::Duration;
 
@@ -26,13 +27,13 @@ const ARITY: usize = 4;
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The cancel scope of that number is cancelled.
+    /// The cancel scope with this number is cancelled.
     Scope(u32),
-    /// The wait of that number is over.
+    /// The wait with this number is over.
     Wait(u32),
 }
 
-/// Names a deadline that has been set.
+/// The name of a deadline that has been set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerKey(u32);
 
@@ -44,20 +45,20 @@ pub(crate) struct Timers {
     free: u32,
     /// How many deadlines are set.
     live: usize,
-    /// The stamp that was given last.
+    /// The last stamp that was given out.
     stamp: u64,
-    /// What is not in the heap; dead nodes too.
+    /// The nodes that are not in the heap, dead ones included.
     young: Vec<Node>,
-    /// So many of them, from the front, have been counted. The others have been noted, and wait for the
-    /// next reading of the clock.
+    /// How many of them, from the front, have been counted. The others have only been noted, and
+    /// wait for the next reading of the clock.
     counted: usize,
-    /// None of those that have been counted comes before this.
+    /// No counted one is earlier than this.
     young_from: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// The time from the beginning of the clock, or of one that is noted from the reading to come.
+    /// The time since the clock began; if it is only noted, the time from the next reading.
     deadline: Time,
     stamp: u64,
     entry: u32,
@@ -65,7 +66,7 @@ struct Node {
 
 #[derive(Debug)]
 struct Entry {
-    /// `FREE` if the entry is.
+    /// `FREE` if the entry is free.
     stamp: u64,
     target: Target,
     /// The next free entry, if this one is free.
@@ -74,10 +75,10 @@ struct Entry {
 
 const NONE: u32 = u32::MAX;
 
-/// The stamp of no deadline.
+/// The stamp of an entry without a deadline.
 const FREE: u64 = 0;
 
-/// So many dead nodes are not worth clearing up, and so many that have been counted are young at most.
+/// This few dead nodes are not worth clearing up, and at most this many counted ones stay young.
 const FEW: usize = 64;
 
 /// The deadline of a node that is counted from `now`.
@@ -118,8 +119,8 @@ impl Timers {
         TimerKey(entry)
     }
 
-    /// A deadline so long after the next reading of the clock, which is given to
-    /// [`Timers::settle`].
+    /// Notes a deadline that comes this long after the next reading of the clock, which is passed
+    /// to [`Timers::settle`].
     #[inline]
     pub(crate) fn set_after(&mut self, after: Duration, target: Target) -> TimerKey {
         let (entry, stamp) = self.insert(target);
@@ -136,8 +137,8 @@ impl Timers {
         let stamp = self.entries[key.0 as usize].stamp;
         debug_assert!(stamp != FREE, "a deadline is taken back once");
         self.remove(key.0);
-        // Where nothing is set no turn would look at what is dead, to forget it. Else what was set last is
-        // mostly taken back first, and then leaves nothing.
+        // If nothing is set, no turn would look at the dead ones in order to remove them.
+        // Otherwise, what was set last is mostly taken back first, and then leaves nothing.
         if self.live == 0 {
             self.young.clear();
             self.counted = 0;
@@ -147,7 +148,7 @@ impl Timers {
         }
     }
 
-    /// Counts what was set since the last time from `now`, and tells of each what it is for.
+    /// Counts from `now` what has been noted, and calls back for each with its target.
     #[inline]
     pub(crate) fn settle(&mut self, now: Time, mut tell: impl FnMut(Target, Time)) {
         if self.counted == 0 {
@@ -155,7 +156,7 @@ impl Timers {
         }
         for node in &mut self.young[self.counted..] {
             let entry = &mut self.entries[node.entry as usize];
-            // One that is dead needs no deadline to be so.
+            // The deadline of a dead node does not matter.
             if entry.stamp == node.stamp {
                 self.stamp += 1;
                 (entry.stamp, node.stamp) = (self.stamp, self.stamp);
@@ -175,7 +176,7 @@ impl Timers {
         self.live == 0
     }
 
-    /// The earliest deadline, of those that have been settled.
+    /// The earliest deadline of those that have been counted.
     pub(crate) fn next(&mut self) -> Option<Time> {
         self.age();
         loop {
@@ -187,7 +188,8 @@ impl Timers {
         }
     }
 
-    /// The earliest deadline, with those that would be counted from `now`, which stay as they are.
+    /// The earliest deadline, including those that would be counted from `now`, which remain as
+    /// they are.
     pub(crate) fn earliest(&mut self, now: Time) -> Option<Time> {
         let settled = self.next();
         let noted = self.young[self.counted..].iter();
@@ -206,7 +208,7 @@ impl Timers {
         Some(self.remove(due))
     }
 
-    /// Whether a deadline is not after `now`, of those that have been settled.
+    /// Whether a deadline has come by `now`, of those that have been counted.
     pub(crate) fn is_any_due(&mut self, now: Time) -> bool {
         if self.young_from <= now {
             self.age();
@@ -243,7 +245,7 @@ impl Timers {
         (index, stamp)
     }
 
-    /// An entry that is free, at the end.
+    /// Adds a free entry at the end.
     #[cold]
     fn grow(&mut self) {
         let index = u32::try_from(self.entries.len());
@@ -268,13 +270,13 @@ impl Timers {
         self.entries[node.entry as usize].stamp == node.stamp
     }
 
-    // The young.
+    // The young ones.
 
-    /// Takes one in that need not be counted.
+    /// Adds a node that need not be counted.
     #[inline]
     fn admit(&mut self, node: Node) {
         if self.counted < self.young.len() {
-            // Its place would be in the middle.
+            // Its place would be among the counted ones, in the middle of the list.
             return self.push(node);
         }
         if self.counted == FEW {
@@ -288,8 +290,9 @@ impl Timers {
         self.counted += 1;
     }
 
-    /// Forgets what is dead, when all has been counted; if much lives, it is young no longer. So each
-    /// that is looked at here has either gone, or looked at less than twice.
+    /// Removes the dead nodes, when all have been counted; if many are alive, they are moved to the
+    /// heap. So each node that is looked at here has either been removed, or was looked at less
+    /// than twice.
     #[cold]
     fn make_room(&mut self) {
         let entries = &self.entries;
@@ -301,7 +304,7 @@ impl Timers {
         }
     }
 
-    /// Has what is young, and has been counted, come to the heap.
+    /// Moves the young ones that have been counted to the heap.
     fn age(&mut self) {
         for place in 0..self.counted {
             let node = self.young[place];
@@ -325,7 +328,7 @@ impl Timers {
         self.rise(place, node);
     }
 
-    /// Takes the node at the top.
+    /// Removes the node at the top.
     fn pop(&mut self) {
         let last = self.heap.pop().expect("there is a node at the top");
         if !self.heap.is_empty() {
@@ -333,7 +336,7 @@ impl Timers {
         }
     }
 
-    /// Forgets what is dead, and puts what is left in order from the lowest parent up.
+    /// Removes the dead nodes, and reorders the others from the lowest parent up.
     #[cold]
     fn bury(&mut self) {
         let entries = &self.entries;
@@ -345,7 +348,7 @@ impl Timers {
         }
     }
 
-    /// Puts `node` at `place` or above, where what is later makes room.
+    /// Puts `node` at `place` or above it; later nodes make room.
     fn rise(&mut self, mut place: usize, node: Node) {
         while place > 0 {
             let above = (place - 1) / ARITY;
@@ -359,7 +362,7 @@ impl Timers {
         self.heap[place] = node;
     }
 
-    /// Puts `node` at `place` or below, where what is earlier makes room.
+    /// Puts `node` at `place` or below it; earlier nodes make room.
     fn sink(&mut self, mut place: usize, node: Node) {
         loop {
             let first = place * ARITY + 1;
@@ -388,7 +391,7 @@ impl Timers {
 mod tests {
     use super::*;
 
-    /// Against a sorted list, with a fixed stream of pseudo-random steps.
+    /// Compares with a sorted list, over a fixed stream of pseudo-random steps.
     #[test]
     fn behaves_like_a_sorted_list() {
         let mut state = 7_u64;
@@ -427,7 +430,7 @@ mod tests {
                         .drain(..)
                         .map(|(after, set, key)| (now + after, set, key));
                     let before = model.len();
-                    // What was counted comes behind what was set before, at the same moment too.
+                    // What was counted comes behind what was set before, even at the same moment.
                     model.extend(counted.enumerate().map(|(nth, (deadline, set, key))| {
                         assert_eq!(told[nth], (Target::Wait(set), deadline));
                         (deadline, set, key)
@@ -437,7 +440,7 @@ mod tests {
                 _ => {
                     let now = Time::from_nanos(random(1000));
                     let due = model.iter().filter(|(deadline, ..)| *deadline <= now);
-                    // The first of equal ones, in the order in which they came here.
+                    // The first of equal ones, in the order in which they got here.
                     let first = due.min_by_key(|(deadline, ..)| *deadline).copied();
                     assert_eq!(
                         timers.expire(now),
@@ -458,7 +461,8 @@ mod tests {
     fn what_was_noted_and_taken_back_leaves_nothing_though_nobody_settles() {
         let mut timers = Timers::default();
         for n in 0..1_000 {
-            // As two that race and are dropped in the turn in which they began: the first goes first.
+            // Like two that race and are dropped in the turn in which they began: the first goes
+            // first.
             let both =
                 [n, n + 1].map(|n| timers.set_after(Duration::from_secs(1), Target::Wait(n)));
             both.into_iter().for_each(|key| timers.unset(key));
@@ -476,7 +480,7 @@ mod tests {
             timers.set(soon(*n), Target::Wait(*n));
         }
         for n in 0..10_000 {
-            // Before those that are kept and behind them, by turns.
+            // Alternately before and behind those that are kept.
             let deadline = Time::from_nanos(u64::from(n % 2) * 2_000_000 + u64::from(n));
             let key = timers.set(deadline, Target::Scope(n));
             timers.unset(key);

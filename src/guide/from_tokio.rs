@@ -1,4 +1,4 @@
-//! Coming from tokio: what to write in place of `spawn`, `select!` and the rest.
+//! Coming from tokio: what to write instead of `spawn`, `select!` and the rest.
 //!
 //! The syntax is what you know. What differs is who owns a task. In tokio a spawned task belongs to
 //! nobody, and a future is cancelled by being dropped, wherever it is. Here a task belongs to a
@@ -6,7 +6,7 @@
 //! that code can clean up, and await something while it does. Nothing that was received, accepted
 //! or written when a timeout expires is lost.
 //!
-//! # In place of
+//! # What replaces what
 //!
 //! | tokio                                   | here                                                              |
 //! |-----------------------------------------|-------------------------------------------------------------------|
@@ -66,7 +66,7 @@
 //!     }
 //!     Ok(())
 //! })
-//! .await?; // every one has ended, and if one failed, it is told here
+//! .await?; // every one has ended, and if one failed, its error comes out here
 //! assert_eq!(done.get(), 3);
 //! # Ok::<(), trio::Error>(()) }).unwrap();
 //! ```

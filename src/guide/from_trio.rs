@@ -1,8 +1,8 @@
 //! Coming from Trio: the names, and what differs.
 //!
 //! You know the model: tasks live in nurseries, cancel scopes nest, every operation is a checkpoint,
-//! and `Cancelled` passes through. All of that holds here. This page tells what it is called, and
-//! where Rust makes it look different. What is promised, by number, stands in `docs/semantics.md` of
+//! and `Cancelled` passes through. All of that holds here. This page lists the names, and shows where Rust
+//! makes things look different. What is promised, by number, is in `docs/semantics.md` of
 //! the repository, and each of Trio's own tests has its row in `docs/trio-tests.md`.
 //!
 //! # The same program
@@ -86,7 +86,7 @@
 //! |----------------------------------------|---------------------------------------------------------------------|
 //! | `trio.Event`                           | [`Event`](crate::Event)                                             |
 //! | `trio.Lock`, `StrictFIFOLock`          | [`Lock`](crate::Lock) of a value, whose guard releases it; [`StrictFifoLock`](crate::StrictFifoLock) |
-//! | `trio.Condition`, `notify(n)`          | [`Condition`](crate::Condition), which is told the guard of its lock |
+//! | `trio.Condition`, `notify(n)`          | [`Condition`](crate::Condition), whose methods take the guard of its lock |
 //! | `trio.Semaphore(1, max_value=1)`       | [`Semaphore::with_max_value`](crate::Semaphore::with_max_value); permits are guards |
 //! | `trio.CapacityLimiter`, `acquire_on_behalf_of` | [`CapacityLimiter`](crate::CapacityLimiter), [`Borrower`](crate::sync::Borrower); tokens are guards |
 //! | `trio.open_memory_channel(n)`          | [`open_memory_channel`](crate::open_memory_channel), [`UNBOUNDED`](crate::channel::UNBOUNDED) for `math.inf` |
@@ -246,7 +246,7 @@
 //!
 //! ## Children have results
 //!
-//! [`Nursery::spawn`](crate::Nursery::spawn) gives a handle whose [`join`](crate::JoinHandle::join)
+//! [`Nursery::spawn`](crate::Nursery::spawn) returns a handle whose [`join`](crate::JoinHandle::join)
 //! returns what the child returned. [`join_all`](crate::join_all), [`race`](crate::race) and their kin
 //! do it for many.
 //!

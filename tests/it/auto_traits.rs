@@ -1,13 +1,13 @@
-//! What each public type is by itself: `Send`, `Sync`, `Unpin`; compared by the compiler.
+//! Which of `Send`, `Sync` and `Unpin` each public type is, checked by the compiler.
 //!
-//! Nothing that belongs to a run leaves its thread. What is only a value may: errors, moments,
-//! settings. A future of this library can be polled in place, without pinning it first, where a
-//! program would wait for it by hand.
+//! Nothing that belongs to a run leaves its thread. Plain values may: errors, moments, settings. A
+//! future of this library that a program would poll by hand can be polled in place, without pinning
+//! it first.
 
 use std::marker::PhantomData;
 
-/// Asks about `T`: the inherent constants exist only where the bound holds, and go before those of
-/// the traits.
+/// Answers for `T`: the inherent constants exist only where the bound holds, and take precedence
+/// over those of the traits.
 struct Ask<T>(PhantomData<T>);
 
 trait Otherwise {
@@ -40,13 +40,13 @@ macro_rules! table {
     };
 }
 
-/// A future that has none of the three by itself, as that of `async` code may be.
+/// A future that has none of the three on its own, as the future of `async` code may be.
 struct Pinned(PhantomData<std::rc::Rc<()>>, std::marker::PhantomPinned);
 
 /// The same, pinned in a box.
 type Fixed = std::pin::Pin<Box<Pinned>>;
 
-/// A value that has all three by itself.
+/// A value that has all three.
 type Free = u8;
 
 // `S`: Send. `Y`: Sync. `U`: Unpin. `-`: not.
@@ -65,7 +65,7 @@ table! {
     trio::AcquireRate<'static>: '-' '-' 'U';
     trio::Progress: '-' '-' 'U';
     trio::Supervisor<'static>: '-' '-' 'U';
-    // A scope is as its future: that of `async` code cannot be moved.
+    // A scope has what its future has: the future of `async` code cannot be moved.
     trio::Enter<Free>: '-' '-' 'U';
     trio::Enter<Pinned>: '-' '-' '-';
     trio::Enter<Fixed>: '-' '-' 'U';
@@ -75,7 +75,7 @@ table! {
     trio::MoveOn<Fixed>: '-' '-' 'U';
     trio::FailAfter<Pinned>: '-' '-' '-';
     trio::FailAfter<Fixed>: '-' '-' 'U';
-    // What waits has a place among the waiting of its run.
+    // What waits has a place in its run.
     trio::Sleep: '-' '-' 'U';
     trio::SleepForever: '-' '-' 'U';
     trio::lowlevel::Submit<'static>: '-' '-' 'U';
@@ -94,20 +94,20 @@ table! {
     trio::testing::LockstepStream: '-' '-' 'U';
     trio::to_thread::RunSync<fn(), Free>: '-' '-' 'U';
     trio::testing::WaitAllThreadsCompleted: '-' '-' 'U';
-    // Values that are bound belong to the tasks that see them; a variable is a name.
+    // Bound values belong to the tasks that see them; a variable is just a name.
     trio::InLocal<Fixed>: '-' '-' 'U';
     trio::InLocal<Pinned>: '-' '-' '-';
     trio::TaskLocal<Pinned>: 'S' 'Y' 'U';
     trio::TreeVar<Pinned>: 'S' 'Y' 'U';
     trio::lowlevel::RunVar<Pinned>: 'S' 'Y' 'U';
     trio::lowlevel::RunVarToken<Free>: '-' '-' 'U';
-    // What reaches a run from elsewhere goes anywhere.
+    // What reaches a run from elsewhere may go anywhere.
     trio::lowlevel::TrioToken: 'S' 'Y' 'U';
     trio::lowlevel::TokenStatistics: 'S' 'Y' 'U';
     trio::lowlevel::ThreadStatistics: 'S' 'Y' 'U';
     trio::Worker: 'S' 'Y' 'U';
     trio::Workers: 'S' 'Y' 'U';
-    // A checkpoint is a flag, and looks at whatever run it is polled in.
+    // A checkpoint is a flag, and uses whatever run it is polled in.
     trio::Checkpoint: 'S' 'Y' 'U';
     trio::lowlevel::CheckpointIfCancelled: 'S' 'Y' 'U';
     trio::lowlevel::ShieldedCheckpoint: 'S' 'Y' 'U';
@@ -182,7 +182,7 @@ table! {
     trio::lowlevel::Pool: '-' '-' 'U';
     trio::lowlevel::Operation: '-' '-' 'U';
     trio::lowlevel::Finished: '-' '-' 'U';
-    // A run is begun where it runs; a simulated world can be looked at from another thread.
+    // A run is begun where it runs; a simulated world can be inspected from another thread.
     trio::Builder: '-' '-' 'U';
     trio::testing::MockClock: '-' '-' 'U';
     trio::testing::Simulation: 'S' 'Y' 'U';

@@ -1,4 +1,4 @@
-//! Cancelling: level-triggered (L), caught by position (S), held off by shields (H).
+//! Cancelling: level-triggered (L), caught by position (S), kept out by shields (H).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -24,7 +24,7 @@ async fn reported() -> Cancelled {
     error.as_cancelled().expect("nothing else can come").clone()
 }
 
-/// Nothing to do but to be cancelled: what a child of a nursery waits in.
+/// Waits only to be cancelled: what a child of a nursery can wait in.
 async fn hang() -> Result<()> {
     sleep_forever().await
 }
@@ -118,7 +118,7 @@ fn l2_the_kernel_has_been_asked_when_cancel_returns() {
                 assert_eq!(current_statistics().tasks_runnable, 0);
                 nursery.cancel_scope().cancel("");
                 let asked = driver_statistics().cancels - before;
-                // What is only watched for needs nobody's leave.
+                // What is only watched needs nobody's permission.
                 let woken = current_statistics().tasks_runnable;
                 assert!(asked == 1 || woken == 1, "{backend}: {asked}, {woken}");
                 Ok(())
@@ -834,7 +834,7 @@ async fn h4_the_shield_of_a_nursery_covers_its_children() -> Result<()> {
     Ok(())
 }
 
-/// One line that cancels, whoever calls it.
+/// One line that cancels, for any caller.
 fn cancel_with(scope: &CancelScope, reason: &'static str) -> Cancelled {
     scope.cancel(reason);
     scope.cancellation().expect("it has just been cancelled")
@@ -859,7 +859,7 @@ async fn l6_what_is_cancelled_from_one_line_tells_each_task_and_reason() -> Resu
         Ok(())
     })
     .await?;
-    // The main task has no name of its own but that of its type, and is told from the others.
+    // The main task has no name of its own except that of its type, and differs from the others.
     tell(cancel_with(&CancelScope::new(), "one"));
     tell(cancel_with(&CancelScope::new(), "two"));
     tell(cancel_with(&CancelScope::new(), ""));
@@ -891,7 +891,8 @@ async fn of_another_type(told: &RefCell<Vec<Cancelled>>) -> Result<()> {
 #[trio::test]
 async fn l6_names_of_types_and_names_that_were_made_while_running_are_told_apart() -> Result<()> {
     let told = RefCell::new(Vec::new());
-    // One after the other, so that the next has its name, of the same length, where the last had it.
+    // One after the other, so that the next has its name, of the same length, at the address of the
+    // last.
     for name in ["task 1", "task 2"] {
         open_nursery(async |nursery| {
             nursery.start_soon_named(name.to_owned(), of_one_type(&told));

@@ -1,6 +1,6 @@
-//! I/O that is cancelled, dropped, forgotten, or in flight when somebody panics.
+//! I/O that is cancelled, dropped, forgotten, or in flight when a task panics.
 //!
-//! Nothing is lost on any of these ways, and nothing is left behind.
+//! In none of these cases is anything lost or left behind.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, ready};
@@ -96,13 +96,13 @@ async fn d1_a_send_that_has_completed_is_returned_although_cancelled() -> Result
     Ok(())
 }
 
-/// A world in which the first operation of `kind` that starts from now on ends at once and is
-/// reported after ten milliseconds.
+/// Makes the first operation of `kind` that starts from now on end at once and be reported after
+/// ten milliseconds.
 fn late_report(world: &Simulation, kind: Kind) {
     world.inject(Rule::nth(1, kind, Fault::LateCompletion(ms(10))));
 }
 
-/// Cancels `operation` after five milliseconds, when it has ended and has not been reported.
+/// Cancels `operation` after five milliseconds, when it has ended but has not been reported.
 async fn cancelled_too_late<T>(operation: impl Future<Output = Result<T>>) -> Result<T> {
     let start = current_time();
     let value = move_on_after(ms(5), async {
@@ -145,7 +145,7 @@ fn d1_what_comes_before_a_slow_cancel_takes_effect_is_returned() {
     let world = Simulation::new(1);
     simulate(&world, async {
         let (client, server) = pair().await?;
-        // Asked for after 5 ms, the cancel takes effect after 15; the byte comes after 10.
+        // Requested after 5 ms, the cancel takes effect after 15; the byte comes after 10.
         world.inject(Rule::nth(1, Kind::Cancel, Fault::LateStart(ms(10))));
         open_nursery(async |nursery| {
             nursery.start_soon(async {
@@ -160,7 +160,7 @@ fn d1_what_comes_before_a_slow_cancel_takes_effect_is_returned() {
     });
 }
 
-/// A receive that is cancelled at the moment in which a byte comes. Returns whether it got the byte.
+/// A receive that is cancelled at the moment when a byte comes. Returns whether it got the byte.
 async fn race(order: Order) -> Result<bool> {
     let (client, server) = pair().await?;
     let scope = CancelScope::new();
@@ -252,7 +252,7 @@ async fn d2_a_receive_in_a_cancelled_scope_takes_nothing_of_what_is_there() -> R
     assert!(scope.enter(server.receive()).await?.is_none());
     assert_eq!(receive_exactly(&server, 1).await?, b"a");
 
-    // Also when the stream knows that more is there.
+    // Even when the stream knows that there is more.
     let scope = CancelScope::new();
     scope.cancel("before anything");
     assert!(scope.enter(server.receive()).await?.is_none());
@@ -282,7 +282,7 @@ async fn d2_a_cancelled_send_operation_has_sent_nothing() -> Result<()> {
     loop {
         let send = submit(Send::new(descriptor.clone(), vec![7; 32 * 1024]));
         match cancelled_when_blocked(send).await? {
-            // A part is reported as such, also by a send that was cancelled.
+            // A part is reported as a part, even by a send that was cancelled.
             Some(finished) => sent += finished.into_sent().1? as usize,
             None => break,
         }
@@ -294,7 +294,7 @@ async fn d2_a_cancelled_send_operation_has_sent_nothing() -> Result<()> {
 
 #[trio::test(backend = "all")]
 async fn d2_a_connect_that_waits_can_be_cancelled() -> Result<()> {
-    // With its queue full a listener lets nobody in.
+    // When its queue is full a listener lets nobody in.
     let on = Bind::from((Ipv4Addr::LOCALHOST, 0));
     let listener = TcpListener::open_all(on, 1, false)?.remove(0);
     let address = listener.local_address()?;
@@ -414,7 +414,7 @@ fn d3_an_operation_that_is_cancelled_before_the_kernel_knows_of_it_ends() {
     }
 }
 
-// D4: a future that somebody else drops in the middle loses nothing.
+// D4: a future that others drop half-way loses nothing.
 
 #[trio::test(backend = "all")]
 async fn d4_receives_dropped_in_the_middle_lose_no_byte_and_keep_the_order() -> Result<()> {
@@ -435,7 +435,7 @@ async fn d4_receives_dropped_in_the_middle_lose_no_byte_and_keep_the_order() -> 
         let mut dropped = 0;
         let mut small = [0; 5];
         for round in 0.. {
-            // A busy run looks at its driver in some of its turns only.
+            // A busy run asks its driver in some of its turns only.
             let turns = round * 7 % 40;
             let more = match round % 2 {
                 0 => match dropped_after(turns, server.receive()).await {
@@ -489,7 +489,7 @@ async fn d4_the_losers_of_a_select_lose_no_byte() -> Result<()> {
                     None => open -= 1,
                 },
             }
-            // A stream at its end is ready for ever, and the other gets its turn by chance.
+            // A stream at its end is always ready, so the other gets its turn by chance.
         }
         one.extend(receive_to_end(&server).await?);
         two.extend(receive_to_end(&quiet).await?);
@@ -581,13 +581,13 @@ async fn d4_a_connection_that_a_dropped_accept_won_goes_with_the_listener() -> R
     {
         let mut accept = Box::pin(listener.accept());
         assert!(futures::poll!(&mut accept).is_pending());
-        // Reported, and not looked at by the future, which is dropped here.
+        // Reported, but not seen by the future, which is dropped here.
         while driver_statistics().completed == before {
             checkpoint().await?;
         }
     }
     drop(listener);
-    // The end of file or a reset, but an end.
+    // Either the end of file or a reset: an end in any case.
     drop(client.receive().await);
     assert_eq!(in_flight(), 0);
     Ok(())
@@ -608,10 +608,10 @@ fn d4_what_is_dropped_in_the_middle_leaves_no_socket_behind() {
     assert_eq!(world.open_sockets(), 0);
 }
 
-// D5: forgetting a future in the middle is safe.
+// D5: forgetting a future half-way is safe.
 
-/// Starts `future`, and forgets it where it waits.
-#[allow(clippy::mem_forget)] // it is what is tested
+/// Starts `future`, and forgets it while it waits.
+#[allow(clippy::mem_forget)] // that is what is tested
 async fn start_and_forget(future: impl Future) {
     let mut future = Box::pin(future);
     assert!(futures::poll!(&mut future).is_pending());
@@ -626,7 +626,7 @@ async fn d5_an_operation_of_a_forgotten_future_ends_with_its_task() -> Result<()
         nursery.start_soon(async {
             start_and_forget(server.receive()).await;
             start_and_forget(listener.accept()).await;
-            // In flight in the kernel, and not only on the way to it.
+            // In flight in the kernel, not only on the way there.
             wait_all_tasks_blocked(Duration::ZERO).await?;
             assert_eq!(in_flight(), 2);
             Ok(())
@@ -650,8 +650,8 @@ async fn d5_an_operation_forgotten_in_a_body_ends_with_the_nursery() -> Result<(
     Ok(())
 }
 
-/// Receives until the connection is watched, forgets a receive, and lets the stream go: nobody is told
-/// of it any more, in particular not whoever waits in the same place next.
+/// Receives until the connection is watched, forgets a receive, and drops the stream: its readiness
+/// is not reported any more, in particular not to whatever waits in the same place next.
 async fn forget_a_watch_and_its_stream() -> Result<()> {
     let (client, server) = pair().await?;
     for byte in 0..4 {
@@ -748,7 +748,7 @@ async fn panic_beside_a_receive(task: impl Future<Output = Result<()>>) -> Resul
     Ok(())
 }
 
-/// Panics once everybody waits.
+/// Panics once all tasks wait.
 async fn panic_on_purpose() -> Result<()> {
     wait_all_tasks_blocked(Duration::ZERO).await?;
     panic!("on purpose");
@@ -819,13 +819,13 @@ fn d6_a_panic_in_main_takes_back_what_is_in_flight() {
     assert_all_ended(&world);
 }
 
-/// Nobody listens on `address` any more.
+/// Checks that nobody listens on `address` any more.
 fn assert_free(address: SocketAddr) {
     let refused = std::net::TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-/// Whatever started in `world` has ended, and nothing is open.
+/// Checks that whatever started in `world` has ended, and nothing is open.
 fn assert_all_ended(world: &Simulation) {
     let trace = world.trace();
     let count =
@@ -863,7 +863,7 @@ fn d7_what_a_run_took_back_is_closed_when_it_returns() {
             socket::bind(&listener, &(Ipv4Addr::LOCALHOST, 0).into(), false)?;
             socket::listen(&listener, 8)?;
             let address = socket::local_address(&listener)?;
-            // The operation is the only one that still has the listener.
+            // The operation holds the last handle to the listener.
             start_and_forget(submit(Accept::new(listener))).await;
             checkpoint().await?;
             Ok::<_, trio::Error>(address)

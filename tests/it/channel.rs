@@ -21,7 +21,7 @@ use trio::{
 
 use crate::support::{failure, secs};
 
-/// What a result says, in words of `failure`.
+/// A result in the words of `failure`.
 #[track_caller]
 fn refusal<T>(result: Result<T, impl Into<Error>>) -> String {
     failure(result.map_err(Into::into))
@@ -35,7 +35,7 @@ fn is_end<T>(result: Result<T, ReceiveError>) {
     assert!(matches!(result, Err(ReceiveError::EndOfChannel)));
 }
 
-/// Waits until everybody else waits.
+/// Waits until all others wait.
 async fn settle() -> Result<()> {
     wait_all_tasks_blocked(Duration::ZERO).await
 }
@@ -46,7 +46,7 @@ async fn m1_a_cancelled_send_has_not_sent_and_gives_its_value_back() -> Result<(
     send.send("first").await?;
     let back = move_on_after(secs(0), async { Ok(send.send("second").await) }).await?;
     assert!(matches!(back, Some(Err(SendError::Cancelled("second", _)))));
-    // The same for one that waited.
+    // The same for a receive that waited.
     let scope = CancelScope::new();
     open_nursery(async |nursery| {
         nursery.start_soon(async {
@@ -101,7 +101,7 @@ impl<T> OrFail<T> for MemoryReceiveChannel<T> {
     }
 }
 
-/// What becomes of a value and of a cancel that come in the same turn, in either order.
+/// What happens to a value and a cancel that come in the same turn, in either order.
 #[trio::test]
 async fn m1_whichever_comes_first_decides_and_nothing_is_lost() -> Result<()> {
     for cancel_first in [false, true] {
@@ -149,7 +149,7 @@ async fn m1_a_send_that_was_taken_before_the_cancel_has_succeeded() -> Result<()
     .await
 }
 
-/// Polls a future once, with a waker of nobody's.
+/// Polls a future once, with a waker that does nothing.
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -171,7 +171,7 @@ async fn m1_a_receive_that_is_dropped_gives_back_what_it_was_handed() -> Result<
     // In order, and to the front.
     assert_eq!(receive.receive().await?, 1);
     assert_eq!(receive.receive().await?, 2);
-    // To another that waits, if there is one.
+    // To another receive that waits, if there is one.
     let mut second = {
         let mut first = pin!(receive.receive());
         assert!(poll_once(first.as_mut()).is_pending());
@@ -218,7 +218,7 @@ async fn m1_a_send_can_be_given_up_with_its_value() -> Result<()> {
 
 #[trio::test]
 async fn m2_the_order_of_the_checks() -> Result<()> {
-    // Closed goes before broken, and both before what could be done.
+    // Closed is reported before broken, and both before anything that could be done.
     let (send, receive) = open_memory_channel(1);
     receive.close();
     assert!(matches!(send.try_send(1), Err(TrySendError::Broken(1))));
@@ -226,20 +226,20 @@ async fn m2_the_order_of_the_checks() -> Result<()> {
     send.close();
     assert!(matches!(send.try_send(1), Err(TrySendError::Closed(1))));
     assert!(matches!(send.send(1).await, Err(SendError::Closed(1))));
-    // An end that is closed does not receive what is there.
+    // A closed end does not receive what is there.
     let (send, receive) = open_memory_channel(1);
     let other = receive.clone();
     send.try_send(1)?;
     receive.close();
     assert_eq!(receive.try_receive(), Err(TryReceiveError::Closed));
     assert!(matches!(receive.receive().await, Err(ReceiveError::Closed)));
-    // What is there goes before the end of the channel.
+    // What is there comes before the end of the channel.
     drop(send);
     assert_eq!(other.try_receive(), Ok(1));
     assert_eq!(other.try_receive(), Err(TryReceiveError::EndOfChannel));
     is_end(other.receive().await);
     assert_eq!(other.next().await?, None);
-    // A cancel goes before everything.
+    // A cancel takes precedence over everything.
     let cancelled = move_on_after(secs(0), async { Ok(other.receive().await) }).await?;
     assert!(matches!(cancelled, Some(Err(ReceiveError::Cancelled(_)))));
     Ok(())
@@ -259,7 +259,7 @@ async fn m2_the_errors_of_a_channel_become_those_of_the_library() -> Result<()> 
     let (send, receive) = open_memory_channel::<u8>(1);
     drop(send);
     assert!(Error::from(receive.receive().await.unwrap_err()).is::<EndOfChannel>());
-    // Also of a value that is neither `Send` nor lives for ever.
+    // Even a value that is neither `Send` nor `'static`.
     let local = Rc::new(1);
     let (send, _receive) = open_memory_channel::<Rc<&Rc<i32>>>(0);
     assert!(Error::from(send.try_send(Rc::new(&local)).unwrap_err()).is::<WouldBlock>());
@@ -398,7 +398,7 @@ async fn m5_closing_again_does_nothing_and_is_a_checkpoint_where_it_waits() -> R
     receive.aclose().await?;
     receive.close();
     statistics(0, 0);
-    // Cancelled or not, it closes.
+    // It closes whether or not it is cancelled.
     let (send, receive) = open_memory_channel::<u8>(1);
     let closed = move_on_after(secs(0), async {
         assert_eq!(refusal(send.aclose().await), "cancelled");
@@ -471,7 +471,7 @@ async fn m6_without_a_buffer_a_send_waits_for_its_receiver() -> Result<()> {
         assert_eq!(receive.receive().await?, 1);
         settle().await?;
         assert_eq!(*log.borrow(), ["send begins", "receive", "send ends"]);
-        // And the other way round: who waits is handed the value.
+        // And the other way round: a receiver that waits is handed the value.
         nursery.start_soon(async {
             assert_eq!(receive.receive().await?, 3);
             Ok(())
@@ -594,7 +594,7 @@ async fn m7_several_receivers_share_what_is_sent() -> Result<()> {
 
 #[trio::test]
 async fn m7_nobody_passes_those_who_wait() -> Result<()> {
-    // What is sent while a receiver waits belongs to it.
+    // What is sent while a receiver waits belongs to that receiver.
     let (send, receive) = open_memory_channel(1);
     open_nursery(async |nursery| {
         nursery.start_soon(async {
@@ -607,7 +607,7 @@ async fn m7_nobody_passes_those_who_wait() -> Result<()> {
         Ok(())
     })
     .await?;
-    // And the room that is made while a sender waits, to that.
+    // And the room that is made while a sender waits belongs to that sender.
     send.try_send(2)?;
     open_nursery(async |nursery| {
         nursery.start_soon(async { Ok(send.send(3).await?) });
@@ -722,7 +722,7 @@ async fn m8_a_receive_goes_on_in_another_task() -> Result<()> {
         Ok(())
     })
     .await?;
-    // Its task has ended, so it is passed over; but it has not been dropped.
+    // Its task has ended, so it is passed over, even though it has not been dropped.
     send.try_send(1)?;
     assert_eq!(receive.statistics().current_buffer_used, 1);
     assert_eq!(moved.take().expect("it was moved").await?, 1);
@@ -788,7 +788,7 @@ fn m9_values_that_stay_behind_are_dropped_with_the_run() {
     assert_eq!(Rc::strong_count(&value), 1);
 }
 
-/// What holds of every channel, by the traits alone.
+/// What holds for every channel, through the traits alone.
 async fn by_traits(
     mut send: impl SendChannel<u32>,
     mut receive: impl ReceiveChannel<u32>,

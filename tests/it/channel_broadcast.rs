@@ -1,4 +1,4 @@
-//! Every value to every receiver (BR), and the latest to whoever looks (WV).
+//! Every value to every receiver (BR), and the latest value to whoever looks (WV).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

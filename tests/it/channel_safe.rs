@@ -1,4 +1,4 @@
-//! A producer that works only when it is asked (A).
+//! A producer that works only on demand (A).
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn settle() -> Result<()> {
     wait_all_tasks_blocked(Duration::ZERO).await
 }
 
-/// The numbers from zero, as far as they are asked for.
+/// The numbers from zero, for as long as somebody receives them.
 async fn count(numbers: &Yielder<u32>) -> Result<()> {
     for n in 0.. {
         numbers.send(n).await?;
@@ -28,7 +28,7 @@ async fn count(numbers: &Yielder<u32>) -> Result<()> {
 async fn a1_the_producer_is_one_task_for_its_whole_life() -> Result<()> {
     let whole = safe_channel(
         async |numbers: &Yielder<u32>| {
-            // Scopes and nurseries go around the places where it hands over.
+            // Scopes and nurseries may surround the places where it hands over.
             open_nursery(async |nursery| {
                 nursery.start_soon(async { sleep_forever().await });
                 let scope = CancelScope::with_timeout(secs(3600));
@@ -195,8 +195,8 @@ async fn a2_several_receivers_are_served_in_their_order() -> Result<()> {
     Ok(())
 }
 
-/// The error of a block whose producer hands over once and then fails or not, and whose body takes
-/// it and then fails or not.
+/// The error of a block whose producer hands over once and then may fail, and whose body takes it
+/// and then may fail.
 async fn errors(producer: Option<&str>, body: Option<&str>, drain: bool) -> String {
     let result = safe_channel(
         async |numbers: &Yielder<u32>| {
@@ -223,7 +223,7 @@ async fn a3_one_error_comes_as_it_is_and_two_in_a_group() -> Result<()> {
     assert_eq!(errors(Some("cleanup"), None, false).await, "cleanup");
     assert_eq!(errors(None, Some("body"), true).await, "body");
     assert_eq!(errors(None, Some("body"), false).await, "body");
-    // The body had failed by itself when the producer was told to end.
+    // The body had failed on its own when the producer was cancelled.
     assert_eq!(
         errors(Some("cleanup"), Some("body"), false).await,
         "[body cleanup]"
@@ -290,7 +290,7 @@ async fn a3_a_cancel_from_outside_comes_out_as_one() -> Result<()> {
             async |numbers: &Yielder<u32>| {
                 let result = count(numbers).await;
                 order.borrow_mut().push(("producer", failure(result)));
-                // What it was told is what it tells.
+                // It returns the cancellation.
                 checkpoint().await
             },
             async |numbers| {

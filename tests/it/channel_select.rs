@@ -1,4 +1,4 @@
-//! One of several operations of channels, events and sleeps, and no other (SE).
+//! One of several operations (of channels, events and sleeps) and no other (SE).
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ async fn se2_a_loser_has_not_happened_and_can_go_on() -> Result<()> {
     let chosen = select((&mut sending, stopped.receive())).await?;
     assert!(matches!(chosen, Selected::Second(Ok(()))));
     assert_eq!(out.statistics().tasks_waiting_send, 0);
-    // By itself, then in another choice, then by itself to the end.
+    // On its own, then in another choice, then on its own to the end.
     open_nursery(async |nursery| {
         nursery.start_soon(async {
             let timed_out = move_on_after(secs(0), async { select([&mut sending]).await }).await?;
@@ -199,7 +199,7 @@ async fn se4_a_cancelled_choice_has_done_nothing() -> Result<()> {
     let cancelled = move_on_after(secs(0), async { select([from_a.receive()]).await }).await?;
     assert!(cancelled.is_none());
     assert_eq!(from_a.try_receive(), Ok(1));
-    // And one that waits.
+    // And a send that waits.
     let (out, taken) = open_memory_channel(0);
     let scope = CancelScope::new();
     open_nursery(async |nursery| {
@@ -319,7 +319,7 @@ async fn se5_lists_may_be_of_any_length() -> Result<()> {
         })
         .await?;
     }
-    // Of none, none can be done.
+    // Of no operations, none can be done.
     let none: Vec<trio::channel::Receiving<'_, ()>> = Vec::new();
     assert!(
         move_on_after(secs(0), async { select(none).await })
@@ -411,7 +411,7 @@ async fn se6_an_event_and_another_thread_are_not_both_chosen() -> Result<()> {
                     stopped?;
                     assert_eq!(receive.try_receive(), Ok(7), "nobody has taken it");
                 }
-                // The thread found the task waiting still.
+                // The thread found the task still waiting.
                 Selected::Second(value) => {
                     assert_eq!(value?, 7);
                     assert!(receive.try_receive().is_err(), "it came once");

@@ -266,7 +266,7 @@ fn tc2_against_other_threads_a_choice_takes_exactly_one() {
                 Ok(())
             });
             while next.iter().sum::<u32>() < 3 * VALUES {
-                // Ends that have nothing more to give are left out.
+                // Ends that have nothing more to send are left out.
                 let left = |end: usize| next[end] < VALUES;
                 let chosen = match (left(0), left(1), left(2)) {
                     (true, true, true) => {

@@ -16,7 +16,7 @@ use trio::{
 
 use crate::support::{connection, failure, foreign_thread, secs};
 
-/// A scope that has been cancelled, not entered.
+/// A scope that has been cancelled but not entered.
 fn cancelled() -> CancelScope {
     let scope = CancelScope::new();
     scope.cancel("");
@@ -61,7 +61,7 @@ async fn c1_every_operation_looks_for_a_cancel_even_if_it_need_not_wait() -> Res
 async fn c1_streams_look_for_a_cancel_with_the_data_at_hand() -> Result<()> {
     let (mut here, there) = connection().await?;
     there.send_all(b"data").await?;
-    // Whatever the driver does on its own account, the bytes are there now.
+    // Whatever the driver does on its own, the bytes are there now.
     let mut buffer = [0; 16];
     assert_eq!(here.receive_some(&mut buffer[..1]).await?, 1);
 
@@ -113,7 +113,7 @@ async fn c1_operations_that_need_not_wait_share_a_look_at_the_system() -> Result
         assert_eq!(receive.receive().await?, round);
     }
     let looks = driver_statistics().enters - before;
-    // Two operations a round, and at most one call of the system in each turn.
+    // Two operations a round, and at most one system call in each turn.
     assert!(looks <= 2 * ROUNDS / 128 + 1, "{looks}");
     Ok(())
 }
@@ -198,7 +198,7 @@ async fn c5_a_value_that_came_before_the_cancel_is_returned() -> Result<()> {
         });
         nursery.start_soon(async {
             checkpoint().await?;
-            // In the turn in which the sibling before this one has ended.
+            // In the turn in which the sibling before this one ended.
             scope.cancel("too late for the value");
             Ok(())
         });
@@ -333,7 +333,7 @@ async fn c9_a_future_of_others_ends_with_the_scope() -> Result<()> {
     let (sender, mut receiver) = futures::channel::oneshot::channel::<u8>();
     let waited = move_on_after(secs(1), cancellable(&mut receiver)).await?;
     assert_eq!(waited, None);
-    // It was lent, and so can be waited for again.
+    // It was only borrowed, so it can be awaited again.
     sender.send(7).unwrap();
     let waited = move_on_after(secs(1), cancellable(&mut receiver)).await?;
     assert_eq!(waited, Some(Ok(7)));
@@ -366,17 +366,17 @@ async fn c9_a_future_of_others_is_dropped_by_the_cancellation() -> Result<()> {
 #[trio::test]
 async fn c9_a_future_of_others_that_is_ready_goes_first() -> Result<()> {
     let scope = CancelScope::new();
-    // It cancels the scope that it is in, and is ready; so it was, though it be the last.
+    // It cancels the scope that it is in, and is ready in the same poll: its output counts.
     let ready = scope.enter(cancellable(async { scope.cancel("by itself") }));
     assert_eq!(ready.await?, Some(()));
-    // The same, and it is not ready.
+    // The same, but it is not ready.
     let scope = CancelScope::new();
     let never = scope.enter(cancellable(async {
         scope.cancel("by itself");
         std::future::pending::<()>().await;
     }));
     assert_eq!(never.await?, None);
-    // It is a cancel point: where the scope has been cancelled, the future is not begun.
+    // It is a cancel point: in a cancelled scope, the future is not polled at all.
     let scope = CancelScope::new();
     scope.cancel("before");
     let begun = Cell::new(false);

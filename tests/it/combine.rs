@@ -1,4 +1,4 @@
-//! Joins, races, values as they come, and maps (CB).
+//! Joins, races, values as they arrive, and maps (CB).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,25 +15,25 @@ use trio::{
 
 use crate::support::{failure, oops, secs};
 
-/// The value, after so many seconds.
+/// Returns the value after this many seconds.
 async fn after<T>(seconds: u64, value: T) -> Result<T> {
     sleep(secs(seconds)).await?;
     Ok(value)
 }
 
-/// The failure, after so many seconds.
+/// Fails after this many seconds.
 async fn fails<T>(seconds: u64, what: &str) -> Result<T> {
     sleep(secs(seconds)).await?;
     oops(what)
 }
 
-/// Either, for lists of one type.
+/// Does either, for lists of one type.
 async fn ends<T>(seconds: u64, how: Result<T, &str>) -> Result<T> {
     sleep(secs(seconds)).await?;
     how.or_else(oops)
 }
 
-/// Never ends well, and says when it has cleaned up, which takes a second.
+/// Never ends well, and records when it has cleaned up, which takes a second.
 async fn reluctant<T>(ended: &Cell<bool>) -> Result<T> {
     let error = sleep_forever().await.unwrap_err();
     let scope = CancelScope::new().shielded();
@@ -42,7 +42,7 @@ async fn reluctant<T>(ended: &Cell<bool>) -> Result<T> {
     Err(error)
 }
 
-/// Does not look for cancels, and ends well after so many turns.
+/// Does not check for cancels, and ends well after this many turns.
 async fn deaf<T>(turns: u32, value: T) -> Result<T> {
     for _ in 0..turns {
         cancel_shielded_checkpoint().await;
@@ -183,7 +183,7 @@ async fn cb2_values_that_beat_the_cancel_are_returned() -> Result<()> {
     Ok(())
 }
 
-/// A cancellation that has nothing to do with where it is returned.
+/// A cancellation that is unrelated to the place where it is returned.
 async fn stray() -> Result<Cancelled> {
     let mut kept = None;
     move_on_after(secs(0), async {
@@ -376,8 +376,8 @@ async fn cb4_a_success_under_a_cancelled_scope_is_returned() -> Result<()> {
 
 #[trio::test(clock = "autojump")]
 async fn cb4_a_race_loses_no_channel_item_as_a_select_would() -> Result<()> {
-    // Two queues, an item in each; a race over both takes one, and whatever it took too much comes
-    // back.
+    // Two queues with an item in each; a race over both takes one, and whatever it took too many is
+    // returned.
     let queues = [RefCell::new(vec![1]), RefCell::new(vec![2])];
     let take = async |index: usize| {
         std::future::poll_fn(|context| match queues[index].borrow_mut().pop() {
@@ -399,7 +399,7 @@ async fn cb4_a_race_loses_no_channel_item_as_a_select_would() -> Result<()> {
     Ok(())
 }
 
-// CB5: values as they come.
+// CB5: values as they arrive.
 
 #[trio::test(backend = "all", clock = "autojump")]
 async fn cb5_values_come_in_the_order_in_which_the_futures_end() -> Result<()> {

@@ -1,10 +1,11 @@
 //! Random programs of races, joins, maps and service nurseries: whatever happens, nothing that was
-//! made is lost, and nobody is alive afterwards.
+//! made is lost, and no task is alive afterwards.
 //!
-//! Every leaf that ends well makes a token. In a calm program, one without failures and timeouts, each
-//! token has in the end been returned to the outermost caller or handed to a sink. What documents that
-//! it drops values when it is cancelled, as a `try_join` does, does not stand inside a race there, where
-//! losers are cancelled. In a wild program anything goes, and tokens may be dropped, but not forgotten.
+//! Every leaf that ends well makes a token. In a calm program, one without failures and timeouts,
+//! each token has been returned to the outermost caller or handed to a sink by the end. Combinators
+//! that document that they drop values when cancelled, such as `try_join`, do not stand inside a
+//! race there, because losers are cancelled. In a wild program anything goes, and tokens may be
+//! dropped, but not forgotten.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -26,11 +27,11 @@ type Boxed<'a> = Pin<Box<dyn Future<Output = Result<Vec<Token<'a>>>> + 'a>>;
 #[derive(Default)]
 struct World {
     state: Cell<u64>,
-    /// Programs that have begun and not ended.
+    /// Programs that have begun but not ended.
     alive: Cell<i64>,
     made: Cell<u64>,
     dropped: Cell<u64>,
-    /// Dropped by neither the outermost caller nor a sink.
+    /// Dropped neither by the outermost caller nor by a sink.
     lost: Cell<u64>,
     calm: Cell<bool>,
 }
@@ -62,7 +63,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// Where tokens are to arrive.
+/// The destination of all tokens.
 fn keep(tokens: Vec<Token<'_>>) {
     tokens.iter().for_each(|token| token.kept.set(true));
 }
@@ -107,7 +108,7 @@ fn program(world: &World, depth: u32, racing: bool) -> Boxed<'_> {
 async fn leaf(world: &World) -> Result<Vec<Token<'_>>> {
     match world.random(8) {
         0 => checkpoint().await?,
-        // Ends well although it is cancelled: a late success in a race.
+        // Ends well even if it is cancelled: a late success in a race.
         1 | 2 => {
             for _ in 0..world.random(6) {
                 cancel_shielded_checkpoint().await;
@@ -125,7 +126,7 @@ async fn leaf(world: &World) -> Result<Vec<Token<'_>>> {
 }
 
 async fn combination(world: &World, depth: u32, racing: bool) -> Result<Vec<Token<'_>>> {
-    // What drops values when it is cancelled comes first; what cancels others, last.
+    // Choices that drop values when cancelled come first, those that cancel others last.
     let choice = match world.calm.get() && racing {
         true => 5 + world.random(7),
         false => world.random(12),
@@ -204,7 +205,7 @@ async fn scoped<'a>(world: &'a World, part: Boxed<'a>) -> Result<Vec<Token<'a>>>
     Ok(ended?.unwrap_or_default())
 }
 
-/// All the tokens, or the first error; then what the others made is looked after.
+/// All the tokens, or the first error; the tokens of the others are then accounted for.
 fn together<'a>(outputs: Vec<Result<Vec<Token<'a>>>>) -> Result<Vec<Token<'a>>> {
     let mut tokens = Vec::new();
     let mut failed = None;

@@ -67,8 +67,8 @@ async fn dl3_a_timeout_counts_from_entry_and_a_deadline_does_not() -> Result<()>
     Ok(())
 }
 
-/// What is left until the effective deadline, in whole seconds; none if there is no deadline. On the
-/// real clock, where a timeout is entered only when something asks.
+/// What is left until the effective deadline, in whole seconds; `None` if there is no deadline. On
+/// the real clock, a timeout is entered only when something asks.
 fn seconds_left() -> Option<u64> {
     let deadline = current_effective_deadline();
     let left = deadline.saturating_since(current_time()) + secs(1);
@@ -87,7 +87,7 @@ async fn dl3_timeouts_entered_together_are_there_one_in_the_other_when_something
     let inner = async {
         move_on_after(secs(1000), innermost).await?;
         assert_eq!(seconds_left(), Some(2000));
-        // Another in the place of the first, when those around are there already.
+        // Another one in the place of the first, when the enclosing ones are already there.
         move_on_after(secs(1500), async {
             assert_eq!(seconds_left(), Some(1500));
             Ok(())
@@ -147,7 +147,7 @@ async fn dl4_deadline_and_timeout_are_two_views_after_entry_and_one_each_before(
     let at = current_time() + secs(9);
     let fixed = CancelScope::with_deadline(at);
     assert_eq!((fixed.deadline(), fixed.timeout()), (Some(at), None));
-    // The later word holds.
+    // The last setting counts.
     fixed.set_timeout(secs(1));
     assert_eq!((fixed.deadline(), fixed.timeout()), (None, Some(secs(1))));
 
@@ -287,7 +287,7 @@ async fn dl8_move_on_gives_none_and_fail_gives_too_slow() -> Result<()> {
 
 #[trio::test(clock = "autojump")]
 async fn dl8_too_slow_is_said_by_the_scope_that_caught_and_no_other() -> Result<()> {
-    // The scope around is the one that is cancelled.
+    // Here the enclosing scope is the one that is cancelled.
     let outer = CancelScope::new();
     outer.cancel("");
     let result = outer.enter(fail_after(secs(1), checkpoint())).await?;
@@ -295,7 +295,7 @@ async fn dl8_too_slow_is_said_by_the_scope_that_caught_and_no_other() -> Result<
     // Both are due: the outermost catches.
     let outer = move_on_after(secs(1), fail_after(secs(1), sleep_forever())).await?;
     assert_eq!(outer, None);
-    // What went wrong in the clean-up is told, and not that it was late.
+    // The failure of the cleanup is reported, not the lateness.
     let result = fail_after(secs(1), async {
         let late = sleep_forever().await;
         assert_eq!(failure(late), "cancelled");
@@ -303,14 +303,14 @@ async fn dl8_too_slow_is_said_by_the_scope_that_caught_and_no_other() -> Result<
     })
     .await;
     assert_eq!(failure(result), "clean-up");
-    // And so is a value that was found all the same.
+    // And so is a value that was found nevertheless.
     let result = fail_after(secs(1), async {
         assert_eq!(failure(sleep_forever().await), "cancelled");
         Ok("default")
     })
     .await;
     assert_eq!(result?, "default");
-    // Too slow in a group with something else is the something else.
+    // A timeout in a group with another error: the other error is what remains.
     let result: Result<()> = fail_after(secs(1), async {
         let late = sleep_forever().await.expect_err("cancelled");
         Err(Error::group("both", vec![late, Error::msg("other")]))
@@ -452,7 +452,7 @@ async fn dl12_whoever_waits_for_all_to_be_blocked_goes_before_a_jump_of_the_cloc
     Ok(())
 }
 
-/// Polls `future` in a task that ends before it does, and gives it back.
+/// Polls `future` in a task that ends before the future does, and returns the future.
 async fn begun_elsewhere<F: Future + Unpin>(mut future: F) -> Result<F> {
     let moved = RefCell::new(None);
     open_nursery(async |nursery| {
@@ -473,7 +473,7 @@ async fn dl9_a_sleep_that_goes_on_in_another_task_does_not_end_early() -> Result
     let sleep = begun_elsewhere(sleep(secs(10))).await?;
     sleep.await?;
     assert_eq!(current_time() - before, secs(10));
-    // So it does in a combinator that polls only what has been woken.
+    // It does so even in a combinator that polls only what has been woken.
     let many = FuturesUnordered::from_iter([trio::sleep(secs(10))]).into_future();
     let (ended, _) = begun_elsewhere(many).await?.await;
     assert!(ended.is_some_and(|result| result.is_ok()));
@@ -490,7 +490,7 @@ async fn dl10_sleeping_forever_goes_on_in_another_task() -> Result<()> {
 
 #[trio::test(backend = "all", clock = "autojump")]
 async fn l7_a_deadline_tells_where_it_was_set() -> Result<()> {
-    /// The line at which the cancellation that `future` ends with says that its deadline was set.
+    /// The line that the cancellation from `future` names as the place of its deadline.
     async fn told(scope: &CancelScope, future: impl Future<Output = Result<()>>) -> u32 {
         let ended = scope.enter(future).await;
         assert!(matches!(ended, Ok(None)), "{ended:?}");
@@ -549,7 +549,7 @@ async fn l7_a_deadline_tells_where_it_was_set() -> Result<()> {
 
 #[trio::test(clock = "autojump")]
 async fn dl8_too_slow_is_said_only_where_the_deadline_caused_it() -> Result<()> {
-    // By hand, from around: the deadline had nothing to do with it.
+    // By hand, from the enclosing scope: the deadline had nothing to do with it.
     let scope = CancelScope::new();
     let ended = scope
         .enter(async {
@@ -576,7 +576,7 @@ async fn dl8_too_slow_is_said_only_where_the_deadline_caused_it() -> Result<()> 
         oops::<()>("sibling")
     });
     assert_eq!(failure(failed.await), "[sibling]");
-    // The future failed by itself, after its time was up.
+    // The future failed on its own, after its time was up.
     let own = fail_after(secs(1), async {
         drop(sleep_forever().await);
         oops::<()>("its own")

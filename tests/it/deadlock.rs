@@ -1,4 +1,4 @@
-//! A run that nothing can wake says so, and only that (DK).
+//! A run that nothing can wake reports it, and only such a run does (DK).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -25,7 +25,7 @@ use trio::{
 
 use crate::support::{builders, connection, foreign_thread, secs};
 
-/// Runs a program that comes to a standstill; gives the report.
+/// Runs a program that comes to a standstill; returns the report.
 fn report<F: Future<Output = Result<()>>>(builder: Builder, program: F) -> String {
     let told = Rc::new(RefCell::new(Vec::new()));
     let tell = told.clone();
@@ -42,27 +42,28 @@ fn report<F: Future<Output = Result<()>>>(builder: Builder, program: F) -> Strin
     told.into_iter().next().unwrap()
 }
 
-/// Tells when the loop goes to sleep: by then the run has looked at itself, if it ever does, for under
-/// a clock that jumps it does so in a turn that does not wait.
+/// Reports when the loop goes to sleep. By then the run has examined itself, if it ever does,
+/// because under a clock that jumps it does so in a turn that does not wait.
 struct Asleep(mpsc::Sender<()>);
 
 impl Instrument for Asleep {
     fn before_io_wait(&mut self, timeout: Duration) {
         if !timeout.is_zero() {
-            // Whoever is told goes away when he has been told once.
+            // The receiver may be gone after the first message.
             let _ = self.0.send(());
         }
     }
 }
 
-/// A run that looks at once, and what is told when it sleeps.
+/// A run that examines itself at once, and a message when it sleeps.
 fn watched(backend: Backend) -> (Builder, mpsc::Receiver<()>) {
     let (send, asleep) = mpsc::channel();
     let builder = Builder::new().backend(backend).clock(MockClock::autojump());
     (builder.instrument(Asleep(send)), asleep)
 }
 
-/// Runs a program that waits for something which happens when the loop sleeps, and not before.
+/// Runs a program that waits for something which happens when the loop sleeps, and not before; it
+/// must not be reported.
 fn check_silent(program: impl AsyncFn(mpsc::Receiver<()>) -> Result<()>) {
     for backend in [Backend::IoUring, Backend::Polling] {
         let (builder, asleep) = watched(backend);
@@ -71,7 +72,7 @@ fn check_silent(program: impl AsyncFn(mpsc::Receiver<()>) -> Result<()>) {
     }
 }
 
-/// What a run fails with that may not be deadlocked.
+/// The failure of a run that may not deadlock.
 #[track_caller]
 fn failure<T>(run: impl FnOnce() -> T) -> String {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
@@ -180,7 +181,7 @@ fn dk1_streams_in_memory_are_reported() {
 
 #[test]
 fn dk1_what_came_before_makes_no_difference() {
-    // A thread, a token, a connection, a deadline and a waker elsewhere: all of that is over.
+    // A thread, a token, a connection, a deadline and a waker elsewhere: all of these are gone.
     for backend in [Backend::IoUring, Backend::Polling] {
         let report = report(Builder::new().backend(backend), async {
             to_thread::run_sync(|| ()).await?;
@@ -294,7 +295,7 @@ fn dk2_a_listener_waits_for_the_world() {
         });
         let stream = listeners[0].accept().await?;
         let mut client = client.join().unwrap();
-        // The same for a connection, of which both sides are silent for a while.
+        // The same for a connection that is silent on both sides for a while.
         let answer = foreign_thread(move || client.write_all(b"x").map(|()| client));
         assert_eq!(stream.receive().await?.as_deref(), Some(&b"x"[..]));
         drop(answer.join());
@@ -349,7 +350,7 @@ fn dk2_a_deadline_ends_a_wait_by_itself() {
     for (_, builder) in builders() {
         let builder = builder.on_deadlock(|deadlock| panic!("a false report: {deadlock}"));
         let program = async {
-            // Longer than a run waits before it looks.
+            // Longer than a run waits before it examines itself.
             let patience = Duration::from_millis(120);
             assert_eq!(move_on_after(patience, Event::new().wait()).await?, None);
             sleep(patience).await
@@ -363,7 +364,7 @@ fn dk3_a_clock_that_stands_comes_to_no_deadline() {
     let clock = MockClock::new();
     let report = report(Builder::new().clock(clock), sleep(secs(5)));
     assert!(report.contains("`MockClock::autojump`"), "{report}");
-    // By a clock that somebody moves in time it is no deadlock.
+    // With a clock that somebody moves in time it is no deadlock.
     let clock = MockClock::new();
     let mover = clock.clone();
     let moved = Cell::new(false);

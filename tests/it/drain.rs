@@ -1,4 +1,4 @@
-//! Draining (DR), clean-up with a bound (CU), and timeouts of idleness (ID).
+//! Draining (DR), cleanup with a time limit (CU), and idle timeouts (ID).
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -23,7 +23,7 @@ use crate::support::{builders, foreign_thread, oops, secs};
 /// What calls have done in this run.
 static LOG: RunVar<Rc<RefCell<Vec<u32>>>> = RunVar::with_default("log", Rc::default);
 
-/// Who waits for the next.
+/// The task that waits for the next call.
 static WAITING: RunVar<Waker> = RunVar::new("waiting");
 
 fn log(entry: u32) {
@@ -136,7 +136,7 @@ async fn q2_the_same_function_with_the_same_key_is_called_once() -> Result<()> {
     for entry in [1, 2, 1, 2, 1] {
         ask(&token, entry)?;
     }
-    // Another function with the same key, and one without.
+    // Another function with the same key, and one without a key.
     token.run_sync_soon_idempotent(1, || log(3))?;
     token.run_sync_soon(|| log(4))?;
     token.run_sync_soon(|| log(4))?;
@@ -213,7 +213,7 @@ fn q3_a_call_that_panics_when_the_main_task_has_ended_fails_the_run_too() {
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("the run has failed");
     assert_eq!(text(&*panic), "late");
     assert_eq!(called.load(Ordering::Relaxed), 1);
-    trio::run(async {}); // The thread is fit for another.
+    trio::run(async {}); // The thread can be used for another run.
 }
 
 #[trio::test(backend = "all")]
@@ -229,7 +229,7 @@ async fn q4_a_run_that_sleeps_is_woken_by_every_call() -> Result<()> {
                 send.send(()).expect("the test waits");
             });
             told.expect("the run waits");
-            // Each is asked for when the one before has been made: so the run has gone to sleep, or
+            // Each is requested when the one before has been made: so the run has gone to sleep, or
             // is about to.
             receive.recv().expect("the run answers");
         }
@@ -331,7 +331,7 @@ async fn f5_calls_and_tasks_take_turns() -> Result<()> {
 
 #[test]
 fn q4_a_call_is_no_quiet_time() {
-    // The clock jumps when nothing has happened for a while; a call is something that happens.
+    // The clock jumps when nothing has happened for a while; a call counts as something.
     let clock = MockClock::autojump();
     clock.set_autojump_threshold(Some(secs(3600)));
     Builder::new().clock(clock).run(async {

@@ -241,7 +241,7 @@ fn g9_the_small_errors_say_what_to_do() {
     assert_eq!(shape(&Error::msg("a")), "a");
 }
 
-/// An error of a library of others, with something inside.
+/// An error of a foreign library, with something inside.
 #[derive(Debug)]
 struct Foreign(Box<dyn std::error::Error + Send + Sync>);
 
@@ -298,7 +298,7 @@ async fn g7_a_cancellation_is_found_inside_the_errors_of_others() -> Result<()> 
         let found = wrapped.as_cancelled().expect("it is a cancellation");
         assert_eq!(found.reason(), Some("the reason"));
     }
-    // What is no cancellation stays what it is.
+    // An error that is not a cancellation stays what it is.
     let other = Error::from(Foreign(Box::new(Error::msg("real").into_io())));
     assert!(other.is::<Foreign>());
     assert_eq!(format!("{other:?}"), "the protocol has failed: real");
@@ -311,7 +311,7 @@ async fn g10_the_single_error_is_the_real_one() -> Result<()> {
     // One, however deep.
     let deep = group(vec![group(vec![group(vec![Error::from(TooSlow::new())])])]);
     assert!(deep.into_single().is_ok_and(|error| error.is::<TooSlow>()));
-    // A real one goes before cancellations.
+    // A real error takes precedence over cancellations.
     let mixed = group(vec![
         cancelled("a").await,
         group(vec![Error::msg("real"), cancelled("b").await]),
@@ -324,14 +324,14 @@ async fn g10_the_single_error_is_the_real_one() -> Result<()> {
             .as_deref(),
         Some("real")
     );
-    // Of several cancellations the first.
+    // Of several cancellations, the first.
     let several = group(vec![
         cancelled("a").await,
         group(vec![cancelled("b").await]),
     ]);
     let single = several.into_single().expect("nothing else has happened");
     assert_eq!(single.as_cancelled().and_then(Cancelled::reason), Some("a"));
-    // Two real ones stay as they are, whatever stands between.
+    // Two real errors stay as they are, whatever lies between.
     let two = group(vec![
         Error::msg("one"),
         cancelled("a").await,
@@ -357,7 +357,7 @@ async fn g8_leaves_come_out_by_value_in_their_order() -> Result<()> {
     let texts: Vec<String> = tree.into_leaves().iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["a", "b", "c", "d"]);
     assert_eq!(Error::msg("alone").into_leaves().len(), 1);
-    // One level only, and not of what is none.
+    // One level only, and not of an error that is not a group.
     let inner = Error::group("inner", vec![Error::msg("b")]);
     let members = Error::group("outer", vec![Error::msg("a"), inner]).into_group()?;
     let shapes: Vec<String> = members.iter().map(shape).collect();
@@ -424,7 +424,7 @@ async fn g7_what_comes_in_a_box_is_what_it_was() -> Result<()> {
     assert_eq!(io.downcast::<io::Error>()?.kind(), io::ErrorKind::AddrInUse);
     let group = back(Error::group("g", vec![Error::msg("a"), Error::msg("b")]));
     assert_eq!(group.as_group().map(<[Error]>::len), Some(2));
-    // A cancellation that others have wrapped is found in a box too.
+    // A cancellation that a foreign library has wrapped is found in a box too.
     let wrapped = io::Error::other(cancelled("enough").await.into_io());
     assert!(Error::from_boxed(Box::new(wrapped)).is_cancelled());
     assert_eq!(Error::from_boxed("a text".into()).to_string(), "a text");

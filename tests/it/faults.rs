@@ -1,6 +1,6 @@
-//! A server and its clients in worlds in which everything goes wrong that may.
+//! A server and its clients in worlds in which everything that can go wrong does.
 //!
-//! Every byte is checked, under many seeds; the same seed gives the same trace.
+//! Every byte is checked, under many seeds; the same seed makes the same trace.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use trio::{Builder, Error, Result, checkpoint, fail_after, move_on_after, open_n
 
 use crate::network::{listen, receive_to_end, seeds};
 
-/// Choices of a test; of their own, so that what the world chooses does not depend on them.
+/// The random choices of a test, separate so that the world's choices do not depend on them.
 struct Choices(Cell<u64>);
 
 impl Choices {
@@ -51,7 +51,7 @@ async fn echo(stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Sends what `choices` say in pieces, and receives it by `receive`, at the same time.
+/// Sends pieces as `choices` decide, and receives them by `receive`, at the same time.
 async fn visit<F>(address: SocketAddr, choices: &Choices, receive: F) -> Result<()>
 where
     F: AsyncFnOnce(&TcpStream) -> Result<Vec<u8>>,
@@ -80,8 +80,8 @@ where
     Ok(())
 }
 
-/// Receives up to the end, and gives up again and again in the middle: by a deadline, and by
-/// dropping the future.
+/// Receives up to the end, but gives up half-way again and again: by a deadline, and by dropping
+/// the future.
 async fn receive_fitfully(stream: &TcpStream, choices: &Choices) -> Result<Vec<u8>> {
     let mut received = Vec::new();
     let mut small = [0; 100];
@@ -124,7 +124,7 @@ async fn receive_fitfully(stream: &TcpStream, choices: &Choices) -> Result<Vec<u
     }
 }
 
-/// Runs an echo server and twenty clients in `world`, who receive in one go or fitfully.
+/// Runs an echo server and twenty clients in `world`, which receive in one go or fitfully.
 fn serve_twenty(world: &Simulation, seed: u64, fitfully: bool) {
     let body = async {
         let (listener, address) = listen().await?;
@@ -150,7 +150,7 @@ fn serve_twenty(world: &Simulation, seed: u64, fitfully: bool) {
         .await
     };
     let builder = Builder::new().simulation(world.clone()).seed(seed);
-    // An hour is more than all delays together: what is not done by then hangs.
+    // An hour is more than all delays together: whatever is not done by then hangs.
     let result = builder.run(fail_after(Duration::from_secs(3600), body));
     if let Err(error) = result {
         panic!("seed {seed}: {error:?}");
@@ -162,7 +162,7 @@ fn serve_twenty(world: &Simulation, seed: u64, fitfully: bool) {
     );
 }
 
-/// A world as full of trouble as `faults`, and small in everything that can be full.
+/// A world with the trouble of `faults`, and small in everything that can be full.
 fn world(seed: u64, faults: Faults) -> Simulation {
     Simulation::new(seed)
         .faults(faults)
@@ -270,7 +270,7 @@ fn a_storm_breaks_connections_and_not_the_server_under_any_seed() {
                     for number in 0..20 {
                         let (broken, served) = (&broken, &served);
                         clients.start_soon(async move {
-                            // One that was lost in the queue may never hear of it.
+                            // A connection that was lost in the queue may never learn of it.
                             let choices = Choices::new(number);
                             let visit = visit(address, &choices, receive_to_end);
                             let count = match fail_after(Duration::from_secs(60), visit).await {

@@ -1,4 +1,4 @@
-//! Runs as guests on the loops of others (U).
+//! Runs as guests on foreign loops (U).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -29,7 +29,7 @@ use crate::support::{failure, foreign_thread, oops, secs};
 /// Longer than anything here takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The smallest host: a queue of calls, and who makes them.
+/// The smallest host: a queue of calls, and the thread that makes them.
 struct Loop {
     send: mpsc::Sender<HostCall>,
     calls: mpsc::Receiver<HostCall>,
@@ -54,7 +54,7 @@ impl Loop {
         Started { guest, seen }
     }
 
-    /// Makes calls until there is none: then the guest has ended, or a thread waits for it.
+    /// Makes calls until there are none: then the guest has ended, or a thread waits for it.
     fn until_it_waits(&self) {
         while let Ok(call) = self.calls.try_recv() {
             call();
@@ -210,7 +210,7 @@ impl Host for Tokio {
     }
 }
 
-/// Runs `main` on a loop of tokio, beside `beside`.
+/// Runs `main` on a tokio loop, next to `beside`.
 fn on_tokio<F: Future + 'static>(
     builder: Builder,
     main: F,
@@ -268,7 +268,7 @@ fn u3_a_guest_plays_ping_pong_with_tasks_of_tokio() {
     }
 }
 
-/// A host that counts the calls that come from another thread.
+/// A host that counts the calls from other threads.
 struct Counting {
     send: mpsc::Sender<HostCall>,
     elsewhere: Arc<AtomicUsize>,
@@ -314,7 +314,8 @@ fn u1_only_a_wait_goes_to_another_thread() {
                 0,
                 "a task was ready all the time"
             );
-            // A sleep that a busy machine lets pass before the run can wait for it needs no thread.
+            // If a busy machine lets a sleep pass before the run can wait for it, no thread is
+            // needed.
             let mut sleeps = 0;
             while seen.load(Ordering::SeqCst) == 0 && sleeps < 1_000 {
                 sleep(Duration::from_millis(1)).await.unwrap();
@@ -341,13 +342,13 @@ fn u1_no_thread_waits_for_what_is_there_or_due() {
         let clock = MockClock::new();
         let builder = builder.clock(clock.clone());
         let main = async move {
-            // A look finds it.
+            // One check finds it.
             let there = Descriptor::from_file(eventfd(1, EventfdFlags::CLOEXEC).unwrap());
             for _ in 0..20 {
                 let ready = Ready::new(there.clone(), Interest::Readable);
                 submit(ready).await?.into_ready()?;
             }
-            // All tasks wait, and a deadline has come.
+            // All tasks wait, and a deadline has passed.
             for _ in 0..20 {
                 let event = Event::new();
                 open_nursery(async |nursery| {
@@ -555,7 +556,7 @@ fn u3_a_wake_is_no_time_in_which_nothing_happens() {
         let begin = jumps.now();
         host.until_it_waits();
         for round in 0..20 {
-            // It changes nothing, but the thread that waits cannot know.
+            // It changes nothing, but the thread that waits cannot know that.
             scope.set_timeout(secs(7200));
             let woken = host
                 .calls
@@ -662,7 +663,7 @@ fn u6_a_guest_that_is_dropped_takes_its_tasks_along() {
         assert!(in_run() && !dropped.get());
         drop(guest);
         assert!(!in_run() && dropped.get() && !called.get());
-        // The thread that has waited still tells of it; the call is one too many, and does nothing.
+        // The thread that has waited still reports; that call is one too many, and does nothing.
         let late = host.calls.recv_timeout(PATIENCE).unwrap();
         assert_eq!(trio::run(async { 7 }), 7);
         late();

@@ -1,8 +1,8 @@
 //! A child that is cancelled through its handle (J4, J5), whatever it waits in at that moment.
 //!
-//! A child that has nothing but one wait has no scope of its own, and one that has more has: what can
-//! be seen is to be the same, so each shape of waiting has its turn, and all that may happen between
-//! two steps is tried at random.
+//! A child that contains only one wait has no scope of its own; a child that contains more has one.
+//! Both must look the same from outside, so each shape of waiting has its turn, and everything that
+//! may happen between two steps is tried at random.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -22,14 +22,14 @@ use trio::{
 use crate::network::seeds;
 use crate::support::{begin, secs};
 
-/// The reason of a cancellation, as whoever was cancelled sees it.
+/// The reason of a cancellation, as the cancelled task sees it.
 fn reason<T>(result: Result<T>) -> String {
     let error = result.err().expect("it has been cancelled");
     let cancelled = error.as_cancelled().expect("nothing else has happened");
     cancelled.reason().unwrap_or_default().to_owned()
 }
 
-/// Two waits of one task; ready with the first that is.
+/// Two waits of one task; ready with whichever comes first.
 async fn either<T>(
     one: impl Future<Output = Result<T>>,
     other: impl Future<Output = Result<T>>,
@@ -96,7 +96,7 @@ async fn j4_two_waits_of_one_child_both_end() -> Result<()> {
                 let mut third = pin!(scope.enter(sleep_forever()));
                 begin(&mut one).await;
                 if scopes {
-                    // With one of them in a scope, the task has one too.
+                    // If one of them is in a scope, the task has one too.
                     begin(&mut third).await;
                 }
                 begin(&mut other).await;
@@ -143,7 +143,7 @@ async fn j4_a_wait_that_another_task_has_taken_over_goes_on_there() -> Result<()
             second.join().await?;
             assert_eq!(current_time() - begun, secs(5));
 
-            // And the other way round: the one that has taken it over is cancelled in it.
+            // And the other way round: the task that has taken it over is cancelled in it.
             shared.replace(asleep());
             let mut first = nursery.spawn(async {
                 let mut wait = shared.take().expect("it is there");
@@ -259,7 +259,7 @@ async fn j4_a_child_that_is_dropped_after_it_was_cancelled_leaves_nothing() -> R
         checkpoint().await?;
     }
     drop(nursery);
-    // A task in the same places of memory and of the tree.
+    // A task at the same places in memory and in the tree.
     open_nursery(async |nursery| {
         let mut child = nursery.spawn(sleep(secs(1)));
         child.join().await
@@ -295,7 +295,7 @@ fn j4_an_instrument_that_asks_for_scopes_does_not_keep_a_cancel_from_a_child() {
     run.run(main).expect("nothing fails");
 }
 
-// Everything at once.
+// Everything together.
 
 /// Waits for the next word in one of several ways.
 async fn hear(words: &MemoryReceiveChannel<u64>, way: u64) -> Result<u64> {
@@ -332,7 +332,7 @@ async fn hear(words: &MemoryReceiveChannel<u64>, way: u64) -> Result<u64> {
     }
 }
 
-/// What is known of a child from outside.
+/// A child, as far as it is known from outside.
 struct Child<'scope> {
     handle: JoinHandle<'scope, ()>,
     words: MemorySendChannel<u64>,
@@ -344,7 +344,7 @@ struct Child<'scope> {
 async fn one_life(seed: u64, steps: u64) -> Result<()> {
     let state = Cell::new(seed);
     let random = |below: u64| {
-        // Knuth's multiplier, of which the upper half is the better one.
+        // Knuth's multiplier, whose upper half is the better one.
         let next = state.get().wrapping_mul(6_364_136_223_846_793_005);
         state.set(next.wrapping_add(1_442_695_040_888_963_407));
         (state.get() >> 33) % below

@@ -1,4 +1,4 @@
-//! Observers of a run: what they are told, in which order, and what they may do (IN).
+//! Observers of a run: what is reported to them, in which order, and what they may do (IN).
 
 use std::cell::{Cell, RefCell};
 use std::panic::catch_unwind;
@@ -17,11 +17,11 @@ use crate::support::{failure, secs};
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Notes every event.
+/// Records every event.
 #[derive(Clone, Default)]
 struct Noting {
     log: Log,
-    /// Whether to note steps of bodies as well.
+    /// Whether to record steps of bodies as well.
     bodies: bool,
 }
 
@@ -77,7 +77,7 @@ impl Instrument for Noting {
     }
 }
 
-/// The log without what the loop does on its own account.
+/// The log without what the loop does on its own.
 fn of_tasks(log: &Log) -> Vec<String> {
     let log = log.take();
     log.into_iter()
@@ -477,7 +477,7 @@ fn in5_a_hook_may_change_the_run_and_is_not_told_of_what_it_does() {
 
 #[test]
 fn in5_hooks_run_where_the_state_of_the_run_may_be_looked_at() {
-    /// Looks at everything whenever a task becomes ready, which happens in the midst of changes.
+    /// Inspects everything whenever a task becomes ready, which happens in the middle of changes.
     struct Looking(Rc<Cell<u32>>);
     impl Instrument for Looking {
         fn task_scheduled(&mut self, _: &Task) {

@@ -16,10 +16,11 @@ use crate::support::secs;
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// What most threads have.
+/// The stack of most threads.
 const SMALL_STACK: usize = 2 << 20;
 
-/// Room for ten thousand levels of anything, without optimisation too. Only what is used is real.
+/// Room for ten thousand levels of anything, even without optimisation. Only what is used takes
+/// memory.
 const LARGE_STACK: usize = 1 << 30;
 
 /// Runs `body` on a thread with a stack of that size.
@@ -72,7 +73,7 @@ fn nested<'a>(
     })
 }
 
-/// Either all levels work or the first for which there is no room says so; afterwards all is well.
+/// Either all levels work, or the first that has no room returns an error; afterwards all is well.
 fn check_depth(kind: Kind, depth: u32, least: u32) {
     let reached = Cell::new(0);
     let leaf = || -> Boxed<'_> { Box::pin(checkpoint()) };
@@ -90,7 +91,7 @@ fn check_depth(kind: Kind, depth: u32, least: u32) {
     match result {
         Ok(()) => assert_eq!(reached, depth),
         Err(error) => {
-            // The text of a deep tree is written without running out of stack as well.
+            // Printing a deep tree does not exhaust the stack either.
             assert!(format!("{error:?}").contains("nested too deeply"));
             let error = error.into_single().expect("only one thing went wrong");
             assert!(error.is::<NestedTooDeeply>(), "{kind:?}: {error}");
@@ -229,8 +230,8 @@ fn li3_ten_thousand_deadlines_at_once_cost_one_turn() {
     });
 }
 
-/// Runs so many children in one nursery: how long it took, how often they were polled in all, and
-/// in how many turns.
+/// Runs this many children in one nursery; returns how long it took, how often they were polled in
+/// all, and in how many turns.
 fn children(count: u32) -> (Duration, u32, u32) {
     let (polls, turns) = (Cell::new(0), Cell::new(0));
     let result = trio::run(async {
@@ -260,8 +261,8 @@ fn children(count: u32) -> (Duration, u32, u32) {
 fn li4_a_million_children_take_ten_times_as_long_as_a_hundred_thousand() {
     let (_, polls, turns) = children(1000);
     assert_eq!((polls, turns), (2000, 2));
-    // Twice what linear cost would take, and a fifth of quadratic. Other processes may take the
-    // processor away in any one round, hence several.
+    // Twice what linear cost would take, and a fifth of quadratic. Other processes may use the
+    // processor during any one round, hence several rounds.
     let linear = (0..5).any(|_| {
         let (small, polls, turns) = children(100_000);
         assert_eq!((polls, turns), (200_000, 2));

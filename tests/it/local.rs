@@ -271,7 +271,7 @@ async fn lv3_a_value_lives_no_longer_than_the_tasks_that_see_it() -> Result<()> 
 
 #[trio::test]
 async fn lv3_thousands_of_scopes_are_dropped_by_a_loop() -> Result<()> {
-    // One in the other, each in a box: what is long here is the list of the values.
+    // Nested in each other, each in a box: what is long here is the list of the values.
     fn nested(left: u32) -> std::pin::Pin<Box<dyn Future<Output = Option<u32>>>> {
         if left == 0 {
             return Box::pin(async { TASK.get() });

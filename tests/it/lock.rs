@@ -27,7 +27,8 @@ async fn f1_whoever_has_waited_longest_has_the_lock_before_the_release_returns()
         wait_all_tasks_blocked(secs(0)).await?;
         assert_eq!(lock.statistics().tasks_waiting, 5);
         drop(guard);
-        // It has been handed over: nobody comes in between, not even who has just released it.
+        // It has been handed over: nobody gets in between, not even the task that has just released
+        // it.
         assert!(lock.is_locked());
         assert!(lock.try_acquire().is_err());
         assert_eq!(lock.statistics().tasks_waiting, 4);
@@ -61,7 +62,7 @@ async fn f2_who_is_cancelled_leaves_the_queue_and_is_handed_nothing() -> Result<
             checkpoint().await?;
         }
         wait_all_tasks_blocked(secs(0)).await?;
-        // The one in front is cancelled, and in the same step the lock is released.
+        // The first in the queue is cancelled, and in the same step the lock is released.
         scope.cancel("");
         assert_eq!(lock.statistics().tasks_waiting, 3);
         drop(guard);

@@ -28,7 +28,7 @@ fn took<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (value, real.now() - start)
 }
 
-/// A clock that nobody here has written: it moves when everybody waits, and counts how often.
+/// A custom clock: it moves when all tasks wait, and counts how often.
 #[derive(Clone)]
 struct Skipping(Rc<Cell<(Time, u32)>>);
 
@@ -79,7 +79,7 @@ fn b1_the_clock_stands_still_and_jumps_exactly() {
     let start = clock.now();
     assert!(start > Time::PAST && start < Time::NEVER);
     assert_eq!(clock.rate(), 0.0);
-    // Sums are exact, however they are made up.
+    // Sums are exact, however they are composed.
     for part in [250, 250, 200] {
         clock.jump(millis(part));
     }
@@ -99,7 +99,7 @@ fn b1_a_rate_decides_how_long_a_deadline_is_waited_for() {
         clock.set_rate(rate);
         let wait = clock.wait_until(clock.now() + secs(1));
         // The clock goes on between the two calls, so it may be a little less, and never more than
-        // the rounding.
+        // by the rounding.
         assert!(wait <= millis(real) + millis(1), "{rate}: {wait:?}");
         assert!(wait > millis(real) / 2, "{rate}: {wait:?}");
     }
@@ -199,7 +199,7 @@ fn b3_a_threshold_is_waited_for_and_may_be_changed_at_any_time() {
         Builder::new().clock(clock).run(async {
             sleep(secs(1000)).await?;
             sleep(secs(1000)).await?;
-            // So long that the test would never end, if it were not lowered again.
+            // So long that the test would never end if it were not lowered again.
             inside.set_autojump_threshold(Some(secs(100_000)));
             open_nursery(async |nursery| {
                 nursery.start_soon(sleep(secs(1000)));
@@ -262,7 +262,7 @@ fn b3_a_clock_that_is_not_the_runs_changes_nothing() {
     assert!(result.is_ok(), "{result:?}");
 }
 
-/// Tells another thread how long the loop means to wait.
+/// Tells another thread how long the loop intends to wait.
 struct Waits(mpsc::Sender<Duration>);
 
 impl Instrument for Waits {
@@ -278,7 +278,7 @@ fn b4_with_nothing_to_jump_to_the_loop_waits_for_the_outside_world() {
     let (wake, woken) = futures::channel::oneshot::channel();
     let looks = std::thread::scope(|threads| {
         threads.spawn(move || {
-            // As long as it looks again at once, it has not understood.
+            // As long as it asks again at once, it has not noticed.
             let looks = hear.iter().take_while(Duration::is_zero);
             let looks = looks.take(1000).count();
             wake.send(looks).expect("the run waits for it");

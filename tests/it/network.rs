@@ -1,4 +1,4 @@
-//! What tests of the network share: connections, and ways to be in the middle of an operation.
+//! Shared by the tests of the network: connections, and ways to be in the middle of an operation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -29,11 +29,12 @@ pub(crate) async fn pair() -> Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-/// The same, with as much sent by the first as finds room, and how many bytes that is.
+/// The same, with as much sent by the first as there is room for, and the number of those bytes.
 ///
-/// There is little room, and always the same: left to itself a system makes more at any moment. And a
-/// busy one acknowledges late, and a fifth of a second later probes whether there is room for a part
-/// of what waits; so the connection is full when it has been so for longer than that.
+/// There is little room, always the same amount: left to itself, a system may add room at any
+/// moment. A busy system acknowledges late, and a fifth of a second later probes whether there is
+/// room for a part of what waits; so the connection counts as full once it has been so for longer
+/// than that.
 pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
     let (client, server) = narrow_pair().await?;
     let mut clogged = 0;
@@ -49,7 +50,7 @@ pub(crate) async fn clogged_pair() -> Result<(TcpStream, TcpStream, usize)> {
     Ok((TcpStream::from_descriptor(client), server, clogged))
 }
 
-/// Both ends of a connection with as much sent both ways as finds room.
+/// Both ends of a connection with as much sent both ways as there is room for.
 pub(crate) async fn clogged_both_ways() -> Result<(TcpStream, TcpStream)> {
     let (client, server) = narrow_pair().await?;
     let client = TcpStream::from_descriptor(client);
@@ -57,7 +58,7 @@ pub(crate) async fn clogged_both_ways() -> Result<(TcpStream, TcpStream)> {
     let mut full = 0;
     while full < LOOKS {
         let before = sent.get();
-        // What goes one way acknowledges what went the other, and makes room there.
+        // Traffic one way acknowledges what went the other way, and makes room there.
         for stream in [&client, &server] {
             cancelled_when_blocked::<()>(async {
                 loop {
@@ -86,7 +87,7 @@ async fn narrow_pair() -> Result<(Descriptor, TcpStream)> {
 
 fn narrow_socket() -> Result<Descriptor> {
     let descriptor = socket::stream(Family::V4)?;
-    // The simulated network is as narrow as it is.
+    // The simulated network is narrow by itself.
     if let Ok(socket) = descriptor.socket() {
         socket.set_send_buffer_size(NARROW)?;
         socket.set_recv_buffer_size(NARROW)?;
@@ -94,7 +95,7 @@ fn narrow_socket() -> Result<Descriptor> {
     Ok(descriptor)
 }
 
-/// How often a connection is looked at before it counts as full, and how long it is left alone between.
+/// How often a connection is checked before it counts as full, and the pause between two checks.
 const LOOKS: u32 = 15;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -112,14 +113,14 @@ where
         .unwrap_or_else(|error| panic!("{error:?}"))
 }
 
-/// Operations that have been submitted and whose last completion has not come.
+/// Operations that have been submitted but not completed.
 pub(crate) fn in_flight() -> u64 {
     let statistics = driver_statistics();
     statistics.submitted - statistics.completed
 }
 
-/// Runs `operation` in a scope that is cancelled once nobody has anything left to do, and returns
-/// what it came to.
+/// Runs `operation` in a scope that is cancelled once no task has anything left to do, and returns
+/// the outcome.
 pub(crate) async fn cancelled_when_blocked<T>(
     operation: impl Future<Output = Result<T>>,
 ) -> Result<Option<T>> {
@@ -140,10 +141,10 @@ pub(crate) async fn cancelled_when_blocked<T>(
 }
 
 /// Runs `operation` in a scope that is cancelled after the driver has reported its completion and
-/// before its task runs again: the body is ready in every turn, and so stands before whatever a
-/// completion makes ready. `kick` is what lets the operation complete, if it does not by itself.
+/// before its task runs again: the body is ready in every turn, and so runs before whatever a
+/// completion makes ready. `kick` lets the operation complete, if it does not by itself.
 ///
-/// The scope is looked at once more afterwards, and must be cancelled.
+/// Afterwards the scope is checked once more, and must be cancelled.
 pub(crate) async fn cancelled_behind_completion<T>(
     operation: impl Future<Output = Result<T>>,
     kick: impl Future<Output = Result<()>>,
@@ -180,7 +181,7 @@ pub(crate) async fn cancelled_behind_completion<T>(
     result.take().expect("the operation has ended")
 }
 
-/// Polls `future` for so many turns, and then drops it.
+/// Polls `future` for this many turns, and then drops it.
 pub(crate) async fn dropped_after<T>(turns: usize, future: impl Future<Output = T>) -> Option<T> {
     let patience = async {
         for _ in 0..turns {
@@ -218,7 +219,7 @@ pub(crate) async fn receive_exactly(stream: &TcpStream, count: usize) -> Result<
     Ok(received)
 }
 
-/// `count` bytes that tell where they belong: no two places within 128 KiB look alike.
+/// `count` bytes that show where they belong: no two places within 128 KiB look alike.
 pub(crate) fn numbered(count: usize) -> Vec<u8> {
     let round: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_be_bytes).collect();
     let mut bytes = round.repeat(count.div_ceil(round.len()));
@@ -226,7 +227,7 @@ pub(crate) fn numbered(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// The seeds that a test brings along, and those from outside.
+/// The seeds of the test itself, and those from the environment.
 pub(crate) fn seeds(own: u64) -> impl Iterator<Item = u64> {
     let outside = std::env::var("TRIO_SIM_SEEDS").unwrap_or_default();
     let more: Vec<u64> = outside

@@ -62,7 +62,7 @@ async fn n1_a_body_cut_short_by_its_own_nursery_gives_the_default() -> Result<()
     })
     .await?;
     assert_eq!(value, 7, "a body that ended by itself keeps its value");
-    // Also if it is a child that notices.
+    // The same if a child is the one that notices.
     let value: u32 = open_nursery(async |nursery| {
         nursery.start_soon(sleep_forever());
         nursery.cancel_scope().cancel("");
@@ -224,7 +224,7 @@ async fn n7_all_errors_come_as_one_group_in_the_order_of_arrival() -> Result<()>
     .await;
     let error = result.expect_err("four have failed");
     let mut told: Vec<String> = error.leaves().map(ToString::to_string).collect();
-    // Those that only a cancel has woken come after, in whichever order.
+    // Those that were only woken by a cancel come after, in any order.
     told[1..].sort();
     assert_eq!(told, ["first", "fourth", "second", "third, the body"]);
     Ok(())
@@ -331,7 +331,7 @@ async fn n10_a_child_is_cancelled_with_the_nursery_and_not_with_who_started_it()
             })
             .await?;
         assert_eq!(started, Some(()));
-        // A nursery inside does not hand its cancellation to children of the one around.
+        // An inner nursery does not pass its cancellation to children of the outer one.
         open_nursery(async |inner| {
             inner.start_soon(async {
                 inner.cancel_scope().cancel("");
@@ -404,18 +404,18 @@ fn f4_tasks_that_are_ready_take_one_step_each_in_every_turn() {
     }
 }
 
-/// What is in between on the way down to the bottom.
+/// The levels on the way down to the bottom.
 #[derive(Clone, Copy, Debug)]
 enum Level {
-    /// A nursery, whose child goes on.
+    /// A nursery whose child contains the next level.
     Child,
-    /// A nursery, whose body goes on.
+    /// A nursery whose body contains the next level.
     Body,
     /// A combinator with wakers of its own.
     Foreign,
 }
 
-/// The waker of a combinator: another one in each poll.
+/// The waker of a combinator: a different one in each poll.
 struct PassOn(Waker);
 
 impl Wake for PassOn {
@@ -424,7 +424,7 @@ impl Wake for PassOn {
     }
 }
 
-/// Runs `bottom` below so many levels.
+/// Runs `bottom` below this many levels.
 fn below<'a>(
     levels: &'a [Level],
     bottom: &'a dyn Fn() -> LocalBoxFuture<'a, Result<()>>,
@@ -454,7 +454,7 @@ fn below<'a>(
     })
 }
 
-/// Every way down that has up to three levels.
+/// Every way down with up to three levels.
 fn ways_down() -> Vec<Vec<Level>> {
     let mut ways = vec![vec![]];
     for from in 0..40 {
@@ -496,7 +496,7 @@ async fn step_below() -> Result<()> {
             while steps.get() < 20 {
                 checkpoint().await?;
                 turns += 1;
-                // Who of the two comes first in a turn may be a seed's choice.
+                // With a seed, either of the two may come first in a turn.
                 assert!((first + turns).abs_diff(steps.get()) <= 1, "{way:?}");
             }
             Ok(())
@@ -528,7 +528,7 @@ async fn answer_below() -> Result<()> {
                     if asked.get() <= n {
                         wait(&question).await?;
                     }
-                    // By itself, too, in every other round.
+                    // On its own, too, in every other round.
                     if n % 2 == 0 {
                         checkpoint().await?;
                     }
@@ -611,7 +611,7 @@ async fn f4_a_task_that_wakes_itself_waits_for_the_next_turn() -> Result<()> {
 #[trio::test(backend = "all")]
 async fn f4_who_is_woken_by_a_task_that_was_alone_takes_a_step_in_the_next_turn() -> Result<()> {
     for way in ways_down() {
-        // Wherever the wake comes in a row of turns in which nobody else is ready.
+        // Whenever the wake comes in a row of turns in which nothing else is ready.
         for delay in 0..40 {
             let (event, heard) = (Event::new(), Cell::new(false));
             let bottom = || -> LocalBoxFuture<'_, Result<()>> {
@@ -656,7 +656,7 @@ async fn f4_what_is_polled_beside_a_nursery_takes_its_steps_when_it_is_woken() -
         Ok(())
     });
     let beside = async {
-        // Before a first step of what is beside it, and after each of its own, the child has taken one.
+        // The child takes no step before the first of this future, and then one for each of these.
         assert_eq!(steps.get(), 0);
         for n in 1..30 {
             checkpoint().await?;
@@ -728,7 +728,7 @@ async fn n16_a_body_that_wakes_itself_in_its_last_step_leaves_nothing_behind() -
     Ok(())
 }
 
-/// Says when it is dropped.
+/// Records when it is dropped.
 struct Guard<'a>(&'a Cell<u32>);
 
 impl Drop for Guard<'_> {
@@ -772,7 +772,7 @@ async fn n14_a_nursery_that_is_dropped_drops_its_children_with_it() -> Result<()
     Ok(())
 }
 
-/// Polls as a combinator does that puts a waker of its own in between; the future must go on.
+/// Polls like a combinator that puts its own waker in between; the future must go on.
 async fn poll_once<F: Future>(future: &mut std::pin::Pin<Box<F>>) {
     let mut context = Context::from_waker(Waker::noop());
     assert!(future.as_mut().poll(&mut context).is_pending());
@@ -840,7 +840,7 @@ async fn n16_a_body_that_is_woken_after_its_end_keeps_nothing_of_the_nursery_ali
     let open = open_nursery(async |nursery| {
         nursery.start_soon(async {
             checkpoint().await?;
-            // With this the nursery ends too.
+            // This ends the nursery, too.
             kept.take().expect("the body has run").wake();
             Ok(())
         });
@@ -1095,7 +1095,7 @@ async fn the_task_tree_shows_who_lives_where() -> Result<()> {
     Ok(())
 }
 
-/// Who lives in whose nurseries: `main(one two(three))`.
+/// The tasks and the nurseries that they live in: `main(one two(three))`.
 fn outline(tree: &TaskTree) -> String {
     let mut children: Vec<String> = tree.children.iter().map(outline).collect();
     children.sort();

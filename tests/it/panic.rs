@@ -1,4 +1,4 @@
-//! Panics: not errors, but as well ordered (P).
+//! Panics: not errors, but just as orderly (P).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -56,7 +56,7 @@ fn p1_a_panic_in_a_child_cancels_the_siblings_waits_and_goes_on_in_the_parent() 
                 nursery.start_soon(async {
                     let error = sleep_forever().await.expect_err("cancelled");
                     *told.borrow_mut() = error.as_cancelled().map(ToString::to_string);
-                    // Cleaning up takes its time, and is waited for.
+                    // Cleanup takes time, and is waited for.
                     let shield = CancelScope::new().shielded();
                     shield.enter(checkpoint()).await?;
                     ended.set(ended.get() + 1);

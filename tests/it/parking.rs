@@ -1,4 +1,4 @@
-//! What primitives of one's own are made of: parking lots (PL), and waits whose end others decide (RS).
+//! The parts from which users build primitives: parking lots (PL), and waits that others end (RS).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use trio::{
 
 use crate::support::{begin, failure, oops, secs};
 
-/// Children that are parked, in order, and note it when they have been unparked.
+/// Children that are parked, in order, and record when they have been unparked.
 async fn park<'scope, 'env>(
     nursery: &'scope Nursery<'scope, 'env>,
     lot: &'env ParkingLot,
@@ -114,7 +114,7 @@ async fn pl3_who_is_moved_to_another_lot_is_unparked_cancelled_and_dropped_there
         scope.cancel("");
         drop(dropped);
         assert_eq!((from.unpark_all(), to.len()), (0, 3));
-        // And on into a third, of which the waiters hold the last handles.
+        // And on to a third, to which the waiters hold the last handles.
         let third = ParkingLot::new();
         to.repark(&third, 2);
         assert_eq!(third.unpark(1), 1);
@@ -142,7 +142,7 @@ async fn pl4_a_wake_that_was_meant_for_one_goes_on_if_that_one_is_dropped() -> R
     assert!(lot.is_empty());
     second.await?;
 
-    // Where all were woken nobody else was meant.
+    // If all were woken, nobody else was meant.
     let mut first = Box::pin(lot.park());
     begin(&mut first).await;
     lot.unpark_all();
@@ -153,7 +153,7 @@ async fn pl4_a_wake_that_was_meant_for_one_goes_on_if_that_one_is_dropped() -> R
     Ok(())
 }
 
-/// What somebody gets who is parked in a broken lot, with its cause.
+/// The error of a task that is parked in a broken lot, with its cause.
 fn broken(result: Result<()>) -> String {
     let error = result.expect_err("the lot is broken");
     let broken = error
@@ -195,7 +195,7 @@ async fn pl5_a_broken_lot_fails_whoever_is_parked_and_whoever_comes() -> Result<
         "the parking lot was broken by main, second"
     );
 
-    // Those who are moved into it find it broken, too.
+    // Tasks that are moved into it find it broken, too.
     let other = ParkingLot::new();
     let mut moved = Box::pin(other.park());
     begin(&mut moved).await;
@@ -256,10 +256,10 @@ async fn pl6_a_breaker_breaks_the_lot_however_its_task_ends_unless_disarmed() ->
     Ok(())
 }
 
-/// Where a handle is put by a task that waits.
+/// Where a waiting task puts its handle.
 type Slot<T> = Rc<Cell<Option<Reschedule<T>>>>;
 
-/// Waits with `slot` to hold the handle, and an abort function that answers `answer` and counts.
+/// Waits with the handle in `slot`, and with an abort function that answers `answer` and counts.
 async fn wait_in(slot: &Slot<u32>, aborts: &Rc<Cell<u32>>, answer: Abort) -> Result<u32> {
     let aborts = aborts.clone();
     wait_task_rescheduled(|handle| {
@@ -316,7 +316,7 @@ async fn rs2_a_cancel_calls_the_abort_function_before_it_returns() -> Result<()>
         wait_all_tasks_blocked(secs(0)).await?;
         scope.cancel("");
         assert_eq!(aborts.get(), 1);
-        // What comes now comes too late, and is given back.
+        // Anything that comes now is too late, and is returned.
         let handle = slot.take().unwrap();
         assert!(!handle.is_waiting());
         assert_eq!(handle.reschedule(Ok(7)).unwrap_err()?, 7);
@@ -332,7 +332,7 @@ async fn rs2_a_cancel_calls_the_abort_function_before_it_returns() -> Result<()>
 
 #[trio::test(clock = "autojump")]
 async fn rs2_an_abort_function_is_called_by_whoever_cancels() -> Result<()> {
-    /// Waits until it is cancelled; gives whether that was in a run, and in a task.
+    /// Waits until it is cancelled; returns whether that was in a run, and in a task.
     async fn waits(where_: &Rc<Cell<(bool, bool)>>) -> Result<()> {
         let where_ = where_.clone();
         wait_task_rescheduled(move |handle: Reschedule<()>| {
@@ -413,7 +413,7 @@ async fn l5_a_slow_abort_is_asked_for_once_and_comes_though_a_shield_was_raised(
                 })
                 .await;
                 assert_eq!(failure(result), "cancelled");
-                // The shield holds for what comes after.
+                // The shield applies to what comes after.
                 checkpoint().await
             }));
             assert_eq!(ended.await?, Some(Some(())));
@@ -446,7 +446,7 @@ async fn rs4_a_handle_that_is_dropped_does_not_leave_the_task_waiting() -> Resul
     });
     assert!(dropped.await.expect_err("nobody reschedules").is::<Usage>());
 
-    // After a cancel that could not be carried out, its loss is the cancellation.
+    // After a cancel that could not be carried out, dropping the handle ends the wait as cancelled.
     let (slot, aborts) = (Slot::default(), Rc::default());
     let scope = CancelScope::new();
     open_nursery(async |nursery| {
@@ -487,7 +487,7 @@ async fn rs6_a_panic_in_an_abort_function_is_that_of_the_task_that_waits() -> Re
             });
             scope.enter(waits).await.map(drop)
         });
-        // Who is asked after that one is asked all the same.
+        // The waits after it are aborted nevertheless.
         for _ in 0..2 {
             nursery.start_soon(async {
                 let mine = Slot::default();

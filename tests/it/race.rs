@@ -1,4 +1,4 @@
-//! What comes and a cancel at the same time: exactly one of them wins (R).
+//! A result and a cancel at the same time: exactly one of them wins (R).
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -15,8 +15,8 @@ use trio::{Backend, Builder, CancelScope, Result, checkpoint, current_time, open
 
 use crate::support::{failure, secs};
 
-/// What `join` gives if its scope is cancelled after so many turns and the child ends after so many,
-/// those that are named first going first in a turn.
+/// What `join` returns if its scope is cancelled after this many turns and the child ends after
+/// that many; the one that is named first comes first in a turn.
 async fn end_and_cancel(turns: [(&str, u32); 2]) -> Result<Option<u32>> {
     let scope = CancelScope::new();
     open_nursery(async |nursery| {
@@ -205,7 +205,7 @@ async fn r4_what_another_thread_wakes_is_polled_and_keeps_what_it_got() -> Resul
     .await
 }
 
-/// A waker that asks for the task tree when the last of its clones goes.
+/// A waker that asks for the task tree when its last clone is dropped.
 struct Nosy(Arc<AtomicU32>);
 
 impl Wake for Nosy {
@@ -229,7 +229,7 @@ async fn r4_the_wakers_of_others_may_look_at_the_run_when_they_go() -> Result<()
         for waiting in [dropped.as_mut(), moved.as_mut()] {
             assert!(waiting.poll(&mut Context::from_waker(&nosy())).is_pending());
         }
-        // Polled again with the task's own.
+        // Polled again with the task's own waker.
         poll_fn(|context| {
             assert!(moved.as_mut().poll(context).is_pending());
             Poll::Ready(())

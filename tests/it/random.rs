@@ -15,15 +15,15 @@ use crate::support::secs;
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// What a tree is made from, and what it must keep.
+/// The material of a tree, and the rules that it must keep.
 #[derive(Default)]
 struct World {
     state: Cell<u64>,
-    /// Tasks that may yet be made.
+    /// How many tasks may still be made.
     left: Cell<u32>,
     begun: Cell<u32>,
     ended: Cell<u32>,
-    /// Handles to scopes, for anyone to cancel.
+    /// Handles to scopes, for any task to cancel.
     scopes: RefCell<Vec<CancelScope>>,
 }
 
@@ -82,7 +82,7 @@ impl Drop for Living<'_> {
     }
 }
 
-/// Counts what lives in one nursery, from before it is started to its drop.
+/// Counts what lives in one nursery, from before its start to its drop.
 struct Inside<'a>(&'a Cell<u32>);
 
 impl<'a> Inside<'a> {
@@ -108,7 +108,8 @@ fn task(world: &World) -> Boxed<'_> {
     })
 }
 
-/// One thing that a task may do. Nothing here fails but by a cancel or as `Error::msg("at random")`.
+/// One thing that a task may do. Nothing here fails, except by a cancel or as
+/// `Error::msg("at random")`.
 fn act(world: &World) -> Boxed<'_> {
     Box::pin(async move {
         match world.random(12) {
@@ -133,7 +134,7 @@ fn act(world: &World) -> Boxed<'_> {
     })
 }
 
-/// What runs in a combinator of others, one half of it perhaps to be dropped half-way.
+/// Something in a foreign combinator, one half of which may be dropped half-way.
 async fn together(world: &World) -> Result<()> {
     if world.random(2) == 0 {
         let (one, two) = futures::join!(act(world), act(world));
@@ -209,7 +210,7 @@ async fn spawn<'scope, 'env>(
     }
 }
 
-/// Tells of the seed if a panic passes: whatever fails in here can be found again.
+/// Prints the seed if a panic passes, so that any failure in here can be reproduced.
 struct Told(u64);
 
 impl Drop for Told {
@@ -230,7 +231,7 @@ fn a_random_tree_ends_whole_for_every_seed() {
         let run = Builder::new().seed(seed).clock(MockClock::autojump());
         let result = run.run(async {
             let _living = Living::new(&world);
-            // The bound is far beyond what the tasks can sleep in all.
+            // The limit is far beyond what the tasks can sleep in all.
             fail_after(secs(1_000_000), async {
                 let outermost = CancelScope::new();
                 outermost.enter(nursery(&world)).await?;

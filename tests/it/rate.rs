@@ -1,4 +1,4 @@
-//! Limits of rates (RL).
+//! Rate limits (RL).
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn rl1_permits_grow_at_an_even_pace_and_up_to_a_burst() -> Result<()> {
     assert_eq!(five_times(&limiter).await?, [0, 2, 4, 6, 8]);
     let limiter = RateLimiter::new(2, secs(4)).burst(3);
     assert_eq!(five_times(&limiter).await?, [0, 0, 0, 2, 4]);
-    // Three grow again in six seconds, and more do not.
+    // Three accrue again in six seconds, and no more.
     sleep(secs(60)).await?;
     assert!(limiter.try_acquire() && limiter.try_acquire() && limiter.try_acquire());
     assert!(!limiter.try_acquire());
@@ -25,7 +25,7 @@ async fn rl1_permits_grow_at_an_even_pace_and_up_to_a_burst() -> Result<()> {
     Ok(())
 }
 
-/// When five permits come, in seconds from now.
+/// The times of five permits, in seconds from now.
 async fn five_times(limiter: &RateLimiter) -> Result<Vec<u64>> {
     let start = current_time();
     let mut times = Vec::new();
@@ -140,7 +140,7 @@ async fn rl3_who_is_forgotten_half_way_holds_up_nobody() -> Result<()> {
         times[3] <= 80,
         "when it would have been their turn: {times:?}"
     );
-    // Nobody but the forgotten one is left, and its time has come as well.
+    // Only the forgotten one is left, and its time has come as well.
     sleep(secs(100)).await?;
     assert_eq!(limiter.statistics().tasks_waiting, 0);
     let mut turns = 0;

@@ -1,4 +1,4 @@
-//! A run from outside: what goes in, what comes out, what is refused (RN, G6).
+//! A run from outside: what goes in, what comes out, and what is refused (RN, G6).
 
 use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
@@ -91,14 +91,14 @@ fn rn3_outside_of_a_run_the_library_says_so() {
 #[test]
 fn rn3_the_panic_names_the_place_of_the_call() {
     thread_local! {
-        /// Where this thread panicked last.
+        /// Where this thread last panicked.
         static PLACE: Cell<Option<(String, u32)>> = const { Cell::new(None) };
     }
     fn place_of(call: impl FnOnce()) -> (String, u32) {
         catch_unwind(AssertUnwindSafe(call)).expect_err("there is no run");
         PLACE.take().expect("the hook has seen it")
     }
-    // The hook is the process's: it leaves the panics of other threads to the one before.
+    // The hook belongs to the process: it leaves panics of other threads to the previous hook.
     let before = std::panic::take_hook();
     let here = std::thread::current().id();
     std::panic::set_hook(Box::new(move |info| match info.location() {
@@ -304,7 +304,7 @@ fn rn8_the_run_ends_with_its_main_task_and_so_does_what_it_forgot() {
 
 #[test]
 fn rn10_a_driver_that_cannot_go_on_is_a_panic_that_says_why() {
-    /// Tells when it is dropped.
+    /// Records when it is dropped.
     struct Noted<'a>(&'a Cell<u32>);
     impl Drop for Noted<'_> {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! A cancel scope as a thing: made, shared, entered once, asked afterwards (CS).
+//! A cancel scope as an object: made, shared, entered once, queried afterwards (CS).
 
 use std::cell::Cell;
 use std::future::Future;
@@ -192,7 +192,7 @@ fn cs6_a_handle_outlives_its_scope_and_its_run_and_then_does_nothing() {
         assert_eq!(checkpoint().await.ok(), Some(()));
     });
 
-    // Before the run it may be prepared as well: there is no task then that could be its source.
+    // It may be prepared before the run, too: there is no task then that could be its source.
     let scope = CancelScope::new();
     scope.cancel("from outside");
     let cancelled = scope.cancellation().expect("cancelled");
@@ -217,7 +217,7 @@ async fn cs7_a_scope_whose_future_is_dropped_has_been_left() -> Result<()> {
             }
             assert_eq!(format!("{scope:?}"), "CancelScope(exited)");
             scope.cancel("nobody is inside");
-            // Neither does its deadline concern anybody.
+            // Nor does its deadline matter to anybody.
             sleep(secs(5)).await?;
             Ok("undisturbed")
         })

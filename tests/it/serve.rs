@@ -44,7 +44,7 @@ fn tl1_a_listener_lets_in_as_many_as_its_backlog_says() {
                 clients.push(client);
             }
             assert_eq!(clients.len(), backlog as usize);
-            // Whoever is accepted makes room for the next.
+            // Accepting one makes room for the next.
             listener.accept().await?;
             clients.push(connect_tcp(address).await?);
         }
@@ -133,12 +133,12 @@ async fn tl2_an_address_is_that_address_alone() -> Result<()> {
     Ok(())
 }
 
-// TL3: the options of the sockets, and families that are not there.
+// TL3: socket options, and missing families.
 
-/// Listeners on the same port of both families, opened one after the other; nothing on a machine
+/// Listeners on the same port of both families, opened one after the other; `None` on a machine
 /// without IPv6, which the simulation always has.
 async fn one_port_in_both_families() -> Result<Option<(Vec<TcpListener>, Vec<TcpListener>)>> {
-    // Somebody else on this machine may have the port in the other family already.
+    // Another process on this machine may already have the port in the other family.
     for _ in 0..100 {
         let Ok(six) = open_tcp_listeners((Ipv6Addr::UNSPECIFIED, 0)).await else {
             return Ok(None);
@@ -174,7 +174,7 @@ async fn tl3_a_port_can_be_listened_on_again_at_once_and_not_before() -> Result<
     listener.accept().await?.aclose().await?;
     assert!(receive_to_end(&lingering).await?.is_empty());
     drop(lingering);
-    // As many more as it takes until the kernel is told once to go on accepting.
+    // As many more as it takes until the kernel gets a standing order to accept.
     for _ in 0..4 {
         let client = connect_tcp(address).await?;
         drop((listener.accept().await?, client));
@@ -232,17 +232,14 @@ fn tl3_without_any_family_the_error_is_a_group_that_says_so() {
         let errors = error.as_group().expect("one for each family");
         assert_eq!(errors.len(), 2);
         assert!(errors.iter().all(|error| error.is::<io::Error>()));
-        assert!(
-            errors[0]
-                .to_string()
-                .starts_with("cannot listen on 0.0.0.0:0: ")
-        );
-        assert!(
-            errors[1]
-                .to_string()
-                .starts_with("cannot listen on [::]:0: ")
-        );
-        // A group of one is a group still.
+        for (error, address) in errors.iter().zip(["0.0.0.0:0", "[::]:0"]) {
+            let told = error.to_string();
+            assert!(
+                told.starts_with(&format!("cannot listen on {address}: ")),
+                "{told}"
+            );
+        }
+        // A group of one is still a group.
         let error = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0))
             .await
             .unwrap_err();
@@ -259,13 +256,13 @@ async fn tl4_if_one_address_fails_those_before_it_are_closed() -> Result<()> {
         return Ok(());
     };
     let port = taken[0].local_address()?.port();
-    // Keeps the port of IPv4 from anybody else meanwhile, but not from a listener.
+    // Keeps the port of IPv4 from other processes meanwhile, but not from a listener.
     let client = connect_tcp((Ipv4Addr::LOCALHOST, port).into()).await?;
     let _server = four[0].accept().await?;
     drop(four);
     let failed = open_tcp_listeners(port).await;
     assert_eq!(kind_of(failed), io::ErrorKind::AddrInUse);
-    // The one of IPv4 was opened first, and is free again.
+    // The listener of IPv4 was opened first, and its port is free again.
     let four = open_tcp_listeners((Ipv4Addr::UNSPECIFIED, port)).await?;
     assert_eq!(four.len(), 1);
     drop(client);
@@ -345,7 +342,7 @@ async fn v1_an_error_of_a_handler_takes_the_server_down() -> Result<()> {
         let bystander = connect_tcp(address).await?;
         let client = connect_tcp(address).await?;
         client.send_all(b"x").await?;
-        // Everybody is closed, and nobody is accepted any more.
+        // All connections are closed, and no more are accepted.
         drop(client.receive().await);
         drop(bystander.receive().await);
         Ok(())
@@ -453,7 +450,7 @@ async fn v1_an_error_of_a_handler_goes_to_the_nursery_that_it_is_in() -> Result<
     Ok(())
 }
 
-// V2: a server says when it accepts.
+// V2: a server reports when it accepts.
 
 #[trio::test(backend = "all")]
 async fn v2_start_returns_when_the_server_accepts() -> Result<()> {
@@ -510,7 +507,7 @@ async fn v2_a_server_without_listeners_fails_and_does_not_start() -> Result<()> 
 /// Fails the next `count` accepts of `world`.
 fn fail_accepts(world: &Simulation, count: u64, errno: Errno) {
     for _ in 0..count {
-        // A rule that finds another firing fires at the next.
+        // If a rule is due at the same operation as another, it fires at the next one.
         world.inject(Rule::nth(1, Kind::Accept, Fault::Fail(errno)));
     }
 }
@@ -804,7 +801,7 @@ async fn v6_connections_in_the_queue_are_refused_or_closed_with_the_server() -> 
             .await?
             .is_none()
     );
-    // An end of file or a reset: nobody is going to answer.
+    // An end of file or a reset: nobody will answer.
     drop(client.receive().await);
     Ok(())
 }
@@ -841,7 +838,7 @@ async fn v7_a_server_that_is_drained_lets_its_handlers_finish_and_ends_well() ->
     let (listener, address) = listen().await?;
     let scope = CancelScope::new();
     open_nursery(async |nursery| {
-        // A request is a byte; between two of them a handler has nothing to finish.
+        // A request is one byte; between two requests a handler has nothing to finish.
         let handler = |stream: TcpStream| async move {
             while let Some(Some(request)) = until_draining(stream.receive()).await? {
                 stream.send_all(b"[").await?;

@@ -11,7 +11,7 @@ use trio::{
 
 use crate::support::{failure, oops, secs};
 
-/// Waits for its end, and notes when that came.
+/// Waits until it is cancelled, and records when that happened.
 async fn helper(log: &RefCell<Vec<&'static str>>, name: &'static str) -> Result<()> {
     let result = sleep_forever().await;
     log.borrow_mut().push(name);
@@ -197,7 +197,7 @@ async fn sn5_dropped_half_way_it_drops_body_and_helpers() -> Result<()> {
         let mut service = std::pin::pin!(scope.clone().enter(service));
         assert!(futures::poll!(service.as_mut()).is_pending());
     }
-    // Nothing of the scopes inside is left: a new one takes their place.
+    // Nothing is left of the scopes inside: a new one takes their place.
     assert!(move_on_after(secs(0), sleep_forever()).await?.is_none());
     checkpoint().await
 }
@@ -232,7 +232,7 @@ async fn j4_cancelling_is_level_triggered_and_carries_its_reason() -> Result<()>
         let seen = RefCell::new(Vec::new());
         let seen_ref = &seen;
         open_nursery(async |inner| {
-            // Before it has run, and after it has waited in scopes and nurseries of its own.
+            // Before it has run, and while it waits in scopes and nurseries of its own.
             for turns in [0, 3] {
                 let child = inner.spawn(async move {
                     let nested = open_nursery(async |deep| {
@@ -334,7 +334,7 @@ async fn j5_a_cancel_from_around_passes_a_child_that_is_cancelled_too() -> Resul
             Ok(())
         }))
         .await?;
-    // The scope around is visible to the child's own, which therefore lets the error pass (S2).
+    // The enclosing scope is visible to the child's own, which therefore lets the error pass (S2).
     assert!(ended.is_none());
     assert!(scope.cancelled_caught());
     Ok(())

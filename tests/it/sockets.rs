@@ -1,4 +1,4 @@
-//! What sockets hold while nobody looks at them, and the orders in which they may go.
+//! The memory that sockets hold while they are idle, and the orders in which things may be dropped.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,7 +13,7 @@ use crate::support::{begin, builders, on_every_driver, secs};
 
 const BLOCK: usize = 16 * 1024;
 
-/// Sends twelve blocks, and receives four times: a stream, whose reader then does not come back.
+/// Sends twelve blocks, and receives four times: a stream whose reader then stops reading.
 async fn begin_to_read(client: &TcpStream, server: &TcpStream) -> Result<impl Sized + use<>> {
     let mut last = None;
     open_nursery(async |nursery| {
@@ -48,7 +48,7 @@ fn d10_streams_that_are_not_read_on_hold_a_bounded_number_of_blocks() {
             let ahead = driver_statistics().blocks_leased - held.len();
             assert!(ahead > 100, "on {name}: nothing is received ahead: {ahead}");
             assert!(ahead <= 512 + 8, "on {name}: {ahead} blocks");
-            // Nothing of it is lost.
+            // Nothing of this is lost.
             drop(held);
             for (client, server) in streams {
                 client.send_eof().await?;
@@ -62,8 +62,8 @@ fn d10_streams_that_are_not_read_on_hold_a_bounded_number_of_blocks() {
     }
 }
 
-/// A listener, the connection that it has accepted last, its other side, and one that waits to be accepted;
-/// `accepts` so many, for a driver may serve a listener differently when it goes on.
+/// A listener, the last connection that it has accepted, its other side, and a connection that
+/// waits to be accepted.
 struct Family {
     listener: Option<TcpListener>,
     server: Option<TcpStream>,
@@ -78,7 +78,8 @@ impl Family {
         for _ in 0..accepts {
             let there = connect_tcp(address).await?;
             let here = listener.accept().await?;
-            // So is a connection that has received.
+            // Connections that have received before may be served differently, and so may a listener
+            // that has accepted before.
             for _ in 0..3 {
                 there.send_all(b"x").await?;
                 receive_exactly(&here, 1).await?;
@@ -95,7 +96,7 @@ impl Family {
         })
     }
 
-    /// Lets go of one of them; whoever is on the other side is told.
+    /// Drops one of them; the other side notices.
     async fn drop_member(&mut self, member: usize) -> Result<()> {
         match member {
             0 => {
@@ -150,7 +151,7 @@ fn d4_a_listener_and_its_connections_may_go_in_any_order() {
     });
 }
 
-/// A nursery of which each child waits in another operation on streams that it owns.
+/// A nursery in which each child waits in a different operation on streams that it owns.
 fn in_flight(streams: Vec<(TcpStream, TcpListener)>) -> impl Future<Output = Result<()>> {
     open_nursery(async move |nursery| {
         for (stream, listener) in streams {

@@ -1,5 +1,5 @@
-//! Code of others in the middle of ours, and things that outlive their run: none of it may break a
-//! promise, panic for somebody who did nothing wrong, or wait for ever (X).
+//! Foreign code in the middle of ours, and things that outlive their run: none of it may break a
+//! promise, cause a panic in innocent code, or make anything wait for ever (X).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -42,15 +42,15 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// Polls `future` once, which must wait, and forgets it there.
-#[allow(clippy::mem_forget)] // it is what is tested
+/// Polls `future` once, which must wait, and forgets it in that state.
+#[allow(clippy::mem_forget)] // that is what is tested
 async fn begin_and_forget(future: impl Future) {
     let mut future = Box::pin(future);
     begin(&mut future).await;
     std::mem::forget(future);
 }
 
-/// Polls `future`, which must wait, in so many turns.
+/// Polls `future`, which must wait, in this many turns.
 async fn poll_in_turns(future: &mut (impl Future + Unpin), turns: u32) {
     for _ in 0..turns {
         begin(future).await;
@@ -97,7 +97,7 @@ fn x1_a_task_that_drops_a_nursery_half_way_and_ends_does_not_hold_its_own_for_ev
     });
 }
 
-// What outlives its run.
+// Things that outlive their run.
 
 #[test]
 fn x2_closing_a_stream_with_a_forgotten_receive_touches_no_other_run() {
@@ -431,7 +431,7 @@ fn x6_a_simulated_connection_is_refused_by_the_system_s_drivers_and_the_reverse(
     });
 }
 
-/// A nursery that has begun in a run which has ended.
+/// A nursery that was begun in a run which has ended.
 fn left_nursery() -> Boxed<'static, ()> {
     trio::run(async {
         let mut left: Boxed<'static, ()> = Box::pin(open_nursery(async |nursery| {
@@ -444,7 +444,7 @@ fn left_nursery() -> Boxed<'static, ()> {
     .unwrap()
 }
 
-/// Polls such a nursery, which has to refuse it in words.
+/// Polls such a nursery, which must refuse with an error.
 fn refuses(nursery: &mut Boxed<'static, ()>, context: &mut Context<'_>) {
     let polled = AssertUnwindSafe(|| nursery.as_mut().poll(context));
     let panic = catch_unwind(polled).unwrap_err();
@@ -476,12 +476,12 @@ fn x4_a_nursery_whose_run_has_ended_says_so_to_a_waker_that_holds_nothing() {
     });
 }
 
-// Code of others.
+// Foreign code.
 
 /// What is done when a value is cloned.
 type Look = Rc<RefCell<Option<Box<dyn Fn()>>>>;
 
-/// A value whose clone looks at the channel that it is in.
+/// A value whose clone uses the channel that it is in.
 struct Nosy {
     look: Look,
     number: u32,
@@ -562,7 +562,7 @@ fn x7_a_clone_that_panics_has_read_nothing() {
     });
 }
 
-/// A waker that has an end of a channel, as that of a simple executor has the whole task.
+/// A waker that owns an end of a channel, as the waker of a simple executor owns the whole task.
 struct Holding {
     ends: Mutex<Vec<ThreadSendChannel<u32>>>,
     woken: AtomicBool,
@@ -584,13 +584,13 @@ fn holding(end: &ThreadSendChannel<u32>) -> (Arc<Holding>, Waker) {
 
 #[test]
 fn x8_a_waker_may_hold_the_last_end_of_the_channel_that_holds_it() {
-    // On a thread of its own, which a lock that is taken twice would stop for good.
+    // On a thread of its own, which a lock that is taken twice would block for good.
     let (end, ended) = std::sync::mpsc::channel();
     let done = foreign_thread(move || {
         trio::run(async {
             let (send, receive) = open_thread_channel::<u32>(1);
             let mut waits = Box::pin(receive.receive());
-            // Each poll leaves another waker with the channel, and the one before goes.
+            // Each poll leaves another waker with the channel, and drops the previous one.
             for _ in 0..3 {
                 let (held, waker) = holding(&send);
                 drop(held);
@@ -658,7 +658,7 @@ fn x9_errors_that_go_with_a_nursery_dropped_half_way_may_use_the_run() {
         let (inner_event, inner_taken, inner_dropped) =
             (event.clone(), taken.clone(), dropped.clone());
         let mut inner = Box::pin(open_nursery(async move |nursery| {
-            // Waits in the name of this body, and is going to be polled elsewhere.
+            // It waits in the name of this body, and will be polled elsewhere.
             let mut waits: Boxed<'static, ()> = Box::pin(async move { inner_event.wait().await });
             begin(&mut waits).await;
             *inner_taken.borrow_mut() = Some(waits);
@@ -677,7 +677,7 @@ fn x9_errors_that_go_with_a_nursery_dropped_half_way_may_use_the_run() {
     });
 }
 
-/// A clock that uses the run whenever it is asked.
+/// A clock that uses the run whenever it is asked for the time.
 struct Prying {
     clock: MockClock,
     scope: Rc<RefCell<Option<CancelScope>>>,
@@ -739,7 +739,7 @@ fn x10_a_clock_may_use_the_scopes_whose_deadlines_it_is_asked_for() {
     assert!(asked.get() > 5);
 }
 
-// The ends of numbers.
+// The limits of numbers.
 
 #[test]
 fn x11_the_longest_times_never_come_and_break_nothing() {
@@ -824,7 +824,7 @@ fn x11_the_longest_times_never_come_and_break_nothing() {
     result.unwrap();
 }
 
-// Threads that end, and runs in places where there is one already.
+// Threads that end, and runs in places where there is already one.
 
 #[test]
 fn x12_a_run_works_in_a_destructor_of_a_thread_that_ends() {
@@ -1017,8 +1017,8 @@ fn x16_a_hundred_thousand_waits_are_cancelled_at_once() {
 
 #[test]
 fn x16_a_hundred_thousand_tasks_may_forget_what_they_wait_in() {
-    // Each end of a task is about its own waits, however many others have been left: by a look at all of
-    // them this takes minutes.
+    // The end of a task costs only its own waits, however many others are left: checking all of
+    // them would take minutes here.
     trio::run(async {
         let event = Event::new();
         let outcome = open_nursery(async |nursery| {
@@ -1056,7 +1056,7 @@ fn x16_a_task_takes_its_waits_back_in_any_order_and_others_go_on_with_them() {
                     waits.push(wait);
                 }
                 assert_eq!(waits_of("begins"), 100);
-                // The first, the last, and some between, in an order that looks like chance.
+                // The first, the last, and some in between, in an order that looks random.
                 drop((waits.pop(), waits.remove(0)));
                 for step in 0..48 {
                     drop(waits.swap_remove(step * 31 % waits.len()));

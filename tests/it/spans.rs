@@ -1,4 +1,4 @@
-//! What `tracing` is told of a run (IN7).
+//! What is reported to `tracing` (IN7).
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};
@@ -11,7 +11,8 @@ use tracing::{Event, Metadata, Subscriber};
 use trio::instrument::{Tracing, add_instrument, remove_instrument};
 use trio::{Builder, Error, Result, checkpoint, open_nursery};
 
-/// Notes what it is told: spans by the name of their task, events with the span that they are in.
+/// Records what is reported to it: spans by the name of their task, events with the span that they
+/// are in.
 #[derive(Clone, Default)]
 struct Notes(Arc<State>);
 

@@ -72,7 +72,7 @@ async fn t2_errors_before_started_come_out_of_the_call_and_leave_the_nursery_alo
     .await
 }
 
-/// Ready after so many seconds, and ends after as many again.
+/// Ready after this many seconds, and ends after as many again.
 async fn twice(seconds: u64, status: TaskStatus<()>) -> Result<()> {
     sleep(secs(seconds)).await?;
     status.started(())?;
@@ -115,7 +115,7 @@ async fn t3_also_if_the_child_fails_in_the_end() -> Result<()> {
 }
 
 /// Starts a child with a sleeping child of its own in a nursery that is cancelled just before the
-/// child reports, or just after; counts who is woken.
+/// child reports, or just after; returns how many are woken.
 async fn start_in_a_cancelled_nursery(cancel_first: bool) -> Result<u32> {
     let woken = Cell::new(0);
     let notice = async || {
@@ -193,7 +193,7 @@ async fn t5_a_report_in_a_cancelled_call_is_in_vain() -> Result<()> {
         assert_eq!(ended, None, "the call ends as the child does: cancelled");
         assert!(!moved.get());
 
-        // Without another checkpoint in the child it has a value for the call.
+        // Without another checkpoint, the child has a value for the call.
         let scope = CancelScope::new();
         let stop = scope.clone();
         let ended = scope
@@ -205,7 +205,7 @@ async fn t5_a_report_in_a_cancelled_call_is_in_vain() -> Result<()> {
         assert_eq!(ended, Some("value"));
         assert!(!scope.cancelled_caught());
 
-        // And if it fails afterwards, the call is who tells.
+        // And if it fails afterwards, the call returns the error.
         let scope = CancelScope::new();
         let stop = scope.clone();
         let result = scope
@@ -342,9 +342,9 @@ async fn t11_a_call_that_is_dropped_drops_a_child_that_has_not_started_and_no_ot
     Ok(())
 }
 
-// T12: into a nursery that is cancelled, from where its cancellation does not reach.
+// T12: into a nursery that is cancelled, from a place that its cancellation does not reach.
 
-/// Starts what `task` makes under a shield, in a nursery that fails after a second.
+/// Starts what `task` returns under a shield, in a nursery that fails after a second.
 async fn start_shielded<R>(task: impl FnOnce(TaskStatus<u8>) -> R) -> (String, Option<Result<u8>>)
 where
     R: Future<Output = Result<()>>,

@@ -1,4 +1,4 @@
-//! How a run stands, in numbers (RN7).
+//! The state of a run in numbers (RN7).
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn settle() -> Result<()> {
     wait_all_tasks_blocked(Duration::ZERO).await
 }
 
-/// How many tasks live, and how many of them can run.
+/// How many tasks are alive, and how many of them can run.
 fn tasks() -> (usize, usize) {
     let statistics = current_statistics();
     (statistics.tasks_living, statistics.tasks_runnable)

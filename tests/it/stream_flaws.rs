@@ -1,4 +1,5 @@
-//! The checks of streams, on streams that break one rule each: every one has to be found (Z5, Z6).
+//! The checks of streams, applied to streams that break one rule each: every flaw must be found
+//! (Z5, Z6).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use trio::{
 
 use crate::support::oops;
 
-/// What is wrong with a pipe.
+/// The flaws that a pipe may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -63,7 +64,7 @@ enum Flaw {
 
 use Flaw as F;
 
-/// One direction, with room for so many bytes, and perhaps a flaw.
+/// One direction, with room for this many bytes, and perhaps a flaw.
 struct Pipe {
     flaw: Flaw,
     room: usize,
@@ -101,7 +102,7 @@ impl Pipe {
         self.flaw == flaw
     }
 
-    /// Takes a direction, unless the flaw is not to.
+    /// Takes a direction, unless the flaw is not to do so.
     fn claim<'a>(&self, taken: &'a Cell<bool>, flaw: Flaw) -> Result<Claim<'a>> {
         if taken.replace(true) && !self.has(flaw) {
             return Err(BusyResource::new().into());
@@ -109,7 +110,7 @@ impl Pipe {
         Ok(Claim(taken))
     }
 
-    /// Looks for a cancellation, unless the flaw is not to.
+    /// Checks for a cancellation, unless the flaw is not to do so.
     async fn enter(&self, flaw: Flaw) -> Result<()> {
         if self.has(flaw) {
             let shield = CancelScope::new().shielded();
@@ -438,7 +439,7 @@ fn two_ways(there: Flaw, back: Flaw, room: usize) -> (Duplex, Duplex) {
     )
 }
 
-/// Room enough, and a pipe that has been filled.
+/// Plenty of room, and a pipe that has been filled.
 const ROOMY: usize = 4 * 1024 * 1024;
 
 fn clogged(flaw: Flaw) -> (Sender, Receiver) {
@@ -455,7 +456,7 @@ fn clogged_both_ways(there: Flaw, back: Flaw) -> (Duplex, Duplex) {
     (one, other)
 }
 
-/// What the check says that `check` runs, if it panics.
+/// The message with which the check panics, if it does.
 fn complaint(check: impl Future<Output = Result<()>>) -> Option<String> {
     let run = || Builder::new().clock(MockClock::autojump()).run(check);
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -666,7 +667,7 @@ fn z6_what_is_wrong_with_the_end_of_file_is_found() {
         async || Ok(two_ways(F::SendsAfterTheEnd, F::None, ROOMY)),
         async || Ok(None),
     ));
-    // On a stream that cannot tell the end from a close, that is where it is found first.
+    // On a stream that cannot tell the end from a close, that is found here first.
     let after = after.expect("it has been found");
     assert!(
         after.contains("a sender that was closed is closed for everything"),

@@ -266,7 +266,7 @@ async fn z3_a_pair_is_two_streams_with_hooks_that_can_be_replaced() -> Result<()
     send.send_all(b"123").await?;
     let mut buffer = [0; 16];
     assert_eq!(receive.receive_some(&mut buffer).await?, 3);
-    // A network that is one byte at a time, and only when it is asked to.
+    // A network that carries one byte at a time, and only on request.
     send.outlet().clear_hooks();
     send.send_all(b"456").await?;
     let (from, to) = (send.outlet(), receive.inlet());
@@ -326,7 +326,7 @@ async fn z4_a_lockstep_send_returns_when_all_has_been_taken() -> Result<()> {
         assert_eq!(receive.receive_some(&mut buffer).await?, 1);
         wait_all_tasks_blocked(secs(0)).await?;
         assert!(sent.get());
-        // Somebody who waits to receive is what the next waits for.
+        // The next wait ends only when somebody waits to receive.
         let nobody = move_on_after(secs(0), receive.receive_some(&mut buffer)).await?;
         assert_eq!(nobody, None);
         wait_all_tasks_blocked(secs(0)).await?;

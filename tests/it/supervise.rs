@@ -90,7 +90,7 @@ async fn su3_too_many_restarts_in_a_window_give_up() -> Result<()> {
     );
     assert_eq!((attempts.get(), current_time() - start), (4, secs(3)));
 
-    // The same number of failures, far enough from each other.
+    // The same number of failures, but further apart.
     let attempts = Cell::new(0);
     policy
         .run(async || {

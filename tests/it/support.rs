@@ -1,4 +1,4 @@
-//! What the tests share: the same body on every driver, and words for what they look at.
+//! Shared by all tests: the same body on every driver, and names for what they look at.
 
 use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ pub(crate) fn builders() -> Vec<(&'static str, Builder)> {
     ]
 }
 
-/// Runs what `body` makes once on each driver, and says which one it was that failed.
+/// Runs what `body` returns once on each driver, and says which one failed.
 pub(crate) fn on_every_driver<F>(body: impl Fn() -> F)
 where
     F: Future<Output = Result<()>>,
@@ -63,12 +63,12 @@ pub(crate) async fn begin<F: Future + Unpin>(future: &mut F) {
     assert!(polled.is_pending(), "this must wait");
 }
 
-/// An error of the test's own.
+/// A plain error for tests.
 pub(crate) fn oops<T>(what: &str) -> Result<T> {
     Err(Error::msg(what))
 }
 
-/// A thread that no run knows of.
+/// A thread that belongs to no run.
 #[expect(
     clippy::disallowed_methods,
     reason = "what other threads may do is shown by one that no run has begun"

@@ -15,7 +15,7 @@ use trio::{
 
 use crate::support::{begin, failure, secs};
 
-/// Something of which one at a time can be had, whatever its guard is.
+/// Something that one task at a time can have, whatever its guard is.
 trait Exclusive {
     async fn acquire(&self) -> Result<impl Sized>;
     fn try_acquire(&self) -> Option<impl Sized>;
@@ -49,7 +49,7 @@ impl Exclusive for RwLock<()> {
     }
 }
 
-/// A lock made of a channel: who can put something in has it, and takes it out again.
+/// A lock made of a channel: to put something in is to have it; taking it out releases it.
 struct Slot(MemorySendChannel<()>, MemoryReceiveChannel<()>);
 
 impl Exclusive for Slot {
@@ -64,7 +64,7 @@ impl Exclusive for Slot {
     }
 }
 
-/// The other way round: who takes out what is in it has it, and puts it back.
+/// The other way round: to take out what is in it is to have it; putting it back releases it.
 struct Token(MemorySendChannel<()>, MemoryReceiveChannel<()>);
 
 impl Exclusive for Token {
@@ -79,7 +79,7 @@ impl Exclusive for Token {
     }
 }
 
-/// A guard that does what it is told when it is dropped.
+/// A guard that calls a function when it is dropped.
 struct Release<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Release<F> {
@@ -97,8 +97,8 @@ macro_rules! with_each {
     };
 }
 
-/// The same without a [`Slot`]: a send that has been handed its room has happened, whether or not
-/// somebody looks at the future any more.
+/// The same without a [`Slot`]: a send that has been handed its room has happened, even if nobody
+/// polls the future any more.
 macro_rules! with_each_that_is_taken {
     ($test:ident) => {
         let (send, receive) = open_memory_channel(1);
@@ -251,7 +251,7 @@ async fn passes_over(lock: &impl Exclusive) -> Result<()> {
             });
             wait_all_tasks_blocked(secs(0)).await?;
         }
-        // The one in front and one in the middle, in the step in which it is released.
+        // The first and one in the middle, in the same step in which it is released.
         scopes[0].cancel("");
         scopes[2].cancel("");
         drop(first);
@@ -389,7 +389,7 @@ async fn k3_a_semaphore_may_be_released_by_anyone_up_to_its_bound() -> Result<()
     bounded.release()?;
     drop(permit);
     assert_eq!(bounded.value(), 1, "it stays at its maximum");
-    // Whoever waits is given it, and the value stays.
+    // The permit goes to the one who waits, and the value stays.
     let permit = bounded.acquire().await?;
     let mut waiting = bounded.acquire();
     begin(&mut waiting).await;
@@ -483,7 +483,7 @@ async fn k4_with_no_tokens_nobody_passes() -> Result<()> {
     begin(&mut second).await;
     drop(token);
     assert_eq!(limiter.statistics().tasks_waiting, 2);
-    // Who gives up leaves nothing behind.
+    // A wait that is given up leaves nothing behind.
     drop(second);
     assert_eq!(limiter.statistics().tasks_waiting, 1);
     limiter.set_total_tokens(1);
@@ -611,7 +611,7 @@ async fn k4_without_a_bound_nobody_waits() -> Result<()> {
     Ok(())
 }
 
-/// Five tasks that wait on a condition, in order, and note when they have the lock again.
+/// Five tasks that wait on a condition, in order, and record when they have the lock again.
 async fn five_wait(
     lock: &Lock<Vec<u32>>,
     condition: &Condition,
@@ -836,7 +836,7 @@ async fn k7_many_read_or_one_writes_and_nobody_overtakes() -> Result<()> {
     assert!(lock.statistics().locked_for_writing);
     let mut writer = write.await?;
     *writer = 1;
-    // Who goes on reading lets those in who read.
+    // A writer that becomes a reader lets other readers in.
     let reader = writer.downgrade();
     assert_eq!(*reader, 1);
     assert_eq!(*late.await?, 1);
@@ -927,6 +927,41 @@ async fn k7_readers_behind_a_forgotten_writer_go_on_when_its_task_has_ended() ->
         assert_eq!(lock.statistics().readers, 1);
         drop(reader);
     }
+    Ok(())
+}
+
+#[trio::test]
+#[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
+async fn k7_so_do_those_behind_another_that_is_forgotten_in_a_task_that_lives() -> Result<()> {
+    let lock = RwLock::new(0);
+    let reader = lock.read().await?;
+    let (finish, read) = (Event::new(), Cell::new(false));
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let mut write = Box::pin(lock.write());
+            begin(&mut write).await;
+            std::mem::forget(write);
+            finish.wait().await
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        // The next in line: to wake this task is to poll nothing that stands there.
+        let mut next = Box::pin(lock.read());
+        begin(&mut next).await;
+        std::mem::forget(next);
+        nursery.start_soon(async {
+            let _guard = lock.read().await?;
+            read.set(true);
+            Ok(())
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(!read.get(), "the task of the writer lives");
+        finish.set();
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(read.get(), "nobody is before it any more");
+        Ok(())
+    })
+    .await?;
+    drop(reader);
     Ok(())
 }
 

@@ -43,8 +43,8 @@ fn assert_broken<T>(result: Result<T>) {
     assert!(error.is::<BrokenResource>(), "{error:?}");
 }
 
-/// Starts `first`, and while it waits runs `second`; what came of the first, or nothing if it still
-/// waited then, and was cancelled.
+/// Starts `first`, and runs `second` while it waits. Returns the outcome of the first; `None` if it
+/// was still waiting then, and was cancelled.
 async fn while_waiting<T>(
     first: impl Future<Output = Result<T>>,
     second: impl Future<Output = Result<()>>,
@@ -74,7 +74,7 @@ async fn while_waiting<T>(
     Ok(result.take())
 }
 
-// One user a direction.
+// One user in each direction.
 
 #[trio::test(backend = "all")]
 async fn a_second_receive_is_told_that_the_first_is_there() -> Result<()> {
@@ -89,7 +89,7 @@ async fn a_second_receive_is_told_that_the_first_is_there() -> Result<()> {
     let lease = first.await?.expect("the byte has come")?.unwrap();
     assert_eq!(&*lease, b"y");
 
-    // The second of them has not got in the way of the next.
+    // The second of them has not disturbed the next.
     client.send_all(b"z").await?;
     assert_eq!(receive_exactly(&server, 1).await?, b"z");
     Ok(())
@@ -98,7 +98,7 @@ async fn a_second_receive_is_told_that_the_first_is_there() -> Result<()> {
 #[trio::test(backend = "all")]
 async fn a_second_send_is_told_that_the_first_is_there() -> Result<()> {
     let (client, server, clogged) = clogged_pair().await?;
-    // More than finds room, whatever the system thinks of next.
+    // More than there is room for, whatever the system does next.
     let data = vec![1; 1 << 20];
     let first = while_waiting(client.send_all(&data), async {
         assert_busy(client.send_all(b"x").await);
@@ -156,7 +156,7 @@ async fn a_direction_is_free_again_after_a_cancel_and_after_a_drop() -> Result<(
     Ok(())
 }
 
-/// A stream keeps the place of its last wait; whoever waits next may be another task, under another
+/// A stream keeps the place of its last wait. The next to wait may be another task, under another
 /// scope, which may be cancelled while nobody waits.
 #[trio::test(backend = "all")]
 async fn a_stream_is_received_from_by_task_after_task_in_scope_after_scope() -> Result<()> {
@@ -221,7 +221,7 @@ async fn closing_wakes_a_receive_with_closed_resource() -> Result<()> {
     Ok(())
 }
 
-/// Turns until somebody else is about to run.
+/// Lets turns pass until another task is about to run.
 async fn until_somebody_is_woken() -> Result<()> {
     while current_statistics().tasks_runnable == 0 {
         checkpoint().await?;
@@ -231,7 +231,7 @@ async fn until_somebody_is_woken() -> Result<()> {
 
 #[trio::test(backend = "all")]
 async fn d9_closing_between_the_wake_of_a_receive_and_its_step_ends_it() -> Result<()> {
-    // By an operation, from a feed or after a watch, as each driver does what has received so often.
+    // By an operation, from a feed or after a watch: each driver uses these after so many receives.
     for received_before in [0, 1, 2, 5] {
         let (client, server) = pair().await?;
         for _ in 0..received_before {
@@ -243,7 +243,7 @@ async fn d9_closing_between_the_wake_of_a_receive_and_its_step_ends_it() -> Resu
             client.send_all(b"in time").await?;
             until_somebody_is_woken().await?;
             server.close();
-            // Takes the number, if it is free: nothing of it may be received.
+            // Takes the number, if it is free: it must not be received from.
             next = Some(socket::stream(Family::V4)?);
             Ok(())
         });
@@ -291,7 +291,7 @@ async fn closing_between_the_wake_of_a_send_and_its_step_ends_it() -> Result<()>
     assert_closed(waiting.await?.expect("it was woken"));
     assert_closed(client.send_all(b"x").await);
     assert_eq!(in_flight(), 0);
-    // What had gone before is a part from the front, and then there is the end.
+    // What had been sent before is a part from the front, and then comes the end.
     assert!(receive_to_end(&server).await?.len() < data.len());
     Ok(())
 }
@@ -463,7 +463,7 @@ async fn sending_to_somebody_who_has_closed_breaks_before_long_and_stays_broken(
     assert_broken::<()>(Err(error.expect("nobody reads this")));
     assert_broken(client.send_all(b"x").await);
     assert_broken(client.send_all(b"x").await);
-    // Nobody is told that it is closed: this side has not closed it.
+    // So far nothing has reported `ClosedResource`: this side has not closed it.
     client.aclose().await?;
     assert_closed(client.send_all(b"x").await);
     Ok(())
@@ -678,7 +678,7 @@ async fn a_receive_that_is_dropped_again_and_again_has_its_turn() -> Result<()> 
     .await
 }
 
-/// Whether one of `times` receives gave anything, each of them dropped after `patience` turns.
+/// Whether any of `times` receives returned something, each of them dropped after `patience` turns.
 async fn try_for(stream: &TcpStream, patience: u32, times: u32) -> Result<bool> {
     for _ in 0..times {
         let mut receive = pin!(stream.receive());
@@ -715,7 +715,7 @@ async fn a_wait_for_room_ends_when_the_peer_has_read() -> Result<()> {
 async fn a_cancelled_send_has_sent_a_part_from_the_front() -> Result<()> {
     for owned in [false, true] {
         let (client, server, clogged) = clogged_pair().await?;
-        // More than finds room, whatever is read meanwhile.
+        // More than there is room for, whatever is read meanwhile.
         let data = numbered(2 * clogged);
         let send = async {
             match owned {
@@ -744,7 +744,7 @@ async fn ten_megabytes_go_both_ways_at_once() -> Result<()> {
     open_nursery(async |nursery| {
         for (stream, data) in [(client, there), (server, back)] {
             nursery.start_soon(async move {
-                // Pieces of many sizes, lent and given away in turn.
+                // Pieces of many sizes, alternately lent and given away.
                 for (index, piece) in data.chunks(77_777).enumerate() {
                     match index % 2 {
                         0 => stream.send_all(piece).await?,
@@ -869,7 +869,7 @@ async fn a_stream_knows_both_addresses() -> Result<()> {
 
 // Through the traits.
 
-/// What holds for every stream that can be half-closed, whatever it is.
+/// What holds for every stream that can be half-closed.
 async fn check_half_closeable_stream(
     mut one: impl HalfCloseableStream,
     mut two: impl HalfCloseableStream,
@@ -953,7 +953,7 @@ async fn generic_code_splits_a_stream_between_two_tasks_by_reference() -> Result
     Ok(())
 }
 
-// In the simulation: what the world does to a connection.
+// In the simulation: faults of the world.
 
 #[test]
 fn whatever_the_system_says_of_a_transfer_breaks_the_stream() {
@@ -1026,7 +1026,7 @@ fn a_timeout_in_the_middle_of_a_stream_loses_nothing() {
     });
 }
 
-// An operation belongs to its descriptor until its end, and a number is not used again before.
+// An operation belongs to its descriptor until it ends, and the number is not reused before that.
 
 #[trio::test(backend = "all")]
 async fn closing_while_an_operation_waits_does_not_touch_the_next_connection() -> Result<()> {
@@ -1057,7 +1057,7 @@ async fn a_descriptor_is_closed_when_its_last_operation_has_ended() -> Result<()
         .into_sent()
         .1?;
     assert_eq!(receive_exactly(&server, 1).await?, b"x");
-    // The operation that waits is the only one that still has it.
+    // The operation that waits holds the descriptor's last handle.
     assert!(cancelled_when_blocked(server.receive()).await?.is_none());
     drop(waiting);
     assert!(receive_to_end(&server).await?.is_empty());

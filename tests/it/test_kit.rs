@@ -1,4 +1,4 @@
-//! What the library offers to tests: waiting for all to be blocked, order, checkpoints, seeds (Z).
+//! What the library offers to tests: waiting until all are blocked, order, checkpoints, seeds (Z).
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
@@ -46,7 +46,7 @@ async fn z1_a_checkpoint_looks_and_lets_others_run() -> Result<()> {
         Ok::<(), Error>(())
     })
     .await?;
-    // In the body of a nursery it is the same task.
+    // The body of a nursery belongs to the same task.
     assert_checkpoints(open_nursery(async |_| enter_operation().await)).await?;
     let value = assert_checkpoints(async {
         checkpoint().await?;
@@ -131,7 +131,7 @@ async fn z1_the_checkpoints_of_other_tasks_do_not_count() -> Result<()> {
             }));
             let text = panic_of(yields).await;
             assert!(text.ends_with("never looked for a cancellation"), "{text}");
-            // One in the other count both.
+            // Nested checks both count.
             assert_checkpoints(assert_checkpoints(checkpoint())).await?;
             nursery.cancel_scope().cancel("seen enough");
             Ok(())
@@ -249,7 +249,7 @@ async fn z7_a_turn_that_was_dropped_while_it_waited_breaks_the_sequence() -> Res
     let sequencer = Sequencer::new();
     assert!(sequencer.turn(1).now_or_never().is_none());
     assert!(failure(sequencer.turn(0).await).starts_with("the sequence is broken"));
-    // One that was never polled has asked for nothing.
+    // A turn that was never polled has asked for nothing.
     let sequencer = Sequencer::new();
     drop(sequencer.turn(0));
     drop(sequencer.turn(0).await?);

@@ -1,4 +1,4 @@
-//! Blocking functions on threads of their own, and back into the run (W).
+//! Blocking functions on threads of their own, and calls back into the run (W).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ use trio::{
 
 use crate::support::{builders, failure, foreign_thread, oops, secs, shape};
 
-/// A function that blocks until it is told to go on, and the end by which it is told.
+/// A function that blocks until it gets a message, and the sender of that message.
 fn blocking() -> (impl FnOnce() + Send, mpsc::Sender<()>) {
     let (go, wait) = mpsc::channel::<()>();
     (
@@ -168,7 +168,7 @@ fn w1_a_function_that_outlives_the_run_ends_quietly() {
     end.recv().expect("it goes on to its end");
 }
 
-/// Counts who has a token, and gives as many as it is asked for.
+/// Counts who has a token, and hands out as many as it is asked for.
 #[derive(Default)]
 struct Recorder {
     acquired: RefCell<Vec<Borrower>>,
@@ -219,7 +219,7 @@ async fn w2_an_error_of_the_limiter_is_the_error_of_the_call() -> Result<()> {
     limiter.fail.set(true);
     let call = to_thread::run_sync(|| 7).limiter(limiter.clone());
     assert_eq!(failure(call.await), "not taken back");
-    // A panic of the function goes before it.
+    // A panic of the function takes precedence.
     let call = to_thread::run_sync(|| panic!("first")).limiter(limiter.clone());
     let caught = futures::FutureExt::catch_unwind(AssertUnwindSafe(call)).await;
     assert_eq!(
@@ -300,7 +300,7 @@ async fn w2_no_more_than_forty_run_at_once_and_all_have_their_turn() -> Result<(
                     now.fetch_sub(1, Ordering::SeqCst);
                     told.expect("it is told once for each");
                 });
-                // Every other one is abandoned, some at work and some in the queue.
+                // The second is abandoned at work; every other one gets its value.
                 match n % 2 {
                     0 => assert!(CancelScope::new().enter(call).await?.is_some()),
                     _ if n == 1 => {
@@ -346,7 +346,7 @@ async fn w2_the_default_limiter_can_be_told_another_number() -> Result<()> {
         wait_all_tasks_blocked(secs(0)).await?;
         assert_eq!(active_thread_count(), 1);
         assert_eq!(limiter.statistics().tasks_waiting, 1);
-        // One of its own goes past.
+        // A call with a limiter of its own is not held up.
         let own = Rc::new(CapacityLimiter::new(1));
         assert_eq!(to_thread::run_sync(|| 7).limiter(own.clone()).await?, 7);
         assert_eq!(own.borrowed_tokens(), 0);
@@ -390,7 +390,7 @@ async fn w2_a_call_that_is_cancelled_in_the_queue_takes_no_token() -> Result<()>
             go.send(()).expect("they wait");
         }
         wait_all_threads_completed().await?;
-        // As many as before have their turn at once.
+        // As many as before get their turn at once.
         for _ in 0..40 {
             nursery.start_soon(async { to_thread::run_sync(|| ()).await });
         }
@@ -441,9 +441,9 @@ async fn w4_a_cancelled_host_cancels_what_its_thread_awaits_and_not_what_it_call
         .enter(async {
             to_thread::run_sync(|| {
                 from_thread::run_sync(|| SCOPE.with(|scope| scope.unwrap().cancel("from below")))?;
-                // What is called works as ever.
+                // What is called works as always.
                 assert_eq!(from_thread::run_sync(|| 7)?, 7);
-                // What is awaited without a checkpoint, too.
+                // So does what is awaited, if it has no checkpoint.
                 assert_eq!(from_thread::run(async || Ok(8))?, 8);
                 from_thread::run(async || sleep_forever().await)
             })
@@ -469,7 +469,7 @@ async fn w4_a_cancel_reaches_what_a_thread_awaits_already() -> Result<()> {
             seen.set(ended.is_none());
             Ok(())
         });
-        // Until the task waits in what its thread has asked for.
+        // Until the task waits for what its thread has requested.
         loop {
             let tree = task_tree();
             if tree
@@ -508,7 +508,7 @@ async fn w4_for_an_abandoned_thread_a_system_task_does_it() -> Result<()> {
     let (tasks, called) = call.abandon_on_cancel(true).await??;
     assert_eq!(tasks, ["main", "from_thread"]);
     assert_eq!(called, (true, false));
-    // The scope of the host is not around it.
+    // The scope of the host does not enclose it.
     let scope = CancelScope::new();
     drop(SCOPE.set(scope.clone()));
     let (told, wait) = mpsc::channel();
@@ -560,7 +560,7 @@ async fn w5_on_the_thread_of_a_run_it_is_refused() -> Result<()> {
     check(from_thread::check_cancelled());
     check(current_trio_token().run_sync(|| ()));
     check(current_trio_token().run(async || Ok(())));
-    // On the thread of another run as well, though a task waits for it.
+    // On the thread of another run as well, even though a task waits for it.
     let inside = to_thread::run_sync(move || trio::run(async { from_thread::run_sync(|| ()) }));
     check(inside.await?);
     Ok(())
@@ -730,8 +730,8 @@ async fn w7_threads_are_kept_and_used_again() -> Result<()> {
     for _ in 0..100 {
         seen.insert(to_thread::run_sync(|| thread::current().id()).await?);
     }
-    // Other tests of this binary use the same threads at the same time, so that another may be taken
-    // now and then; but no thread was begun for each.
+    // Other tests of this binary use the same threads at the same time, so another thread may be
+    // taken now and then; but there was no new thread for each call.
     assert!(seen.len() < 100, "{} threads for 100 calls", seen.len());
     let statistics = thread_statistics();
     assert!(
@@ -743,7 +743,7 @@ async fn w7_threads_are_kept_and_used_again() -> Result<()> {
 
 #[test]
 fn w7_there_are_as_many_threads_as_there_is_work() {
-    // None of them goes on before all of them work.
+    // None of them continues before all of them work.
     let count = 64;
     let all = Arc::new(std::sync::Barrier::new(count));
     let (done, end) = mpsc::channel();
@@ -835,7 +835,7 @@ async fn w9_a_nursery_stays_open_for_a_function_whose_future_was_dropped() -> Re
                     function();
                     count.fetch_add(1, Ordering::SeqCst);
                 });
-                // A combinator that is not of this library drops the loser.
+                // A foreign combinator drops the loser.
                 let turn = std::pin::pin!(checkpoint());
                 let first = select(Box::pin(call), turn).await;
                 assert!(matches!(first, Either::Right(_)));
@@ -911,7 +911,7 @@ async fn w10_a_thread_is_named_after_its_function_and_task_or_as_it_is_told() ->
     assert_eq!(to_thread::run_sync(name).await?, "name from main");
     let told = to_thread::run_sync(name).name("a name of more than fifteen bytes");
     assert_eq!(told.await?, "a name of more");
-    // In the pool a thread has its own name again; when it has delivered, which is a little later.
+    // In the pool a thread has its own name again, a little later, when it has delivered.
     let thread = to_thread::run_sync(rustix::thread::gettid).name("passing");
     let path = format!("/proc/self/task/{}/comm", thread.await?.as_raw_nonzero());
     let idle = async {

@@ -1,4 +1,5 @@
-//! Wakers of others, whose code may do anything: look at the run, at what it waits for, and cancel (R4).
+//! Foreign wakers, whose code may do anything: inspect the run and what it waits for, and cancel
+//! (R4).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -21,14 +22,14 @@ use trio::{
 use crate::support::{builders, connection, on_every_driver, secs};
 
 thread_local! {
-    /// What a [`Nosy`] waker does, besides looking at the run.
+    /// What a [`Nosy`] waker does, besides inspecting the run.
     static MEDDLE: RefCell<Rc<dyn Fn()>> = RefCell::new(Rc::new(|| ()));
     static WOKEN: Cell<u32> = const { Cell::new(0) };
     /// How many such wakers there are.
     static LIVING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A waker that meddles when it is called, and when the last of its clones goes.
+/// A waker that meddles when it is called, and when its last clone is dropped.
 struct Nosy;
 
 impl Wake for Nosy {
@@ -61,9 +62,9 @@ fn poll_nosily<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(&waker))
 }
 
-/// Has `make`'s future wait with such wakers: one that is replaced by another, one that goes with the
-/// future, and one that is called when `trigger` has let happen what it waits for. `look` is what they
-/// do besides, and goes through whatever the future waits for.
+/// Makes the future of `make` wait with such wakers: one that is replaced by another, one that is
+/// dropped with the future, and one that is called when `trigger` makes what it waits for happen.
+/// `look` is what they do besides, and inspects whatever the future waits for.
 async fn check<F: Future>(
     what: &str,
     look: impl Fn() + 'static,
@@ -84,7 +85,7 @@ async fn check<F: Future>(
     let mut woken = Box::pin(make());
     assert!(poll_nosily(woken.as_mut()).is_pending(), "{what}");
     trigger().await?;
-    // It may take more than one step, and each has to be told of.
+    // It may take more than one step, and each of them needs a wake.
     loop {
         while WOKEN.replace(0) == 0 {
             sleep(Duration::from_millis(1)).await?;
@@ -203,8 +204,8 @@ async fn r4_wakers_of_others_may_meddle_with_what_tasks_wait_for() -> Result<()>
     .await
 }
 
-/// Has such wakers wait in a channel for values of one kind, which is opened by `$open`: in a receive, in
-/// a send, and in a choice.
+/// Makes such wakers wait in a channel for values of one kind, which `$open` opens: in a receive,
+/// in a send, and in a choice.
 macro_rules! meddle_with {
     ($open:ident) => {
         let (send, receive) = $open(1);
@@ -327,7 +328,7 @@ async fn r4_wakers_of_others_may_meddle_with_nurseries() -> Result<()> {
         *LATEST.with(Rc::clone).borrow_mut() = Some(scope.clone());
         async move { scope.enter(sleep_forever()).await }
     };
-    // Whoever is woken by a cancel may cancel.
+    // A task that is woken by a cancel may cancel.
     let look = move || again.cancel("again");
     check("a scope", look, cancelled, async || {
         let latest = LATEST.with(Rc::clone).borrow_mut().take();
@@ -349,10 +350,10 @@ async fn r4_a_nursery_lets_go_of_a_waker_when_another_has_come_in_its_place() ->
     LIVING.set(0);
     assert!(poll_nosily(nursery.as_mut()).is_pending());
     assert_eq!(LIVING.get(), 1, "it is to be called");
-    // This one holds nothing that could tell it from none.
+    // This one does nothing, as if there was no waker.
     let mut context = Context::from_waker(Waker::noop());
     assert!(nursery.as_mut().poll(&mut context).is_pending());
-    // What it was called for before that is over by then.
+    // What it was called for before is over by then.
     checkpoint().await?;
     assert_eq!(LIVING.get(), 0);
     Ok(())
@@ -363,7 +364,7 @@ thread_local! {
     static LATEST: Rc<RefCell<Option<CancelScope>>> = Rc::default();
 }
 
-/// Looks at the run when it goes.
+/// Inspects the run when it is dropped.
 struct Curious;
 
 impl Drop for Curious {

@@ -1,6 +1,6 @@
-//! A loop that does not go on is told of while it does not (WD).
+//! A loop that is blocked is reported while it is blocked (WD).
 //!
-//! What is tested blocks for real, and until the watchdog has seen it: no test wins by being slow.
+//! The tests block for real, until the watchdog has noticed: no test passes by being slow.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,7 @@ use trio::{Backend, Builder, Error, HostCall, Result, Workers, checkpoint, open_
 
 use crate::support::{builders, secs};
 
-/// A watchdog that is quick to bark, and where it does.
+/// A watchdog that reports early, and the reports.
 fn watchdog() -> (Watchdog, Receiver<Blocked>) {
     let (tell, told) = channel();
     let watchdog = Watchdog::new()
@@ -24,12 +24,12 @@ fn watchdog() -> (Watchdog, Receiver<Blocked>) {
 }
 
 fn tell_to(tell: Sender<Blocked>) -> impl FnMut(&Blocked) + Send {
-    // Whoever is told may have seen enough.
+    // The receiver may have seen enough.
     move |blocked| drop(tell.send(blocked.clone()))
 }
 
-/// The next report about the task called `name`, for which this blocks the loop. A machine that is
-/// slow at something else may be reported before.
+/// The next report about the task called `name`; this blocks the loop until it comes. If the
+/// machine is slow, something else may be reported before.
 fn wait_for(told: &Receiver<Blocked>, name: &str, over: bool) -> Blocked {
     loop {
         let blocked = told.recv().unwrap();
@@ -48,7 +48,7 @@ fn wd1_a_task_that_blocks_is_named_while_it_does_and_when_it_is_over() {
         let program = open_nursery(async |nursery| {
             nursery.start_soon(checkpoint());
             nursery.start_soon_named("stubborn", async move {
-                // A machine that is slow at what came before in the turn makes that a part of it.
+                // On a slow machine, what came before in the turn may be part of the report.
                 let mut seen = None;
                 for _ in 0..20 {
                     checkpoint().await?;
@@ -176,7 +176,7 @@ fn wd2_a_run_that_waits_does_not_block() {
         let builder = Builder::new().backend(backend).watchdog(watchdog);
         let program = async {
             sleep(Duration::from_millis(300)).await?;
-            // It watches still, and what it told of before was none of the wait.
+            // It is still watching, and none of its earlier reports counted the wait.
             let lasted = told.try_iter().map(|blocked| blocked.lasted()).max();
             assert!(lasted < Some(Duration::from_millis(250)), "{lasted:?}");
             wait_for(&told, "main", false);
@@ -219,7 +219,7 @@ fn wd3_a_guest_is_watched_and_its_host_is_not() {
     let done = move |outcome: std::thread::Result<Result<()>>| output.send(outcome).unwrap();
     let builder = Builder::new().watchdog(watchdog);
     let guest = builder.start_guest_run(program, host, done).unwrap();
-    // The host does something else for long before each call.
+    // The host does something else for a long time before each call.
     let busy = Duration::from_millis(100);
     let (_never, elsewhere) = channel::<()>();
     while !guest.is_finished() {
@@ -266,7 +266,7 @@ fn wd4_a_callback_that_panics_ends_the_watchdog_and_not_the_run() {
     let watchdog = Watchdog::new().threshold(Duration::from_millis(1));
     let program = async {
         assert!(!told.recv().unwrap());
-        // It has dropped the callback: nothing more is told.
+        // It has dropped the callback: nothing more is reported.
         assert!(told.recv().is_err());
         checkpoint().await?;
         Ok::<_, Error>(7)

@@ -45,7 +45,7 @@ fn wk1_each_worker_has_a_run_and_a_thread_of_its_own_and_all_values_come_back_in
 fn wk2_the_first_error_cancels_the_others_and_all_errors_come_back() {
     let ready = Barrier::new(3);
     let result = run_workers(3, async |worker| {
-        // All are at work before one fails.
+        // All are working before one fails.
         ready.wait();
         if worker.index() == 1 {
             return oops::<()>("slipped");
@@ -73,7 +73,7 @@ fn wk2_a_worker_that_begins_when_another_has_failed_is_cancelled_at_its_first_ch
                 return oops::<()>("early");
             }
             failed.wait();
-            // Whether the cancel is here by now or is on its way: this does not end otherwise.
+            // Whether the cancel has arrived or is on its way: nothing else ends this.
             sleep_forever().await
         });
     assert_eq!(failure(result), "[early]");
@@ -85,7 +85,7 @@ fn wk2_a_run_that_cannot_begin_is_an_error_of_its_worker() {
         assert_eq!(worker.count(), 2);
         match worker.index() {
             0 => Builder::new().simulation(Simulation::new(1)),
-            // There is no world given for it.
+            // This builder has no world.
             _ => Builder::new().backend(Backend::Simulation),
         }
     });
@@ -184,7 +184,7 @@ async fn wk4_inside_a_run_values_errors_and_panics_come_back() -> Result<()> {
         caught.expect_err("it panics").downcast_ref(),
         Some(&"worker down")
     );
-    // In a cancelled scope they do not begin.
+    // In a cancelled scope the workers do not begin.
     let scope = CancelScope::new();
     scope.cancel("");
     let never = Workers::new(1).run_within(async |_| -> Result<()> { unreachable!() });
@@ -215,7 +215,7 @@ async fn wk4_a_call_that_is_dropped_cancels_its_workers_and_its_nursery_waits_fo
         Ok(())
     })
     .await?;
-    // Those that had begun have ended; one that had not has not begun since.
+    // Those that had begun have ended; one that had not begun then has not begun since.
     let now = ended.load(Ordering::SeqCst);
     assert!(now <= 2);
     for _ in 0..10 {
@@ -273,7 +273,7 @@ fn wk7_workers_share_a_port_and_each_serves_its_part() {
         let name = thread::current().name().unwrap_or_default().to_owned();
         trio::io::SendStream::send_all(&mut stream, name.as_bytes()).await
     }
-    // A port that is free, and stays so for those who share it.
+    // A port that is free, and stays free for those who share it.
     let reserved = trio::run(async {
         let any = Bind::At((Ipv4Addr::LOCALHOST, 0).into());
         TcpListener::open_all(any, 1, true).and_then(|all| all[0].local_address())
@@ -305,7 +305,7 @@ fn wk7_workers_share_a_port_and_each_serves_its_part() {
         }
         let names: Vec<&str> = seen.iter().map(String::as_str).collect();
         assert_eq!(names, ["worker 0", "worker 1"]);
-        // One that fails ends both.
+        // When one fails, both end.
         let token = all.recv().unwrap();
         token.run_sync_soon(|| panic!("stop")).unwrap();
         let panic = serving.join().expect_err("the panic goes on");
@@ -314,7 +314,7 @@ fn wk7_workers_share_a_port_and_each_serves_its_part() {
     wait_for_nothing();
 }
 
-/// The thread of the test is fit for a run of its own.
+/// The thread of the test can have a run of its own.
 fn wait_for_nothing() {
     trio::run(async { wait_all_tasks_blocked(secs(0)).await }).unwrap();
 }

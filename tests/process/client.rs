@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::lines::PATIENCE;
 
-/// Connects, with a limit to how long each read and each write may take.
+/// Connects, with a time limit for each read and each write.
 #[track_caller]
 pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     prepared(TcpStream::connect(to).unwrap())
@@ -32,14 +32,14 @@ fn prepared(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Sends `data`, which fits into what the sockets hold, and reads it back.
+/// Sends `data`, which fits into the sockets' buffers, and reads it back.
 #[track_caller]
 pub(crate) fn ping(mut stream: &TcpStream, data: &[u8]) {
     stream.write_all(data).unwrap();
     expect(stream, data);
 }
 
-/// Reads `data` and nothing else.
+/// Reads `data`, and nothing more.
 #[track_caller]
 pub(crate) fn expect(mut stream: &TcpStream, data: &[u8]) {
     let mut received = vec![0; data.len()];
@@ -47,7 +47,7 @@ pub(crate) fn expect(mut stream: &TcpStream, data: &[u8]) {
     assert!(received == data, "{} bytes came back changed", data.len());
 }
 
-/// Ends the sending, reads the end of file, and nothing before it.
+/// Ends the sending direction, then reads the end of file and nothing before it.
 #[track_caller]
 pub(crate) fn part(mut stream: TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
@@ -72,7 +72,7 @@ pub(crate) fn exchange(mut stream: TcpStream, data: &[u8]) {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
 
-/// Breaks the connection off: the other side sees a reset.
+/// Aborts the connection: the other side sees a reset.
 pub(crate) fn reset(stream: TcpStream) {
     let socket = Socket::from(stream);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -98,7 +98,7 @@ impl Random {
         usize::try_from(self.next() % below).unwrap().min(most)
     }
 
-    /// So many bytes of any kind.
+    /// This many random bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let words = std::iter::repeat_with(|| self.next().to_le_bytes());
         words.flatten().take(count).collect()

@@ -1,7 +1,7 @@
 //! The descriptors of a process: none is left behind, and a server survives the lack of them.
 //!
 //! They can be counted only where nothing else runs, so each test starts this program again with
-//! itself as the only test, and there does what it is for.
+//! itself as the only test, and does its work there.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,12 +15,12 @@ use trio::net::{Server, TcpListener, TcpStream, connect_tcp, open_tcp_listeners,
 use trio::testing::wait_all_tasks_blocked;
 use trio::{Backend, Builder, Result, checkpoint, open_nursery};
 
-/// Tells the process that it is the one in which the test happens.
+/// Marks the process as the one in which the test happens.
 const INSIDE: &str = "TRIO_TEST_PROCESS";
 
 pub(crate) const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Polling];
 
-/// This program again, with `test` alone, begun by the shell command `before`.
+/// This program again, with only `test`, started by the shell command `before`.
 fn again(test: &str, before: &str) -> Command {
     let mut command = Command::new("sh");
     let program = std::env::current_exe().unwrap();
@@ -53,7 +53,7 @@ fn descriptors() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     let names = entries.filter_map(|entry| {
         let target = std::fs::read_link(entry.unwrap().path()).ok()?;
-        // The one by which the folder is read.
+        // The descriptor through which the folder is read does not count.
         (!target.ends_with("fd")).then(|| target.to_string_lossy().into_owned())
     });
     let mut names: Vec<String> = names.collect();
@@ -98,8 +98,8 @@ async fn echo(stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// Starts `future`, and forgets it where it waits.
-#[allow(clippy::mem_forget)] // it is what is tested
+/// Starts `future`, and forgets it while it waits.
+#[allow(clippy::mem_forget)] // that is what is tested
 async fn start_and_forget(future: impl Future) {
     let mut future = Box::pin(future);
     assert!(futures::poll!(&mut future).is_pending());
@@ -123,7 +123,7 @@ fn d4_what_is_dropped_in_the_middle_leaves_no_descriptor() {
                     }
                 }
                 wait_all_tasks_blocked(Duration::ZERO).await?;
-                // What is there still belongs to the run, the listener, and its queue.
+                // The descriptors that remain belong to the run, the listener, and its queue.
                 let (client, server) = pair().await?;
                 drop(futures::poll!(Box::pin(client.receive())));
                 drop((client, server));
@@ -223,7 +223,8 @@ fn serve_in_a_small_process(backend: Backend) {
         .unwrap_err();
 }
 
-/// A server that has run out of descriptors goes on when there are some, and serves everybody.
+/// Checks that a server that ran out of descriptors continues when there are some, and serves all
+/// clients.
 fn check_recovery(test: &str, backend: Backend) {
     if std::env::var_os(INSIDE).is_some() {
         return serve_in_a_small_process(backend);
@@ -251,7 +252,7 @@ fn check_recovery(test: &str, backend: Backend) {
         .collect();
     line_with("overloaded ");
     line_with("overloaded ");
-    // In the order in which they came: each that goes makes room for one that waits.
+    // In the order in which they came: each that leaves makes room for one that waits.
     for (number, client) in clients.iter_mut().enumerate() {
         let mut answer = Vec::new();
         client.shutdown(Shutdown::Write).unwrap();

@@ -1,8 +1,8 @@
-//! What the other programs in a machine see of a run: the children that a process starts meanwhile, and
-//! the signals of the system.
+//! What the other processes of a machine see of a run: the children that a process starts
+//! meanwhile, and the signals of the system.
 //!
-//! All of it is about the process as a whole, so each test starts this program again with itself as
-//! the only test.
+//! All of this concerns the process as a whole, so each test starts this program again with itself
+//! as the only test.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
@@ -20,17 +20,17 @@ use trio::{BrokenResource, Builder, Result, backend, move_on_after, open_nursery
 
 use crate::descriptors::{BACKENDS, alone, listen, pair};
 
-/// What a write to a pipe without a reader is, unless the program has said otherwise.
+/// The signal of a write to a pipe without a reader, unless the program has ignored it.
 const PIPE: Signal = Signal::from_raw(13);
 
-/// The descriptors of this process that a program would inherit which it starts.
+/// The descriptors of this process that a program it starts would inherit.
 fn inheritable() -> Vec<String> {
     const CLOEXEC: u32 = 0o2_000_000;
     let entries = std::fs::read_dir("/proc/self/fdinfo").unwrap();
     let mut numbers = Vec::new();
     for entry in entries {
         let number = entry.unwrap().file_name().into_string().unwrap();
-        // The one by which the folder is read has gone by now.
+        // The descriptor through which the folder is read is closed by now.
         let Ok(text) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
             continue;
         };
@@ -44,7 +44,7 @@ fn inheritable() -> Vec<String> {
     numbers
 }
 
-/// The descriptors that a program has which this process starts.
+/// The descriptors of a program that this process starts.
 fn inherited() -> Vec<String> {
     let output = Command::new("sh")
         .args(["-c", "ls /proc/$$/fd"])
@@ -66,13 +66,13 @@ fn lasting_child() -> Child {
     child.unwrap()
 }
 
-/// What a child holds when one is started with something of every kind in flight.
+/// Compares what a child holds if it is started with something of every kind in flight.
 async fn start_a_child_with_everything_in_flight(before: &[Vec<String>]) -> Result<()> {
     let (idle, _) = listen().await?;
     let (client, server) = pair().await?;
     let (_unused, gone) = pair().await?;
     let mut signals = open_signal_receiver(&[Signal::USER_2])?;
-    // A connection that goes on has another way to receive than a fresh one.
+    // A connection that goes on receives in another way than a fresh one.
     for _ in 0..4 {
         client.send_all(b"x").await?;
         server.receive().await?;
@@ -87,7 +87,7 @@ async fn start_a_child_with_everything_in_flight(before: &[Vec<String>]) -> Resu
             Ok(())
         });
         nursery.start_soon(async {
-            // What comes after the child was started reaches whom it is for.
+            // What arrives after the child was started reaches its receiver.
             let data = server.receive().await?.expect("no end of file");
             assert_eq!(&*data, b"after");
             Ok(())
@@ -102,7 +102,7 @@ async fn start_a_child_with_everything_in_flight(before: &[Vec<String>]) -> Resu
     })
     .await
     .unwrap();
-    // A connection is closed when this process closes it, though the child goes on.
+    // A connection is closed when this process closes it, even though the child goes on.
     drop(server);
     assert!(client.receive().await?.is_none());
     let mut child = child.unwrap();
@@ -123,7 +123,7 @@ fn d11_a_child_process_inherits_no_descriptor_and_disturbs_nothing() {
     alone(
         "inherit::d11_a_child_process_inherits_no_descriptor_and_disturbs_nothing",
         || {
-            // Whoever has started this process may have left it some.
+            // The process that started this one may have left it some.
             let before = [inheritable(), inherited()];
             for backend in BACKENDS {
                 let run = Builder::new()
@@ -135,7 +135,8 @@ fn d11_a_child_process_inherits_no_descriptor_and_disturbs_nothing() {
     );
 }
 
-/// A connection from this run to a socket that no run has; its descriptor, to be used by hand.
+/// A connection from this run to a socket that belongs to no run; returns its descriptor for direct
+/// use.
 async fn to_outside() -> Result<(Descriptor, StdStream)> {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -144,7 +145,7 @@ async fn to_outside() -> Result<(Descriptor, StdStream)> {
     Ok((descriptor, listener.accept()?.0))
 }
 
-/// The ways in which one can send.
+/// The ways of sending.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Slice,
@@ -164,14 +165,14 @@ async fn send(descriptor: &Descriptor, stream: &TcpStream, way: Way, length: usi
     }
 }
 
-/// Sends to a side that has gone, or goes meanwhile; nothing but an error tells of it.
+/// Sends to a side that has closed, or closes meanwhile; nothing but an error says so.
 async fn send_to_who_has_gone() -> Result<()> {
     for way in [Way::Slice, Way::Vector, Way::Operation] {
         for waits in [false, true] {
             let (descriptor, there) = to_outside().await?;
             let stream = TcpStream::from_descriptor(descriptor.clone());
             let leave = async {
-                // What it has not received makes this a reset.
+                // Data that it has not received makes this close a reset.
                 drop(there);
                 wait_all_tasks_blocked(Duration::from_millis(1)).await
             };
@@ -191,7 +192,7 @@ async fn send_to_who_has_gone() -> Result<()> {
             } else {
                 stream.send_all(b"never received").await?;
                 leave.await?;
-                // Who learns of it first is told of the reset, and who comes later of the broken pipe.
+                // The first to notice gets the reset, and those who come later the broken pipe.
                 drop(send(&descriptor, &stream, way, 100).await);
                 send(&descriptor, &stream, way, 100).await.unwrap_err()
             };
@@ -212,13 +213,13 @@ fn d12_who_sends_to_a_broken_connection_gets_an_error_and_no_signal() {
         || {
             for backend in BACKENDS {
                 let run = Builder::new().backend(backend).run(async {
-                    // Where a signal would end the process, it is received here instead. The standard
-                    // library has it ignored, and this is not.
+                    // If a signal would end the process, it is received here instead. The standard
+                    // library ignores this signal; the receiver does not.
                     let mut pipes = open_signal_receiver(&[PIPE])?;
                     send_to_who_has_gone().await?;
                     let none = move_on_after(Duration::from_millis(20), pipes.next()).await?;
                     assert!(none.is_none(), "a broken connection was a signal");
-                    // It would have been received: a pipe of the system has no such mercy.
+                    // It would have been received: writing to a real pipe raises it.
                     let mut child = lasting_child();
                     let mut pipe = child.stdin.take().unwrap();
                     child.kill().unwrap();
@@ -234,7 +235,7 @@ fn d12_who_sends_to_a_broken_connection_gets_an_error_and_no_signal() {
     );
 }
 
-/// Whether each connection that this process has is without delay.
+/// Whether each connection of this process has `TCP_NODELAY`.
 fn are_without_delay() -> Vec<bool> {
     let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
@@ -258,8 +259,8 @@ fn no_connection_delays_what_is_sent_however_it_was_accepted() {
                 let run = Builder::new().backend(backend).run(async {
                     let (listener, address) = listen().await?;
                     let mut all = Vec::new();
-                    // From the third on a ring may have a feed of connections. Of each two one has come
-                    // before it is asked for, and one is waited for.
+                    // From the third on a ring may have a feed of connections. Of every two, one
+                    // has arrived before it is asked for, and one is waited for.
                     for _ in 0..4 {
                         let there = connect_tcp(address).await?;
                         all.extend([there, listener.accept().await?]);

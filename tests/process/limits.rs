@@ -1,4 +1,4 @@
-//! Too few descriptors, and a kernel that gives no ring.
+//! Too few descriptors, and a kernel that offers no ring.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -33,7 +33,7 @@ fn without_descriptors_the_server_backs_off_and_loses_no_connection(backend: &st
     let complaint = server.errors.next();
     let told = "trio: cannot accept (Too many open files (os error 24)); trying again in 100ms";
     assert_eq!(complaint, told);
-    // Those that were accepted are served meanwhile, and each that ends makes room for another.
+    // Meanwhile those that were accepted are served, and each that ends makes room for another.
     for (number, client) in (0..).zip(clients) {
         expect(&client, &[number; 100]);
         part(client);
@@ -94,7 +94,7 @@ fn where_io_uring_is_forbidden_asking_for_it_fails_with_a_remedy() {
     });
 }
 
-/// Gives tokens away, and counts those that are out.
+/// Hands out tokens, and counts those that are out.
 #[derive(Default)]
 struct Tokens(Cell<i32>);
 
@@ -135,7 +135,7 @@ fn w2_a_thread_that_cannot_begin_is_an_error_and_its_token_comes_back() {
     });
 }
 
-/// Calls `work`, whose processes cannot make a ring, as in most containers.
+/// Calls `work` in a thread that cannot create a ring, as in most containers.
 fn without_io_uring<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     /// The same on all architectures.
     const IO_URING_SETUP: i64 = 425;
@@ -143,7 +143,7 @@ fn without_io_uring<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     without(&[IO_URING_SETUP], EPERM, work)
 }
 
-/// Calls `work`, to whom the kernel refuses these calls with this error.
+/// Calls `work` in a thread to which the kernel refuses these calls with this error.
 fn without<T: Send>(calls: &[i64], error: u32, work: impl FnOnce() -> T + Send) -> T {
     let filter = SeccompFilter::new(
         calls.iter().map(|call| (*call, Vec::new())).collect(),
@@ -152,7 +152,7 @@ fn without<T: Send>(calls: &[i64], error: u32, work: impl FnOnce() -> T + Send) 
         std::env::consts::ARCH.try_into().unwrap(),
     );
     let filter: BpfProgram = filter.unwrap().try_into().unwrap();
-    // A filter stays with the thread and what it starts, so the thread is one that ends.
+    // A filter stays with the thread and whatever it starts, so the thread is one that ends.
     thread::scope(|threads| {
         let filtered = threads.spawn(|| {
             apply_filter(&filter).unwrap();

@@ -1,4 +1,4 @@
-//! What a process says, line by line, without waiting for ever for the next.
+//! The output of a process, line by line, without waiting for ever for the next line.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// The lines of a pipe.
 pub(crate) struct Lines<R> {
     pipe: R,
-    /// What has been read and not been returned.
+    /// What has been read but not returned.
     rest: Vec<u8>,
 }
 

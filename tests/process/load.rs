@@ -110,14 +110,14 @@ fn resets_in_the_middle_harm_nobody_else(backend: &str) {
         ping(&idle, b"once");
         reset(idle);
 
-        // With the answer on its way, of which nobody has read a byte.
+        // With the answer on its way, of which no byte has been read.
         let mut busy = connect(server.address);
         busy.write_all(&data).unwrap();
         reset(busy);
 
         ping(&bystander, b"still here");
     }
-    // The server learns of the last ones in its own time, but it takes turns meanwhile.
+    // The server notices the last ones in its own time, but it takes turns meanwhile.
     let mut turns = 0..10_000;
     while server.descriptors() != before && turns.next().is_some() {
         ping(&bystander, b"and now?");
@@ -140,7 +140,8 @@ fn a_client_that_never_reads_costs_no_memory(backend: &str) {
     ping(&bystander, &Random(5).bytes(64 * 1024));
     let before = server.resident();
     let pattern = Random(6).bytes(1 << 20);
-    // The kernel holds some for each, as much as it likes; so there are as many as it takes.
+    // The kernel buffers some bytes for each, as many as it likes; so this many connections are
+    // needed.
     let mut stuck = Vec::new();
     let mut taken = 0;
     while taken < 64 << 20 {
@@ -150,10 +151,10 @@ fn a_client_that_never_reads_costs_no_memory(backend: &str) {
         stuck.push((client, written));
     }
     ping(&bystander, b"unharmed");
-    // Nothing but the blocks of the ring, which are 4 MiB, and one more for each.
+    // Only the blocks of the ring, which are 4 MiB, and one more block for each connection.
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes for {taken}");
-    // Nothing of what was taken is lost.
+    // Nothing that was taken is lost.
     for (client, written) in stuck {
         let mut left = written;
         while left > 0 {
@@ -166,8 +167,8 @@ fn a_client_that_never_reads_costs_no_memory(backend: &str) {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// Sends `pattern` again and again until nobody has taken anything for a while; returns how many
-/// bytes were taken.
+/// Sends `pattern` again and again until nothing has been taken for a while; returns how many bytes
+/// were taken.
 fn write_until_stuck(mut client: &std::net::TcpStream, pattern: &[u8]) -> usize {
     const QUIET: Duration = Duration::from_millis(200);
     let mut written = 0;
@@ -212,8 +213,8 @@ fn short_connections(server: &Server, count: usize) {
         for first in 0..THREADS {
             threads.spawn(move || {
                 for number in (first..count).step_by(THREADS) {
-                    // A port rests for a while after its connection, so they come from several
-                    // addresses, each of which has ports of its own.
+                    // A port cannot be used for a while after its connection, so they come from
+                    // several addresses, each of which has ports of its own.
                     let from = u8::try_from(2 + number % 32).unwrap();
                     let client = connect_from(from, server.address);
                     ping(&client, &number.to_le_bytes());

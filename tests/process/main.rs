@@ -1,6 +1,6 @@
-//! What needs a process of its own: the echo server of the examples, as a user starts it, under
-//! clients that know nothing of this library; signals, limits, and a kernel that refuses; what a
-//! run says on standard error; the counting of descriptors; and what children see of them.
+//! Tests that need a process of their own: the echo server of the examples, as a user starts it,
+//! under clients that know nothing of this library; signals, limits, and a kernel that refuses;
+//! what a run prints on standard error; the counting of descriptors; and what children see of them.
 
 #![cfg(target_os = "linux")] // what a process holds is read from /proc
 #![allow(clippy::unwrap_used)] // every file here is a test, though the lint cannot see it

@@ -1,4 +1,4 @@
-//! What a run says on standard error by itself: each test is its own program, in a second process.
+//! What a run prints on standard error: each test is its own program, in a second process.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use trio::{Builder, Event, HostCall, sleep_forever};
 
 use crate::lines::Lines;
 
-/// Starts this very test, called `name`, once more; `None` in that second process.
+/// Starts this very test, called `name`, a second time; `None` in that second process.
 fn again(name: &str) -> Option<Child> {
     if std::env::var_os(SECOND).is_some() {
         return None;
@@ -27,8 +27,8 @@ fn again(name: &str) -> Option<Child> {
 
 const SECOND: &str = "TRIO_TESTED_PROGRAM";
 
-/// What the test called `name` says in a second process, which has to end well; `None` there, when
-/// `program` has run.
+/// What the test called `name` prints in a second process, which has to end well; `None` there,
+/// when `program` has run.
 fn said(name: &str, program: impl FnOnce()) -> Option<String> {
     let Some(child) = again(name) else {
         program();
@@ -59,7 +59,7 @@ fn dk1_a_run_that_nothing_wakes_says_so_once_and_waits() {
     assert_eq!(errors.rest(), "");
 }
 
-/// A program with a mistake: it blocks its loop until the other process has read what comes of that.
+/// A program with a mistake: it blocks its loop until the other process has read the consequence.
 fn block_until_read() {
     let watchdog = Watchdog::new().threshold(Duration::from_millis(50));
     let byte = Builder::new().watchdog(watchdog).run(async {
@@ -92,8 +92,8 @@ fn wd1_a_watchdog_barks_on_standard_error() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Ends the process when the loop goes to sleep: under a clock that jumps a run has looked at itself by
-/// then, for it does so in a turn that does not wait.
+/// Ends the process when the loop goes to sleep. Under a clock that jumps, a run has examined
+/// itself by then, because it does so in a turn that does not wait.
 struct ExitAsleep;
 
 impl Instrument for ExitAsleep {
@@ -104,7 +104,7 @@ impl Instrument for ExitAsleep {
     }
 }
 
-/// A program that is over when it sleeps.
+/// A program that ends when it sleeps.
 fn until_asleep() -> Builder {
     let builder = Builder::new().clock(MockClock::autojump());
     builder.instrument(ExitAsleep)
@@ -169,7 +169,7 @@ fn wd4_a_callback_that_panics_is_told_of() {
             assert!(tell.send(()).is_err(), "the callback's own");
         };
         let watchdog = Watchdog::new().threshold(Duration::from_millis(1));
-        // Blocks until the watchdog has dropped its callback, and with it the sending end.
+        // Blocks until the watchdog has dropped its callback, and with it the sender.
         let program = async { told.iter().count() };
         let watched = Builder::new().watchdog(watchdog.on_blocked(callback));
         assert_eq!(watched.run(program), 1);
@@ -183,7 +183,7 @@ fn wd4_a_callback_that_panics_is_told_of() {
 
 #[cfg(feature = "tracing")]
 mod to_tracing {
-    //! What is said besides to `tracing`, before it stands on standard error.
+    //! What is also reported to `tracing`, before it is printed on standard error.
 
     use std::fmt::{Debug, Write as _};
 

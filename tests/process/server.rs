@@ -1,4 +1,4 @@
-//! The echo server as a process: started, watched, and ended.
+//! The echo server as a process: started, observed, and ended.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,21 +15,21 @@ pub(crate) struct Server {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The line that says so.
+    /// The line that announces it.
     pub(crate) banner: String,
-    /// What it says.
+    /// Its standard output.
     pub(crate) output: Lines<ChildStdout>,
-    /// What it complains about.
+    /// Its standard error.
     pub(crate) errors: Lines<ChildStderr>,
 }
 
 /// How a server has ended.
 pub(crate) struct Ended {
-    /// Its exit code, unless a signal has killed it.
+    /// Its exit code, unless a signal killed it.
     pub(crate) code: Option<i32>,
-    /// What it has said that nobody has read before.
+    /// Output that has not been read before.
     pub(crate) output: String,
-    /// What it has complained about that nobody has read before.
+    /// Error output that has not been read before.
     pub(crate) errors: String,
 }
 
@@ -42,7 +42,7 @@ impl Server {
         Self::start_as(command)
     }
 
-    /// Starts `command`, which is to be an echo server.
+    /// Starts `command`, which should be an echo server.
     #[track_caller]
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.args(["--tcp", "127.0.0.1:0"]);
@@ -84,7 +84,7 @@ impl Server {
             .join(name)
     }
 
-    /// Waits until it has ended, which it has been asked to do.
+    /// Waits until it has ended; it must have been asked to.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Ended {
         finish(&mut self.child, &mut self.output, &mut self.errors)
@@ -100,13 +100,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Of a test that has failed; after `wait` there is nothing left to kill.
+        // For a test that has failed; after `wait` there is nothing left to kill.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Runs `command`, which ends by itself.
+/// Runs `command`, which ends on its own.
 #[track_caller]
 pub(crate) fn output_of(command: Command) -> Ended {
     let (mut child, mut output, mut errors) = spawn(command);
@@ -130,7 +130,7 @@ fn finish(
     output: &mut Lines<ChildStdout>,
     errors: &mut Lines<ChildStderr>,
 ) -> Ended {
-    // Both pipes are at their ends when the process is at its own.
+    // When the process has ended, both pipes are at their ends.
     let output = output.rest();
     let errors = errors.rest();
     let code = child.wait().unwrap().code();
@@ -155,10 +155,11 @@ pub(crate) fn echo() -> Command {
     command
 }
 
-/// Builds the example as this test was built, and returns where it lies.
+/// Builds the example in the same way as this test, and returns its path.
 ///
-/// Cargo tells a test where binaries are, not where examples are, and builds the examples for
-/// `cargo test` but not for `cargo test --test process`. If it has, this takes no time.
+/// Cargo tells a test where binaries are, but not where examples are, and it builds the examples
+/// for `cargo test` but not for `cargo test --test process`. If they have been built, this takes no
+/// time.
 fn build() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(3).unwrap();

@@ -87,7 +87,7 @@ fn a_port_that_is_taken_is_named() {
          it: end that, or take another port\n"
     );
     assert_eq!(ended.errors, told);
-    // One worker that cannot listen ends them all: this port is not shared.
+    // One worker that cannot listen ends all of them: this port is not shared.
     let mut command = echo();
     command.args(["--workers", "4", "--tcp", &address]);
     let ended = output_of(command);

@@ -43,7 +43,7 @@ fn in_the_grace_period_connections_go_on_and_no_new_one_comes(backend: &str) {
     let refusal = TcpStream::connect(server.address).unwrap_err();
     assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
     part(client);
-    // With the last connection ends the server, an hour before it would have to.
+    // With its last connection the server ends, an hour before it would have to.
     let ended = server.wait();
     assert_eq!(ended.code, Some(0));
     let told = "connections: 1 (1 ended, 0 failed, 0 cut off), bytes: 11\n";

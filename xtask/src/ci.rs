@@ -1,13 +1,13 @@
-//! Every check there is, one line and its time each.
+//! All the checks, each with its result and its time on one line.
 //!
-//! The quick stages come first. The tests come last and are the only ones whose output passes
-//! through, so that what Cargo says of them stands at the end; of the others a reader wants the
-//! output only if they fail. A stage that fails does not hide the next.
+//! The quick stages come first. The tests come last and are the only stage whose output is passed
+//! through, so that what Cargo reports about them is at the end; the output of the other stages is
+//! shown only if they fail. A stage that fails does not hide the next.
 //!
-//! Four builds are paid for: clippy's and rustdoc's (which stop before code is generated), the one
-//! that examples, benches and tests share, the optimised one whose instructions are counted, and those
-//! of AddressSanitizer and of loom, which have folders of their own so that none of the others is
-//! built again because of them.
+//! There are these builds: clippy's and rustdoc's (which stop before code is generated), the one
+//! that examples, benches and tests share, the optimised one whose instructions are counted, and
+//! those of AddressSanitizer and of loom, which have folders of their own so that none of the
+//! others is built again because of them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ struct Stage {
     run: fn() -> Result<Outcome, String>,
 }
 
-/// How a stage ended that did not fail.
+/// The outcome of a stage that did not fail.
 pub(crate) enum Outcome {
     Passed,
     /// There was nothing to do, or no way to do it here.
@@ -151,7 +151,7 @@ fn clippy() -> Result<Outcome, String> {
     ))
 }
 
-/// Private items too, so that internal links stay true.
+/// Includes private items, so that internal links stay valid.
 fn docs() -> Result<Outcome, String> {
     let doc =
         Cargo::new("doc --workspace --all-features --no-deps --document-private-items --quiet");
@@ -173,7 +173,7 @@ fn examples() -> Result<Outcome, String> {
     ))
 }
 
-/// Each bench runs its cases once: `cargo test` does not pass the `--bench` that asks for more.
+/// Each bench runs its cases once: `cargo test` does not pass the `--bench` that requests more.
 fn benches() -> Result<Outcome, String> {
     let packages = Package::all()?;
     if packages
@@ -213,10 +213,10 @@ fn asan() -> Result<Outcome, String> {
             test = test.arg("--test").arg(target);
         }
     }
-    // The models have been through their schedules without the sanitizer, which makes each several
-    // times as long. Leaks are not looked for: what the tests forget on purpose, and what the kernel does not give
-    // back in time, is leaked by design. A frame under the sanitizer is several times its usual
-    // size, hence the larger stack.
+    // The models have been through their schedules without the sanitizer, which makes each take
+    // several times as long. Leaks are not checked: what the tests forget on purpose, and what the
+    // kernel does not return in time, is leaked by design. A stack frame under the sanitizer is
+    // several times its usual size, hence the larger stack.
     let test = test
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", "-Zsanitizer=address --cfg asan")
@@ -229,8 +229,8 @@ fn asan() -> Result<Outcome, String> {
     quietly(test)
 }
 
-/// What crosses threads: every order in which the threads of some small programs can meet, up to
-/// three switches that no wait has forced. In release, for the orders are many.
+/// Code that crosses threads: every order in which the threads of some small programs can meet,
+/// with up to three switches that no wait forces. In release mode, because there are many orders.
 fn loom() -> Result<Outcome, String> {
     let test = Cargo::new(
         "test --quiet --release --target-dir target/loom --package trio-runtime --lib -- thread::loom",
@@ -244,12 +244,12 @@ fn loom() -> Result<Outcome, String> {
 /// Small numbers for everyone, and one more that changes with every commit.
 const SEEDS: &str = "0,1,2,3,5,8,13,21,34,55,89,144,233,377,610,987";
 
-/// Schedules that each model is put through with a commit, beside those that every test run has.
+/// Schedules that each model is run through for a commit, besides those of every test run.
 const SCHEDULES: &str = "10000";
 
-/// Runs what has `seed` in its name, under more seeds than it brings along: the models, too, under
-/// seeds that follow from the commit. What a model finds is printed with the command that finds it
-/// again.
+/// Runs the tests with `seed` in their names under more seeds than they have themselves; the models
+/// too, under seeds that are derived from the commit. If a model fails, the command that reproduces
+/// it is printed.
 fn simulation() -> Result<Outcome, String> {
     let commit = seed_of(&git(&["rev-parse", "HEAD"])?)?.to_string();
     let seeds = format!("{SEEDS},{commit}");
@@ -270,16 +270,15 @@ fn simulation() -> Result<Outcome, String> {
     })
 }
 
-/// Puts each model through `schedules` schedules. What fails prints its seed, and is found again with
-/// it.
+/// Runs each model through `schedules` schedules. A failure prints its seed, which reproduces it.
 pub(crate) fn soak(schedules: &str) -> Result<(), String> {
     let count: u64 = schedules
         .parse()
         .map_err(|_| format!("`soak` takes how many schedules, and not `{schedules}`"))?;
-    // The keys of a hasher are the random numbers that the standard library gives away.
+    // The keys of a hasher are random numbers that the standard library makes available.
     let seed = RandomState::new().build_hasher().finish() >> 1;
     println!("TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES={count}");
-    // The build that the tests have anyway: an optimised one takes many minutes.
+    // The same build as for the tests: an optimised one takes many minutes.
     let test = Cargo::new("test --workspace --all-features --test it -- model");
     let test = test.env("TRIO_MODEL_SEED", &seed.to_string());
     openly(test.env("TRIO_MODEL_SCHEDULES", &count.to_string())).map(|_| ())
@@ -292,8 +291,8 @@ fn seed_of(commit: &str) -> Result<u64, String> {
         .map_err(|_| format!("`{}` is not the name of a commit", commit.trim()))
 }
 
-/// On a developer's machine nextest, if it is there, because it names what is slow. Elsewhere
-/// `cargo test`, whose words everybody reads.
+/// On a developer's machine nextest, if it is installed, because it names slow tests. Elsewhere
+/// `cargo test`, whose output everybody can read.
 fn tests() -> Result<Outcome, String> {
     let developer = std::env::var_os("CI").is_none() && is_installed("nextest");
     let words = if developer {
@@ -313,7 +312,7 @@ fn doctests() -> Result<Outcome, String> {
 /// A call of Cargo at the root of the tree.
 pub(crate) struct Cargo {
     command: Command,
-    /// What a person would type.
+    /// The command as a person would type it.
     typed: String,
 }
 
@@ -321,7 +320,7 @@ impl Cargo {
     pub(crate) fn new(words: &str) -> Self {
         let mut command = Command::new(cargo());
         command.current_dir(root()).stdin(Stdio::null());
-        // These would outweigh the flags of a stage.
+        // These would take precedence over the flags of a stage.
         command
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTDOCFLAGS");
@@ -340,18 +339,18 @@ impl Cargo {
         self
     }
 
-    /// What it says on its standard output; all that it said, if it fails.
+    /// Returns its standard output; all of its output, if it fails.
     pub(crate) fn captured(self) -> Result<String, String> {
         captured(self)
     }
 }
 
-/// Runs `cargo` and keeps what it says for the case that it fails.
+/// Runs `cargo`, and shows its output only if it fails.
 fn quietly(cargo: Cargo) -> Result<Outcome, String> {
     captured(cargo).map(|_| Outcome::Passed)
 }
 
-/// Runs `cargo` and returns what it says on its standard output; all that it said, if it fails.
+/// Runs `cargo` and returns its standard output; all of its output, if it fails.
 fn captured(mut cargo: Cargo) -> Result<String, String> {
     let output = cargo
         .command
@@ -368,7 +367,7 @@ fn captured(mut cargo: Cargo) -> Result<String, String> {
     ))
 }
 
-/// Runs `cargo` and lets everybody listen.
+/// Runs `cargo` with its output passed through.
 fn openly(mut cargo: Cargo) -> Result<Outcome, String> {
     println!("{}", cargo.typed);
     let status = cargo

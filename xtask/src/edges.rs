@@ -1,6 +1,6 @@
 //! Which way the arrows point: `platform ← runtime ← io ← {net, tls} ← facade`.
 //!
-//! What Cargo says of the members is compared with one table. It holds for dependencies of every
+//! Cargo's metadata of the members is compared with one table. It applies to dependencies of every
 //! kind, because a test that reaches upward is in the wrong crate.
 
 use std::process::Command;
@@ -17,23 +17,24 @@ pub(crate) struct Package {
     pub(crate) targets: Vec<Target>,
 }
 
-/// Something that a member says it needs.
+/// A dependency that a member declares.
 #[derive(Debug)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// Whether users of the member need it too, and not its tests only.
+    /// Whether users of the member need it too, and not only its tests.
     pub(crate) shipped: bool,
 }
 
-/// Something that Cargo builds of a member.
+/// Something that Cargo builds for a member.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
-    /// As Cargo calls it: `lib`, `test`, `bench`, `example` and others.
+    /// Cargo's name for it: `lib`, `test`, `bench`, `example` and others.
     pub(crate) kind: String,
 }
 
-/// What each member may use of the others. The facade sees all, tests and examples through it.
+/// Which of the others each member may use. The facade uses all; tests and examples use them
+/// through it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("trio-platform", &[]),
     ("trio-runtime", &["trio-platform"]),
@@ -55,11 +56,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What speaks to the kernel. Only `platform` may ship with it, so that nothing above names an
-/// opcode.
+/// The crates that talk to the kernel. Only `platform` may ship with them, so that nothing above
+/// names an opcode.
 const KERNEL: &[&str] = &["io-uring", "libc", "polling", "rustix", "socket2"];
 
-/// Every arrow between `packages` that the table does not have.
+/// Every dependency between `packages` that the table does not allow.
 pub(crate) fn check(packages: &[Package]) -> Vec<Offence> {
     packages
         .iter()
@@ -110,7 +111,7 @@ fn check_package(package: &Package, packages: &[Package]) -> Vec<Offence> {
 }
 
 impl Package {
-    /// The members of the workspace. Asks nothing of the network.
+    /// The members of the workspace. Does not use the network.
     pub(crate) fn all() -> Result<Vec<Self>, String> {
         let mut cargo = Command::new(cargo());
         cargo

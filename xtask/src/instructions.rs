@@ -1,16 +1,16 @@
-//! How many instructions the scheduler's small workloads take, against those that they took before.
+//! How many instructions the scheduler's small workloads take, compared with a baseline.
 //!
-//! Time moves with the machine and with what else it does; instructions, counted by callgrind, hardly
-//! move at all. So what the runtime's own work costs is held by their number: each row of
-//! `benches/micro` is counted at a small size, between its start and its stop, and compared with the
-//! baseline in the tree. A row that takes more than it may has become slower for a reason that a
-//! reviewer wants to know. One that takes less has become faster, and the baseline is renewed, so that
-//! the gain is kept.
+//! Time varies with the machine and with whatever else it does; instructions, counted by callgrind,
+//! hardly vary at all. So the cost of the runtime's own work is guarded by their number: each row
+//! of `benches/micro` is counted at a small size, between its start and its stop, and compared with
+//! the baseline in the tree. A row that takes more than is allowed has become slower, and a
+//! reviewer wants to know why. If one takes less, it has become faster, and the baseline is renewed
+//! to keep the gain.
 //!
-//! What could move the numbers without a change of the code is held still: the environment is empty
-//! but for the backend, on which nothing random is done, and valgrind puts everything at the same
-//! addresses in each run. Compiler, C library and valgrind are those that the baseline names, or
-//! nothing is compared.
+//! Whatever could change the numbers without a change of the code is fixed: the environment is
+//! empty except for the backend, which does nothing random, and valgrind places everything at the
+//! same addresses in each run. Compiler, C library and valgrind must be those that the baseline
+//! names, or nothing is compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -54,7 +54,7 @@ pub(crate) fn check() -> Result<Outcome, String> {
     ))
 }
 
-/// Writes the baseline anew.
+/// Rewrites the baseline.
 pub(crate) fn renew() -> Result<(), String> {
     if let Some(why) = missing() {
         return Err(why.to_owned());
@@ -67,7 +67,7 @@ pub(crate) fn renew() -> Result<(), String> {
 /// Instructions an operation.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
-    /// By which they were made.
+    /// The tools with which they were counted.
     toolchain: String,
     rows: BTreeMap<String, f64>,
 }
@@ -102,7 +102,7 @@ impl Counts {
         Ok(counts)
     }
 
-    /// What there is to say against `now`, one line a row.
+    /// The complaints about `now`, one line a row.
     fn compare(&self, now: &Self) -> Vec<String> {
         let mut complaints = Vec::new();
         for (name, now) in &now.rows {
@@ -127,7 +127,7 @@ impl Counts {
     }
 }
 
-/// Why nothing can be counted here, if so. Installs valgrind where that can be done unasked.
+/// Why nothing can be counted here, if so. Installs valgrind where that needs no confirmation.
 fn missing() -> Option<&'static str> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return Some("instructions are counted on x86_64 Linux");
@@ -141,7 +141,8 @@ fn missing() -> Option<&'static str> {
         status.is_ok_and(|status| status.success())
     };
     let install = ["install", "--yes", "--no-install-recommends", "valgrind"];
-    // As root at once, which a developer is not; with a password never; else on a machine for this.
+    // Immediate as root, which a developer is not; refused if a password is needed; otherwise this
+    // machine is made for it.
     let installed = quietly(Command::new("apt-get").args(install))
         || (std::env::var_os("CI").is_some()
             && quietly(Command::new("sudo").args(["-n", "apt-get"]).args(install)));
@@ -156,8 +157,8 @@ fn has_valgrind() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-/// What the numbers depend on beside our code, as the baseline names it: the compiler, the kind of
-/// machine, and the C library and valgrind, by which the one chooses among its ways to copy memory.
+/// What the numbers depend on besides our code, as the baseline names it: the compiler, the kind of
+/// machine, the C library, and valgrind, which decides how the C library copies memory.
 fn toolchain() -> Result<String, String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = |program: &Path, argument: &str| {
@@ -184,7 +185,7 @@ fn toolchain() -> Result<String, String> {
 /// Counts every row.
 fn count() -> Result<Counts, String> {
     let folder = root().join("target/instructions");
-    // The dumps of another run would be taken for those of this one.
+    // The dumps of an earlier run would be mistaken for those of this one.
     drop(fs::remove_dir_all(&folder));
     fs::create_dir_all(&folder)
         .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
@@ -221,7 +222,7 @@ fn count() -> Result<Counts, String> {
         let row = line.split_once(' ');
         let row = row.and_then(|(operations, name)| Some((operations.parse::<f64>().ok()?, name)));
         let (operations, name) = row.ok_or_else(|| format!("the bench said {line:?}"))?;
-        // What several threads do depends on who comes first.
+        // What several threads do depends on their timing.
         if name.contains("thread") {
             continue;
         }
@@ -232,7 +233,7 @@ fn count() -> Result<Counts, String> {
     Ok(counts)
 }
 
-/// Builds the bench, and tells where it is.
+/// Builds the bench, and returns its path.
 fn build() -> Result<PathBuf, String> {
     let build = Cargo::new("bench --bench micro --no-run --quiet --message-format json");
     let said = build.captured()?;
@@ -245,7 +246,7 @@ fn build() -> Result<PathBuf, String> {
         .ok_or_else(|| "cargo has built no bench `micro`".to_owned())
 }
 
-/// The sum of a dump.
+/// The total of a dump.
 fn total(dump: &Path) -> Result<f64, String> {
     let text = fs::read_to_string(dump)
         .map_err(|error| format!("cannot read {}: {error}", dump.display()))?;

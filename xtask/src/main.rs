@@ -1,11 +1,11 @@
 //! What a machine can check about the tree, so that review is about design.
 //!
-//! - `cargo xtask ci [STAGE…]` runs every check there is, or the stages named, and is what
-//!   continuous integration runs.
+//! - `cargo xtask ci [STAGE…]` runs all checks, or the stages named, and is what continuous
+//!   integration runs.
 //! - `cargo xtask tidy` reads the tree and compares it with what it promises about itself.
 //! - `cargo xtask semantics` compares `docs/semantics.md` with the tests, both ways.
-//! - `cargo xtask soak [SCHEDULES]` puts the models of `tests/it/model` through many more schedules
-//!   than the tests do, from a seed that nobody has chosen.
+//! - `cargo xtask soak [SCHEDULES]` runs the models of `tests/it/model` through many more schedules
+//!   than the tests do, from a random seed.
 //! - `cargo xtask asan` runs the tests of everything unsafe under AddressSanitizer.
 //! - `cargo xtask instructions` counts what the scheduler's small workloads take, against a baseline.
 //! - `cargo xtask loom` runs every order in which the threads of some small programs can meet.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything `tidy` has to say about the tree on disk.
+/// Runs `tidy` on the tree on disk.
 fn tidy() -> Result<Vec<Offence>, String> {
     let tree = Tree::read()?;
     let mut offences = tidy::check(&tree);
@@ -69,12 +69,12 @@ fn tidy() -> Result<Vec<Offence>, String> {
     Ok(offences)
 }
 
-/// Everything `semantics` has to say about the tree on disk.
+/// Runs `semantics` on the tree on disk.
 fn semantics() -> Result<Vec<Offence>, String> {
     semantics::check(&Tree::read()?)
 }
 
-/// One paragraph an offence, or nothing if there is none.
+/// Prints one paragraph for each offence, or nothing if there is none.
 fn report(offences: Vec<Offence>) -> Result<(), String> {
     if offences.is_empty() {
         return Ok(());

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A guarantee is tested by a function whose name opens with the number in lower case, such as
-//! `n7_errors_come_in_order_of_arrival`, or by a file of that name in `tests/ui`, where what must
-//! not compile stands. In a folder of tests every function counts, because a macro may be what
-//! makes it a test; elsewhere only one with an attribute that says so.
+//! `n7_errors_come_in_order_of_arrival`, or by a file of that name in `tests/ui`, which must not
+//! compile. In a folder of tests every function counts, because a macro may make it a test;
+//! elsewhere only a function with a test attribute counts.
 //!
 //! `docs/trio-tests.md` has a row for each test of Trio's. Its second cell names the tests here that
 //! show the same, or says why there is none:
@@ -20,8 +20,9 @@
 //! | `test_Nursery_init`      | not in Rust: there is no constructor          |
 //! ```
 //!
-//! `docs/traps.md` has a paragraph for each mistake that others have made. It opens with its number, and
-//! names the tests that would find it here, or says that it belongs to a later part:
+//! `docs/traps.md` has a paragraph for each mistake that others have made. It opens with its
+//! number, and names the tests that would catch the mistake here, or says that it belongs to a
+//! later part:
 //!
 //! ```text
 //! **9. Not to begin a child in a cancelled nursery.** It runs, up to its first cancel point (L4).
@@ -101,7 +102,8 @@ pub(crate) fn check(tree: &Tree) -> Result<Vec<Offence>, String> {
     Ok(offences)
 }
 
-/// The traps that have neither a test nor a reason, name one that is not there, or are not in their place.
+/// The traps that have neither a test nor a reason, name a test that does not exist, or are out of
+/// order.
 fn traps(page: Option<&str>, tests: &[(String, String)]) -> Vec<Offence> {
     let Some(page) = page else {
         return Vec::new();
@@ -153,7 +155,7 @@ fn traps(page: Option<&str>, tests: &[(String, String)]) -> Vec<Offence> {
     offences
 }
 
-/// The rows of the table of Trio's tests that name a test which is not there, or nothing at all.
+/// The rows of the table of Trio's tests that name a test that does not exist, or nothing at all.
 fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (index, line) in tree.text(PORTED).unwrap_or_default().lines().enumerate() {
@@ -180,7 +182,8 @@ fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
             };
             cell = next;
         }
-        // In a reason there may be code; what opens with a number is a test, and is named in full.
+        // A reason may contain code; a word that opens with a number is a test, and is named in
+        // full.
         let in_reason = cell.split('`').skip(1).step_by(2);
         named.extend(in_reason.filter(|word| number_of(word).is_some()));
         for ours in named {
@@ -196,7 +199,7 @@ fn ported(tree: &Tree, tests: &[(String, String)]) -> Vec<Offence> {
     offences
 }
 
-/// The guarantees by number, and what is wrong with the document itself.
+/// The guarantees by number, and the faults of the document itself.
 fn guarantees(document: &str) -> (BTreeMap<String, Guarantee>, Vec<Offence>) {
     let (mut guarantees, mut offences) = (BTreeMap::new(), Vec::new());
     for (index, text) in document.lines().enumerate() {
@@ -236,7 +239,7 @@ fn guarantees(document: &str) -> (BTreeMap<String, Guarantee>, Vec<Offence>) {
     (guarantees, offences)
 }
 
-/// The name of every test, and where it stands.
+/// The name of every test, and its file.
 fn tests(tree: &Tree) -> Vec<(String, String)> {
     let mut tests = Vec::new();
     for (path, text) in tree.rust() {
@@ -258,7 +261,7 @@ fn tests(tree: &Tree) -> Vec<(String, String)> {
     tests
 }
 
-/// Whether the attributes just before a function hold one that ends in `test`, as in
+/// Whether the attributes just before a function include one that ends in `test`, as in
 /// `#[trio::test(seed = 7)]`. The tokens before belong to another item, which ends in `}` or `;`.
 fn is_marked(before: &[Token<'_>]) -> bool {
     let item = before
@@ -297,7 +300,7 @@ fn family(number: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// Whatever is wrong between a document and a file of tests, as `place: what`.
+    /// The offences in a document and a file of tests, as `place: what`.
     #[track_caller]
     fn check_files(document: &str, files: &[(&str, &str)], expected: &[&str]) {
         let files = [&[(DOCUMENT, document)], files].concat();

@@ -1,9 +1,9 @@
 //! Rust source as words and signs, so that a check sees code and never a comment or a string.
 //!
-//! This is a lexer of the roughest kind: it knows where comments and literals begin and end, and
-//! nothing of grammar. That is enough to ask whether a word stands in the code.
+//! This is a very rough lexer: it knows where comments and literals begin and end, but no grammar.
+//! That is enough to find out whether a word occurs in the code.
 
-/// A file, taken apart.
+/// A file, split up.
 #[derive(Debug, Default)]
 pub(crate) struct Source<'a> {
     pub(crate) tokens: Vec<Token<'a>>,
@@ -27,7 +27,7 @@ pub(crate) struct Comment<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Takes `text` apart.
+    /// Splits up `text`.
     pub(crate) fn scan(text: &'a str) -> Self {
         let mut scanner = Scanner {
             rest: text,
@@ -144,7 +144,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// What follows the opening quote of a string, up to the closing one.
+    /// The rest of a string after its opening quote, up to the closing one.
     fn string(&mut self) {
         let mut escaped = false;
         let end = self.rest.find(|sign| {
@@ -191,7 +191,7 @@ fn is_word(sign: char) -> bool {
     sign == '_' || sign.is_alphanumeric()
 }
 
-/// Three slashes document, and four are a line across the page.
+/// Three slashes document; four are a line across the page.
 fn is_doc(comment: &str, outer: &str, inner: &str) -> bool {
     let rule = [outer, &outer[1..2]].concat();
     comment.starts_with(inner) || comment.starts_with(outer) && !comment.starts_with(&rule)

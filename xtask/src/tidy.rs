@@ -1,4 +1,4 @@
-//! What the tree promises about itself, held against every file of it.
+//! What the tree promises about itself, checked in every file of it.
 //!
 //! A check is a function from the tree to offences, and its list of exceptions stands above it, so
 //! that an exception is a line in a review. A list may grow only by such a line.
@@ -26,7 +26,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Offence> {
     offences
 }
 
-/// A reader learns what a file is for before anything else.
+/// A reader should learn what a file is for before anything else.
 fn head(path: &str, text: &str) -> Option<Offence> {
     (!text.starts_with("//") && !text.starts_with("/*")).then(|| {
         Offence::new(
@@ -37,9 +37,9 @@ fn head(path: &str, text: &str) -> Option<Offence> {
     })
 }
 
-/// Where unsafe code may stand. Everything else is safe, whoever wrote it.
+/// Where unsafe code is allowed. Everything else is safe code.
 const UNSAFE_ALLOWED: &[&str] = &[
-    // A limit to compare with: the ring as it is, without the platform in between.
+    // A limit to compare with: the bare ring, without the platform in between.
     "benches/compare/servers/bare/src/uring.rs",
     "platform/",
     "runtime/src/task/raw.rs",
@@ -63,14 +63,14 @@ fn unsafe_code(path: &str, source: &Source<'_>) -> Vec<Offence> {
     source.find(&["unsafe"]).into_iter().map(offence).collect()
 }
 
-/// A call that belongs in few places, though the compiler would take it anywhere.
+/// A call that belongs in few places, although the compiler would accept it anywhere.
 struct Call {
     path: &'static [&'static str],
     allowed: &'static [&'static str],
     remedy: &'static str,
 }
 
-/// `clippy.toml` says the same by type, and can be told to be quiet; this list cannot.
+/// `clippy.toml` says the same by type, and can be silenced; this list cannot.
 const CALLS: &[Call] = &[
     Call {
         path: &["Instant", ":", ":", "now"],
@@ -120,7 +120,7 @@ fn calls(path: &str, source: &Source<'_>) -> Vec<Offence> {
     offences.collect()
 }
 
-/// What is not finished is not in the tree.
+/// Unfinished work does not belong in the tree.
 fn unfinished(path: &str, source: &Source<'_>) -> Vec<Offence> {
     let remedy = "finish it, or leave it out and say so in an issue";
     let macros = ["todo", "unimplemented"].into_iter().flat_map(|name| {
@@ -158,10 +158,10 @@ fn dead_code(path: &str, source: &Source<'_>) -> Vec<Offence> {
     dead.map(|comment| offence(comment.line)).collect()
 }
 
-/// The crates whose documentation a user reads as that of `trio`, which is all that they depend on.
+/// The crates whose documentation users read as that of `trio`, the only crate that they depend on.
 const SHOWN: &[&str] = &["io/src/", "net/src/", "runtime/src/"];
 
-/// What an example shows works if it is copied.
+/// An example must work when it is copied.
 fn examples(path: &str, source: &Source<'_>) -> Vec<Offence> {
     if !is_under(path, SHOWN) {
         return Vec::new();
@@ -190,7 +190,8 @@ fn examples(path: &str, source: &Source<'_>) -> Vec<Offence> {
         .collect()
 }
 
-/// A guess from the first and last signs of a line. Prose ends otherwise, or begins otherwise.
+/// A guess from the first and last characters of a line. Prose ends differently, or begins
+/// differently.
 fn is_code(line: &str) -> bool {
     let first = line.split_whitespace().next().unwrap_or_default();
     let second = line.split_whitespace().nth(1).unwrap_or_default();
@@ -213,7 +214,7 @@ fn is_code(line: &str) -> bool {
         || statement && (item || assignment || import || call || call_at_once)
 }
 
-/// The simulation stage of `ci.rs` finds by name what takes seeds.
+/// The simulation stage of `ci.rs` finds tests that take seeds by their names.
 fn seeded_tests(path: &str, source: &Source<'_>) -> Vec<Offence> {
     let mut offences = Vec::new();
     let mut seeded = false;
@@ -236,7 +237,7 @@ fn seeded_tests(path: &str, source: &Source<'_>) -> Vec<Offence> {
     offences
 }
 
-/// What a visitor finds at the root; work notes are not among it.
+/// What a visitor finds at the root; work notes do not belong there.
 const ROOT: &[&str] = &[
     ".cargo",
     ".ci",
@@ -318,7 +319,7 @@ fn is_test_folder(folder: &str) -> bool {
     parts.next().is_some_and(|name| !name.is_empty()) && parts.next() == Some("tests")
 }
 
-/// The module that `path`, seen from the folder of its parent, is the head of.
+/// The module whose head is `path`, relative to the folder of its parent.
 fn module_name(path: &str) -> Option<&str> {
     let name = path
         .strip_suffix("/mod.rs")
@@ -326,7 +327,7 @@ fn module_name(path: &str) -> Option<&str> {
     (!name.contains('/')).then_some(name)
 }
 
-/// A clone stays quick, and a review readable.
+/// So that a clone stays quick, and a review readable.
 const BYTES_MAX: u64 = 100 * 1024;
 const LARGE_ALLOWED: &[&str] = &["Cargo.lock"];
 
@@ -382,7 +383,7 @@ fn is_under(path: &str, places: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    /// Whatever is wrong in the files given, as `place: what`.
+    /// The offences in the files given, as `place: what`.
     #[track_caller]
     fn check_files(files: &[(&str, &str)], expected: &[&str]) {
         let offences = check(&Tree::of(files));

@@ -1,4 +1,4 @@
-//! The files of the tree, as git lists them, and what there is to say against one.
+//! The files of the tree, as git lists them, and complaints about them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ pub(crate) struct Tree {
 /// One file.
 #[derive(Debug)]
 pub(crate) struct File {
-    /// From the root of the tree, with `/` on every system.
+    /// The path from the root of the tree, with `/` on every system.
     pub(crate) path: String,
     pub(crate) bytes: u64,
-    /// What it says, unless it is not text.
+    /// Its content, unless it is not text.
     pub(crate) text: Option<String>,
 }
 
-/// Something that is not as the tree promises, and what to do about it.
+/// A broken promise of the tree, and its remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offence {
     /// `path` or `path:line`.
@@ -32,8 +32,8 @@ pub(crate) struct Offence {
 impl Tree {
     /// Reads the tree that this program was built from.
     ///
-    /// Git is asked, and not the folder, because a build leaves much beside the tree. Who owns the
-    /// folder does not matter here, so git is told not to mind.
+    /// Git is asked rather than the folder, because a build leaves many files beside the tree. It
+    /// does not matter here who owns the folder, so git is told to ignore that.
     pub(crate) fn read() -> Result<Self, String> {
         let root = root();
         let listed = git(&[
@@ -58,7 +58,7 @@ impl Tree {
         texts.filter(|(path, _)| path.ends_with(".rs"))
     }
 
-    /// What the file at `path` says.
+    /// The content of the file at `path`.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.files
             .iter()
@@ -67,7 +67,7 @@ impl Tree {
             .as_deref()
     }
 
-    /// A tree of the files given, for tests.
+    /// A tree of the given files, for tests.
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| File {
@@ -116,7 +116,7 @@ impl fmt::Display for Offence {
     }
 }
 
-/// What git answers, run at the root of the tree.
+/// The output of git, run at the root of the tree.
 pub(crate) fn git(arguments: &[&str]) -> Result<String, String> {
     let mut git = Command::new("git");
     git.current_dir(root())

@@ -11,16 +11,16 @@ pub(crate) struct Arguments {
     /// Names of workloads.
     pub(crate) workloads: Vec<String>,
     pub(crate) contestants: Vec<Contestant>,
-    /// Cells whose label has one of these in it; all cells if there are none.
+    /// Only cells whose label contains one of these; all cells if there are none.
     pub(crate) cells: Vec<String>,
-    /// How often servers are started, and how often each is measured while it lives.
+    /// How many rounds there are, each with servers started anew, and how many windows each has.
     pub(crate) rounds: usize,
     pub(crate) laps: usize,
-    /// Whether to look into the servers, too.
+    /// Whether to profile the servers, too.
     pub(crate) profile: bool,
     pub(crate) quick: bool,
-    /// How long a server is loaded before it counts, after its start and before each window, and how
-    /// long it is measured.
+    /// How long a server is loaded after its start, how long before each window, and how long a window
+    /// is.
     pub(crate) warm_up: Duration,
     pub(crate) settle: Duration,
     pub(crate) window: Duration,
@@ -78,7 +78,7 @@ impl Arguments {
         if let Some(milliseconds) = settle {
             arguments.settle = Duration::from_millis(milliseconds as u64);
         }
-        // Six rounds are the fewest of which an interval can be had that is 95 % sure.
+        // Six rounds are the fewest that give an interval with a confidence of 95 %.
         let usual = if arguments.quick { (6, 3) } else { (9, 10) };
         arguments.rounds = rounds.unwrap_or(usual.0);
         arguments.laps = laps.unwrap_or(usual.1);

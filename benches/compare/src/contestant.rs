@@ -1,36 +1,36 @@
-//! Who takes part, and the building of their programs.
+//! Who takes part, and how their programs are built.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A runtime, or a limit, as it takes part.
+/// A runtime, or a limit, that takes part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     program: Program,
-    /// Where the program is.
+    /// The folder of the program.
     folder: &'static Path,
-    /// Given to each job.
+    /// Options that are passed to each job.
     pub(crate) options: &'static [&'static str],
     pub(crate) role: Role,
-    /// The crate whose version is printed.
+    /// The crate whose version is shown.
     pub(crate) version_of: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
-    /// The member of this workspace in `servers/`.
+    /// A member of this workspace, in `servers/`.
     Server(&'static str),
     Python,
 }
 
-/// What the ratios make of a contestant.
+/// The role of a contestant in the ratios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Has no runtime; the better of the limits is one.
+    /// Has no runtime; the better of the limits is the base of the ratios.
     Limit,
     Ours,
     Peer,
@@ -114,8 +114,9 @@ pub(crate) fn all() -> Vec<Contestant> {
     ]
 }
 
-/// Those that `words` name, in that order. `NAME@FOLDER` is one whose server was built before, and
-/// lies in that folder; one that is named twice takes part twice, and is then another's equal.
+/// Those that `words` name, in that order. `NAME@FOLDER` is a contestant whose server was built
+/// earlier and is in that folder; one that is named twice takes part twice, and competes with
+/// itself.
 pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
     let mut chosen = Vec::new();
     let mut seen = BTreeMap::new();
@@ -133,7 +134,7 @@ pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
             let folder = fs::canonicalize(folder).map_err(|error| format!("{word}: {error}"))?;
             let last = folder.file_name().unwrap_or_default().to_string_lossy();
             label = format!("{name}@{last}");
-            // A contestant is copied about, and there are few in the life of this program.
+            // A contestant is copied freely, and there are only a few in the life of this program.
             contestant.folder = Box::leak(folder.into_boxed_path());
         }
         let times = seen.entry((name, contestant.folder)).or_insert(0);
@@ -148,12 +149,12 @@ pub(crate) fn named(words: &[String]) -> Result<Vec<Contestant>, String> {
 }
 
 impl Contestant {
-    /// Where its server was built, if that was not for this comparison.
+    /// The folder of its server, if that was not built for this comparison.
     pub(crate) fn built_before(&self) -> Option<&'static Path> {
         (self.folder != target()).then_some(self.folder)
     }
 
-    /// The program, and what comes before the job.
+    /// The program, with the arguments that come before the job.
     pub(crate) fn command(&self) -> Command {
         match self.program {
             Program::Server(server) => Command::new(self.folder.join(format!("server-{server}"))),
@@ -166,7 +167,7 @@ impl Contestant {
     }
 }
 
-/// Builds the programs of `contestants`; those that cannot take part, and why.
+/// Builds the programs of `contestants`; returns those that cannot take part, and why.
 pub(crate) fn build(
     contestants: &[Contestant],
     mut progress: impl FnMut(&str),
@@ -217,7 +218,7 @@ fn build_server(server: &str) -> Result<(), String> {
     ))
 }
 
-/// The version of Python Trio here.
+/// The version of Python Trio on this machine.
 pub(crate) fn python_version() -> Result<String, String> {
     let script =
         "import sys, trio; print('trio', trio.__version__, 'on Python', sys.version.split()[0])";
@@ -234,7 +235,7 @@ pub(crate) fn python_version() -> Result<String, String> {
 /// The version of a crate, as locked for this workspace.
 pub(crate) fn locked_version(name: &str) -> Option<String> {
     let lock = fs::read_to_string(folder().join("Cargo.lock")).ok()?;
-    // The newest, which is the last, is what the servers use; others are for their dependencies.
+    // The servers use the newest version, which is the last; others are for their dependencies.
     let (_, rest) = lock.rsplit_once(&format!("name = \"{name}\"\nversion = \""))?;
     Some(rest.split('"').next()?.to_owned())
 }
@@ -244,7 +245,7 @@ pub(crate) fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where the programs are: beside this one, for it is built with the same profile.
+/// The folder of the programs: that of this one, because it is built with the same profile.
 fn target() -> PathBuf {
     let program = std::env::current_exe().expect("a program has a path");
     program.parent().expect("in a folder").to_owned()

@@ -1,4 +1,4 @@
-//! What this was measured on, and how quiet it was.
+//! The machine that was measured on, and how quiet it was.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Which core is whose.
+/// Which core belongs to whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
     pub(crate) server: usize,
@@ -28,14 +28,14 @@ impl Cores {
         }
     }
 
-    /// Keeps this thread, and what it starts from now on, on `core`.
+    /// Binds this thread, and what it starts from now on, to `core`.
     pub(crate) fn pin(core: usize) -> std::io::Result<()> {
         let mut set = CpuSet::new();
         set.set(core);
         Ok(sched_setaffinity(None, &set)?)
     }
 
-    /// Lets this thread, and what it starts from now on, use both.
+    /// Lets this thread, and what it starts from now on, use both cores.
     pub(crate) fn pin_to_both(self) -> std::io::Result<()> {
         let mut set = CpuSet::new();
         set.set(self.server);
@@ -44,7 +44,7 @@ impl Cores {
     }
 }
 
-/// The machine in lines.
+/// The description of the machine, in lines.
 pub(crate) fn facts() -> Vec<(&'static str, String)> {
     let uname = rustix::system::uname();
     let kernel = format!(
@@ -104,14 +104,14 @@ fn compiler() -> String {
     )
 }
 
-/// How long a task, or all tasks of a process, could have run and had to wait for the processor.
+/// How long a task, or all tasks of a process, were ready to run and had to wait for the processor.
 #[derive(Clone, Debug)]
 pub(crate) struct Delay {
     files: Vec<PathBuf>,
 }
 
 impl Delay {
-    /// Of the tasks that `process` has now.
+    /// Counts the tasks that `process` has now.
     pub(crate) fn of_process(process: u32) -> Self {
         let tasks = fs::read_dir(format!("/proc/{process}/task"));
         let tasks = tasks.into_iter().flatten().flatten();
@@ -120,14 +120,14 @@ impl Delay {
         }
     }
 
-    /// Of one thread of this process.
+    /// Counts one thread of this process.
     pub(crate) fn of_thread(thread: u32) -> Self {
         Self {
             files: vec![PathBuf::from(format!("/proc/self/task/{thread}/schedstat"))],
         }
     }
 
-    /// Until now, in nanoseconds; `None` where the kernel does not tell.
+    /// The delay until now, in nanoseconds; `None` where the kernel does not count it.
     pub(crate) fn now(&self) -> Option<u64> {
         let delays = self.files.iter().filter_map(|file| {
             let line = fs::read_to_string(file).ok()?;

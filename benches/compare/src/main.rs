@@ -1,8 +1,8 @@
-//! Compares runtimes: the same servers on each, one load, and everybody in turn.
+//! Compares runtimes: the same servers on each, one load, and all of them in turn.
 //!
-//! This process pins itself to one core and plays the clients; each server is a process of its own,
-//! pinned to another core, and lives for one round, in which everybody is measured in turn. What is
-//! printed is in `report/`, what is measured in `workload/`, and who takes part in `contestant.rs`.
+//! This process pins itself to one core and plays the clients. Each server is a process of its own,
+//! pinned to another core, and lives for one round, in which all are measured in turn. `report/`
+//! prints the results, `workload/` has what is measured, and `contestant.rs` who takes part.
 //! `docs/benchmarks.md` says how to read the results, and what they do not show.
 
 #![forbid(unsafe_code)]

@@ -1,9 +1,9 @@
-//! What a message is made of: system calls, waits, and where the processor is while it is served.
+//! What a message consists of: system calls, waits, and where the processor is while it is served.
 //!
-//! Nothing of this is measured with the rest, for it disturbs what it counts. Counts are of
-//! tracepoints, and exact: from before the first message until after the last, over the messages in
-//! between. Shares are of samples of `perf record`, with the kernel's half of the stack; user and
-//! system time as the system accounts them would be sampled too, and much more coarsely.
+//! None of this is measured together with the rest, because it disturbs what it counts. Counts are
+//! of tracepoints, and exact: from before the first message until after the last, over the messages
+//! in between. Shares are of samples by `perf record`, with the kernel's half of the stack. (The
+//! user and system time in the system's account are sampled too, and much more coarsely.)
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,21 +13,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::workload::Entrant;
 
-/// What was found out about one server in one cell.
+/// What was found about one server in one cell.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     /// System calls a message.
     pub(crate) calls: f64,
-    /// Of those, calls that ask for events or completions: turns of the loop.
+    /// Those of them that ask for events or completions: turns of the loop.
     pub(crate) turns: f64,
-    /// How often the processor was given away, a message.
+    /// How often the processor was given away, per message.
     pub(crate) switches: f64,
-    /// The part of the samples that fell into each of [`PLACES`], and into none of them at the end.
+    /// The share of the samples in each of [`PLACES`], and last the share that fell into none.
     pub(crate) shares: Vec<f64>,
     pub(crate) samples: usize,
 }
 
-/// Why there is no profile to be had here, if there is none.
+/// Why no profile can be made here, or `None` if one can.
 pub(crate) fn missing() -> Option<String> {
     let version = perf().arg("--version").output();
     match version {
@@ -37,7 +37,7 @@ pub(crate) fn missing() -> Option<String> {
     }
 }
 
-/// Looks into a server twice while it works.
+/// Profiles a server twice while it works.
 pub(crate) fn profile(entrant: &mut dyn Entrant, scratch: &Path) -> Result<Profile, String> {
     let process = entrant.process().ok_or("it is not a server")?.to_string();
     let mut count = perf();
@@ -69,7 +69,7 @@ pub(crate) fn profile(entrant: &mut dyn Entrant, scratch: &Path) -> Result<Profi
     })
 }
 
-/// Records where the server is while it works, and adds it up: the shares, and of how many samples.
+/// Samples a server while it works; returns the shares of the places, and the number of samples.
 fn sample(
     process: &str,
     file: &Path,
@@ -84,19 +84,20 @@ fn sample(
     let mut script = perf();
     script.args(["script", "-F", "ip,sym,dso", "-i"]).arg(file);
     let output = script.output().map_err(|error| error.to_string())?;
-    // It fails if there is none, and then there are no samples either.
+    // Fails if there is no such file, in which case there are no samples either.
     std::fs::remove_file(file).ok();
     Ok(shares(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Has the server work while `tool` looks: how many messages that were, and what `tool` said.
+/// Lets the server work while `tool` watches; returns the number of messages, and what `tool`
+/// printed.
 fn watch(mut tool: Command, entrant: &mut dyn Entrant) -> Result<(f64, String), String> {
     let tool = tool
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let tool: Child = tool.spawn().map_err(|error| error.to_string())?;
-    // While it opens its events, the load sleeps, so that no message is missed.
+    // The load sleeps while the tool opens its events, so that no message is missed.
     let begin = Instant::now();
     while !holds_events(tool.id()) && begin.elapsed() < PATIENCE {
         std::thread::sleep(ATTACH);
@@ -104,7 +105,7 @@ fn watch(mut tool: Command, entrant: &mut dyn Entrant) -> Result<(f64, String), 
     std::thread::sleep(ATTACH);
     let messages = entrant.run(LOOK);
     if let Some(process) = i32::try_from(tool.id()).ok().and_then(Pid::from_raw) {
-        // It fails if the tool has ended, which has then said why.
+        // Fails if the tool has ended, in which case it has said why.
         kill_process(process, Signal::INT).ok();
     }
     let output = tool.wait_with_output().map_err(|error| error.to_string())?;
@@ -120,7 +121,7 @@ fn holds_events(tool: u32) -> bool {
     links.any(|link| link.to_string_lossy().contains("perf_event"))
 }
 
-/// A line of `perf stat -x ,` begins with the count, a unit, and the event.
+/// Reads a line of `perf stat -x ,`, which begins with the count, a unit, and the event.
 fn counted(said: &str, event: &str) -> Option<f64> {
     let mut lines = said.lines().map(|line| line.split(','));
     lines.find_map(|mut fields| {
@@ -129,8 +130,8 @@ fn counted(said: &str, event: &str) -> Option<f64> {
     })
 }
 
-/// The part of the samples in each place, and their number. A block of lines is a sample, the
-/// innermost frame first.
+/// The share of the samples in each place, and their number. Each block of lines is a sample, with
+/// the innermost frame first.
 fn shares(script: &str) -> (Vec<f64>, usize) {
     let mut counts = vec![0_usize; PLACES.len() + 1];
     for sample in script.split("\n\n") {
@@ -144,8 +145,8 @@ fn shares(script: &str) -> (Vec<f64>, usize) {
     (counts.into_iter().map(part).collect(), samples)
 }
 
-/// Where a sample fell: outside the kernel, or the first place one of whose functions is on the
-/// kernel's stack.
+/// The place of a sample: outside the kernel, or the first place that has one of its functions on
+/// the kernel's stack.
 fn place(frames: &[&str]) -> usize {
     let kernel = frames
         .iter()
@@ -182,7 +183,7 @@ fn event(call: &str) -> String {
     format!("syscalls:sys_enter_{call}")
 }
 
-/// The system calls with which a loop waits, or looks whether it has to.
+/// The system calls with which a loop waits, or checks whether it has to.
 const TURNS: [&str; 5] = [
     "epoll_wait",
     "epoll_pwait",
@@ -191,9 +192,9 @@ const TURNS: [&str; 5] = [
     "ppoll",
 ];
 
-/// Places of the kernel, each with the functions that lead there; what is on the way to several
-/// belongs to the first. A send over the loopback delivers as well: the peer's socket gets the
-/// bytes, and its reader is woken, before the call returns.
+/// Places of the kernel, each with the functions that lead there. A function that leads to several
+/// counts for the first. A send over the loopback also delivers: the peer's socket gets the bytes,
+/// and its reader is woken, before the call returns.
 pub(crate) const PLACES: &[(&str, &[&str])] = &[
     ("program", &[]),
     ("TCP, sending", &["tcp_sendmsg"]),
@@ -257,14 +258,15 @@ pub(crate) const PLACES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// How long each tool looks.
+/// How long each tool watches.
 const LOOK: Duration = Duration::from_millis(1500);
-/// How long a tool takes from its first event to its last, and how long it may take to begin.
+/// How long a tool takes from opening its first event to its last, and how long it may take to
+/// begin.
 const ATTACH: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often to sample before giving up: on a busy machine a tool may begin too late.
+/// How often to try sampling before giving up: on a busy machine a tool may begin too late.
 const TRIES: usize = 3;
-/// Samples a second: no divisor of any tick.
+/// Samples a second: not a divisor of any tick rate.
 const FREQUENCY: &str = "4999";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A server process: started on its core, asked, and ended.
+//! A server process: started on its core, queried, and ended.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -10,7 +10,7 @@ use kit::{Report, fields};
 use crate::contestant::Contestant;
 use crate::machine::Cores;
 
-/// A server that runs. Dropping it kills it.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -18,16 +18,16 @@ pub(crate) struct Server {
     lines: Receiver<String>,
     errors: Receiver<String>,
     pub(crate) port: u16,
-    /// What it says that it uses.
+    /// The backend that it says it uses.
     pub(crate) claimed: String,
 }
 
-/// The name of a backend as people write it: a field of a line has no spaces.
+/// The name of a backend as people write it: the field of a line cannot contain spaces.
 pub(crate) fn spaced(backend: &str) -> String {
     backend.replace('_', " ").replace("io uring", "io_uring")
 }
 
-/// Where a program runs.
+/// The core on which a program runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     ServerCore,
@@ -63,12 +63,12 @@ impl Server {
         Ok(server)
     }
 
-    /// What it has done so far.
+    /// Asks what it has done so far.
     pub(crate) fn mark(&mut self) -> Result<Report, String> {
         self.ask("mark")
     }
 
-    /// Its last word, after which it ends.
+    /// Asks for its last report, after which it ends.
     pub(crate) fn stop(mut self) -> Result<Report, String> {
         self.ask("stop")
     }
@@ -93,12 +93,12 @@ impl Server {
         complaint(&self.errors, what)
     }
 
-    /// Its number, for who looks into it.
+    /// Its process number, for profilers.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the system says that it uses: the queues among its descriptors.
+    /// What the system says it uses: the queues among its descriptors.
     pub(crate) fn seen(&self) -> String {
         queues(self.child.id())
     }
@@ -106,13 +106,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; both calls may then say so.
+        // It may have ended on its own; both calls may then fail.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Runs a job that is no server to its end; what it prints about itself.
+/// Runs a job that is not a server to its end; returns what it prints about itself.
 pub(crate) fn run_job(
     contestant: &Contestant,
     job: &[String],
@@ -141,7 +141,7 @@ fn spawn(
     cores: Cores,
     place: Place,
 ) -> Result<Spawned, String> {
-    // A child inherits where its parent's thread may run.
+    // A child inherits the cores that its parent's thread may use.
     let pinned = match place {
         Place::ServerCore => Cores::pin(cores.server),
         Place::BothCores => cores.pin_to_both(),
@@ -176,9 +176,9 @@ fn read_lines(reader: impl BufRead + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// What a program that failed has said last.
+/// The last words of a program that failed.
 fn complaint(errors: &Receiver<String>, what: &str) -> String {
-    // Its end may be seen before its last words.
+    // Its end may be noticed before its last words.
     let mut last = None;
     while let Ok(line) = errors.recv_timeout(Duration::from_millis(100)) {
         if !line.trim().is_empty() && !line.starts_with("note:") {

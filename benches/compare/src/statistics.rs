@@ -1,22 +1,22 @@
-//! Medians, how sure they are, and ratios of what was measured side by side.
+//! Medians, how sure they are, and ratios of values that were measured side by side.
 //!
-//! What is measured comes in windows, some to a round. Windows of a round share their processes, so
-//! each round counts once, as the median of its windows, and how much rounds differ says how sure the
-//! median over them is.
+//! Measurements come in windows, several to a round. The windows of a round share their processes,
+//! so each round counts once, as the median of its windows, and the differences between rounds show
+//! how sure the median over them is.
 
-/// The middle of what was measured, and its bounds.
+/// The median of some measurements, and its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
-    /// The interval that has the true median in it in 95 of 100 cases, whatever the noise looks like:
-    /// by order statistics. Of fewer than six values it is their range, and less sure.
+    /// The interval that contains the true median in 95 of 100 cases, whatever the noise looks
+    /// like, by order statistics. For fewer than six values it is their range, which is less sure.
     pub(crate) low: f64,
     pub(crate) high: f64,
     pub(crate) count: usize,
 }
 
 impl Summary {
-    /// Of all values that are numbers; `None` if there are none.
+    /// The summary of all values that are numbers; `None` if there are none.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values
             .into_iter()
@@ -33,19 +33,19 @@ impl Summary {
         })
     }
 
-    /// Of rounds of `laps` windows each.
+    /// The summary of rounds of `laps` windows each.
     pub(crate) fn of_rounds(windows: &[Option<f64>], laps: usize) -> Option<Self> {
         let rounds = windows.chunks(laps.max(1));
         Self::of(rounds.filter_map(|round| median(round.iter().copied().flatten())))
     }
 
-    /// Whether `value` may well be the true one.
+    /// Whether `value` may well be the true median.
     pub(crate) fn allows(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 }
 
-/// The middle of all that are numbers.
+/// The median of all values that are numbers.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Summary::of(values).map(|summary| summary.median)
 }
@@ -61,8 +61,8 @@ fn middle(sorted: &[f64]) -> Option<f64> {
 
 /// How many of `count` sorted values are outside the interval on each side.
 ///
-/// A value is below the median as often as a coin shows heads: how many are is distributed by the
-/// binomial, and the interval leaves at most a fortieth of it out on each side.
+/// A value is below the median as often as a coin shows heads: the number of such values has a
+/// binomial distribution, and the interval excludes at most a fortieth of it on each side.
 fn outside(count: usize) -> usize {
     let mut outside = 0;
     let mut term = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
@@ -78,7 +78,7 @@ fn outside(count: usize) -> usize {
     outside
 }
 
-/// Window by window, `values` over `base`: what disturbs one lap disturbs both.
+/// The ratios of `values` to `base`, window by window: what disturbs one lap disturbs both.
 pub(crate) fn ratios(values: &[Option<f64>], base: &[Option<f64>]) -> Vec<Option<f64>> {
     let windows = values.iter().zip(base);
     windows
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_interval_leaves_out_as_many_as_chance_allows() {
-        // As in every table of the sign test.
+        // As in any table of the sign test.
         for (count, left) in [
             (1, 0),
             (2, 0),

@@ -1,9 +1,10 @@
 //! The order of play: who is measured when.
 //!
-//! In a round each contestant is started once in a cell, and then they stay alive, asleep; lap after
-//! lap each is measured for a short while, in an order that is drawn anew. So what the machine does
-//! meanwhile meets all alike, what a process happens to get for its life (memory, addresses) differs
-//! from round to round, and what is compared was measured within a second.
+//! In a round each contestant is started once for a cell, and then all stay alive, asleep. Lap
+//! after lap each is measured for a short while, in an order that is drawn anew. So whatever the
+//! machine does meanwhile affects all alike, what a process happens to get for its life (memory,
+//! addresses) differs from round to round, and figures that are compared were measured within a
+//! second of each other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,18 +24,18 @@ use crate::workload::{self, Cell, Entrant, Metric, Sample, Stage, Workload};
 pub(crate) struct Results {
     pub(crate) facts: Vec<(&'static str, String)>,
     pub(crate) contestants: Vec<Contestant>,
-    /// Who does not take part, and why.
+    /// Those that do not take part, and why.
     pub(crate) absent: BTreeMap<&'static str, String>,
     pub(crate) tables: Vec<Table>,
-    /// What each contestant really used, as far as it was seen.
+    /// The backend that each contestant really used, as far as it could be seen.
     pub(crate) backends: BTreeMap<&'static str, String>,
-    /// Of each window, the part in which somebody else had the core.
+    /// For each window, the share of the time in which another process had the core.
     pub(crate) delayed: Vec<f64>,
-    /// Windows that were thrown away for that.
+    /// Windows that were discarded for that reason.
     pub(crate) repeated: u32,
 }
 
-/// All of one workload.
+/// The results of one workload.
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
@@ -42,15 +43,15 @@ pub(crate) struct Table {
     pub(crate) cells: Vec<Column>,
 }
 
-/// All of one cell.
+/// The results of one cell.
 pub(crate) struct Column {
     pub(crate) cell: Cell,
     /// Windows in each round.
     pub(crate) laps: usize,
-    /// By contestant, one for each window that worked.
+    /// By contestant, one for each window; `None` for those that failed.
     pub(crate) samples: BTreeMap<&'static str, Vec<Option<Sample>>>,
     pub(crate) failures: BTreeMap<&'static str, String>,
-    /// What is known of each server, if somebody wanted to.
+    /// The profile of each server, if profiles were requested.
     pub(crate) profiles: BTreeMap<&'static str, Result<Profile, String>>,
 }
 
@@ -63,7 +64,7 @@ impl Column {
             .collect()
     }
 
-    /// The median over the rounds.
+    /// The median over the rounds, and its bounds.
     pub(crate) fn summary(&self, contestant: &str, metric: &Metric) -> Option<Summary> {
         Summary::of_rounds(&self.values(contestant, metric), self.laps)
     }
@@ -74,9 +75,10 @@ impl Column {
         Summary::of_rounds(&ratios(&values, &base), self.laps)
     }
 
-    /// To whom everybody is compared: the better limit; where there is none, the best peer; where
-    /// there is none either, whoever comes first. It is the same one in all rounds: the better one of
-    /// each round would be the luckier one, and everybody a little worse than it, the limits too.
+    /// The contestant to which all are compared: the better limit; if there is none, the best peer;
+    /// if there is none either, the first. It is the same in all rounds: the better one of each
+    /// round would be the luckier one, and everybody would look a little worse beside it, the
+    /// limits too.
     pub(crate) fn base<'a>(
         &self,
         contestants: impl Iterator<Item = &'a Contestant>,
@@ -185,7 +187,7 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
     if players.is_empty() {
         return Err(io::Error::other("nobody is left to take part"));
     }
-    // Steps of the bar are milliseconds, as far as they can be known before.
+    // The steps of the progress bar are milliseconds, as far as they can be known in advance.
     let expected = workloads.iter().flat_map(|(workload, cells)| {
         let expected = cells.iter().map(|cell| workload.expected(cell, &stage));
         expected.map(|time| time * (arguments.rounds * players.len()) as u32)
@@ -234,7 +236,7 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts everybody, measures everybody in each lap, and lets everybody go.
+/// Starts all contestants, measures all of them in each lap, and ends them.
 fn play_round(
     workload: &dyn Workload,
     players: &[Contestant],
@@ -291,7 +293,7 @@ fn play_round(
                 }
             }
             Err(reason) => {
-                // What was counted wrong counts for nothing.
+                // If the counts were wrong, the whole round is discarded.
                 let round = samples.len() - column.laps;
                 samples[round..].fill(None);
                 column.failures.insert(player.name, reason);
@@ -300,7 +302,7 @@ fn play_round(
     }
 }
 
-/// Profiles everybody that was measured, one after the other.
+/// Profiles all contestants that were measured, one after the other.
 fn look_into(
     workload: &dyn Workload,
     players: &[Contestant],
@@ -331,7 +333,7 @@ fn look_into(
     Ok(())
 }
 
-/// Draws the orders of a round, the same ones in each run of this program.
+/// Draws the orders of a round, which are the same in each run of this program.
 struct Order(u64);
 
 impl Order {

@@ -4,8 +4,8 @@
 //! once: two sides that both send first wait for each other for ever, as they would on a bad day of
 //! a real network.
 //!
-//! 1. At most one send's bytes are offered at a time. They belong to the future of that send: if it
-//!    is cancelled or dropped, what has not been taken by then is gone.
+//! 1. The bytes of at most one send are offered at a time. They belong to the future of that send:
+//!    if it is cancelled or dropped, whatever has not been taken by then is gone.
 //! 2. Closing either side wakes the other, and whoever waits on the same side. Dropping closes.
 
 use std::cell::{Cell, RefCell};
@@ -57,7 +57,7 @@ struct Pipe {
     offered: RefCell<VecDeque<u8>>,
     send_closed: Cell<bool>,
     receive_closed: Cell<bool>,
-    /// Whether somebody waits to receive.
+    /// Whether a task waits to receive.
     wanted: Cell<bool>,
     sending: Claims,
     receiving: Claims,
@@ -83,7 +83,7 @@ impl LockstepSendStream {
         if pipe.receive_closed.get() {
             return Err(BrokenResource::new().into());
         }
-        // Whatever ends this takes back what is left.
+        // However the wait ends, this guard takes back what is left.
         let _offer = Offer::new(pipe, data);
         let over = || {
             let taken = pipe.offered.borrow().is_empty();
@@ -127,7 +127,7 @@ impl Drop for LockstepSendStream {
     }
 }
 
-/// The bytes of a send, as long as it waits.
+/// The bytes of a send, while it waits.
 struct Offer<'a>(&'a Pipe);
 
 impl<'a> Offer<'a> {
@@ -166,7 +166,8 @@ impl LockstepReceiveStream {
         if pipe.receive_closed.get() {
             return Err(ClosedResource::new().into());
         }
-        // What was offered before the other side closed went with its future.
+        // A send withdraws what it has offered when its future ends, as it does when the other side
+        // closes.
         let count = pipe.offered.borrow_mut().read(buffer)?;
         pipe.changed.wake();
         Ok(count)
@@ -185,7 +186,7 @@ impl Drop for LockstepReceiveStream {
     }
 }
 
-/// That somebody waits to receive, as long as it does.
+/// Says that a task waits to receive, while it does.
 struct Want<'a>(&'a Pipe);
 
 impl<'a> Want<'a> {

@@ -1,16 +1,16 @@
 //! Streams whose other side is the test itself.
 //!
 //! A [`MemorySendStream`] keeps what is sent, for the test to take out of its [`MemoryOutlet`]; a
-//! [`MemoryReceiveStream`] gives out what the test puts into its [`MemoryInlet`]. Both are unbounded.
+//! [`MemoryReceiveStream`] returns what the test puts into its [`MemoryInlet`]. Both are unbounded.
 //! Hooks are called at certain points, to make things happen there: a pair of connected streams is
-//! nothing but two of them with hooks that carry the bytes over.
+//! just two of them with hooks that carry the bytes over.
 //!
 //! 1. The stream owns its end: dropping it closes it. Outlets and inlets are handles; they may be
 //!    cloned, outlive the stream, and be dropped, without any effect on it.
-//! 2. A hook belongs to the stream and lives as long as the stream or a handle to it. It is given
-//!    the handle; one that captures another handle to the *same* stream keeps it alive for ever.
-//! 3. Every operation passes two checkpoints before it does anything, so that two that should not
-//!    meet do.
+//! 2. A hook belongs to the stream and lives as long as the stream or a handle to it. It is passed
+//!    the handle; a hook that captures another handle to the *same* stream keeps it alive for ever.
+//! 3. Every operation passes two checkpoints before it does anything, so that two operations that
+//!    should not meet do.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -92,7 +92,7 @@ impl MemorySendStream {
     async fn send(&self, data: &[u8]) -> Result<()> {
         let sent = &*self.0.0;
         let _claim = sent.sending.claim()?;
-        // One for a second task to come here, one for it to try.
+        // One lets a second task get here, the other lets it try.
         checkpoint().await?;
         checkpoint().await?;
         self.refuse_closed()?;
@@ -126,7 +126,7 @@ impl MemorySendStream {
         }
     }
 
-    /// Closes the stream at once, and calls the close hook, each time.
+    /// Closes the stream at once; calls the close hook every time.
     pub fn close(&self) {
         let sent = &*self.0.0;
         sent.closed.set(true);
@@ -245,7 +245,7 @@ impl fmt::Debug for MemoryOutlet {
     }
 }
 
-/// A stream that gives out what the test has put in.
+/// A stream that delivers what the test has put in.
 ///
 /// # Examples
 ///
@@ -318,7 +318,7 @@ impl MemoryReceiveStream {
     }
 
     /// Closes the stream at once: what is in it is discarded, and a task that waits in it gets
-    /// `ClosedResource`. Then calls the close hook, each time.
+    /// `ClosedResource`. Then calls the close hook, every time.
     pub fn close(&self) {
         let received = &*self.0.0;
         received.closed.set(true);
@@ -331,7 +331,7 @@ impl MemoryReceiveStream {
     }
 }
 
-/// A receive of nothing would look like the end.
+/// A receive of zero bytes would look like the end of file.
 pub(super) fn refuse_empty(buffer: &[u8]) -> io::Result<()> {
     if buffer.is_empty() {
         let text = "a buffer to receive into needs room for at least one byte";
@@ -414,8 +414,8 @@ impl fmt::Debug for MemoryInlet {
 implement_send!(MemorySendStream, &MemorySendStream);
 implement_receive!(MemoryReceiveStream, &MemoryReceiveStream);
 
-/// Carries what has been sent over to where it is received, at most `max` bytes of it, or the end of
-/// file. Gives whether there was anything to carry.
+/// Carries what has been sent over to where it is received, at most `max` bytes of it, or the end
+/// of file. Returns whether there was anything to carry.
 ///
 /// # Errors
 ///
@@ -467,8 +467,8 @@ pub fn memory_stream_one_way_pair() -> (MemorySendStream, MemoryReceiveStream) {
         Ok(())
     });
     outlet.set_close_hook(move |from| {
-        // What a hook that was removed has left behind, and then the end. If nobody receives there
-        // is nobody to tell.
+        // Carries what a hook that was removed has left behind, and then the end. If nobody
+        // receives, nobody needs to know.
         while matches!(memory_stream_pump(from, &inlet, None), Ok(true)) && !inlet.0.ended.get() {}
     });
     (send, receive)

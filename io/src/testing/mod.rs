@@ -22,7 +22,7 @@ pub use memory::{
 
 pub use two_ways::{LockstepStream, MemoryStream, lockstep_stream_pair, memory_stream_pair};
 
-/// The traits of a stream, by its methods of the same names that take `&self`.
+/// The traits of a stream, implemented by its methods of the same names that take `&self`.
 macro_rules! implement_send {
     ($($stream:ty),*) => {$(
         impl crate::AsyncResource for $stream {

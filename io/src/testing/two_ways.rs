@@ -1,4 +1,4 @@
-//! Streams for tests that go both ways: two of those that go one way, sharable by two tasks.
+//! Streams for tests that go both ways: two one-way streams, which two tasks can share.
 
 use std::cell::Cell;
 
@@ -67,7 +67,7 @@ macro_rules! two_ways {
         pub struct $stream {
             send: $send,
             receive: $receive,
-            /// Between a send and the end of file; of two sends the half knows.
+            /// Keeps a send and the end of file apart; the half itself keeps two sends apart.
             sending: Claims,
             closed: Cell<bool>,
         }

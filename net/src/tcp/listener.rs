@@ -21,9 +21,9 @@ const BACKLOG_MAX: u32 = 0xffff;
 #[derive(Debug)]
 pub struct TcpListener {
     accepting: Gate,
-    /// Behind the gate, which takes back what was forgotten there before it is closed.
+    /// Behind the gate: what was forgotten there is taken back before the socket is closed.
     socket: Handle,
-    /// Whether what is accepted has the options of a stream already.
+    /// Whether accepted connections inherit the options of a stream.
     inherited: bool,
 }
 
@@ -38,8 +38,8 @@ pub struct TcpListener {
 ///
 /// # Errors
 ///
-/// What the system said, and about which address; nothing is left open then. An address family that the system
-/// lacks is skipped, unless no other is left.
+/// What the system said, and about which address; nothing is left open then. An address family that
+/// the system lacks is skipped, unless no other is left.
 ///
 /// # Examples
 ///
@@ -102,8 +102,8 @@ impl TcpListener {
     fn open(address: &SocketAddr, backlog: u32, share_port: bool) -> io::Result<Self> {
         let descriptor = socket::stream(Family::of(address))?;
         socket::bind(&descriptor, address, share_port)?;
-        // Once for all connections, where they inherit it; those of a listener that was taken over may have
-        // been made before.
+        // Once for all connections, where they inherit the options. With a listener that was taken
+        // over, connections may have been made before.
         socket::prepare_stream(&descriptor);
         socket::listen(&descriptor, backlog.min(BACKLOG_MAX))?;
         Ok(Self {
@@ -166,7 +166,7 @@ impl TcpListener {
     }
 }
 
-/// What the system said of listening on `address`.
+/// The system's error of listening on `address`, with the address and, where there is one, the remedy.
 fn cannot_listen(address: &SocketAddr, error: &io::Error) -> Error {
     let remedy = |kind| match kind {
         io::ErrorKind::AddrInUse => "; another socket has it: end that, or take another port",

@@ -13,9 +13,8 @@ pub use listener::{TcpListener, open_tcp_listeners};
 pub use send::SendAll;
 pub use stream::{Receive, ReceiveSome, TcpStream, connect_tcp};
 
-/// What the system said when it could not do `what` with `address`, and what it does not say: with which
-/// address, and, where there is something to be done, what. `remedy` knows that of the errors of its
-/// own.
+/// The system's `error` with what it lacks: the operation `what`, the address, and, where there is one, the
+/// remedy. `remedy` knows those of the errors that are peculiar to the operation.
 fn explain(
     what: &str,
     address: &SocketAddr,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-/// A cancellation in flight.
+/// A cancellation, on its way to the scope that catches it.
 ///
 /// Every operation of this library returns it once an enclosing scope has been cancelled, and so does
 /// each later one (cancellation is level-triggered). `Cancelled` from an operation means that the
@@ -76,7 +76,7 @@ impl Cancelled {
         Self::new(CancelSource::Deadline, None, None, place)
     }
 
-    /// Whether the two are one.
+    /// Whether both come from the same cancellation.
     #[inline]
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

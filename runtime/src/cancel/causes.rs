@@ -1,9 +1,9 @@
 //! The cancellations that are at work in a run, counted by hand.
 //!
-//! A scope that is cancelled hands its cancellation to every scope and every wait below, and
-//! [`Cancelled`] may go to any thread, so each clone costs an atomic count. Here it is kept once,
-//! and everything in the tree has only its number, which costs an addition to copy. Only what
-//! leaves the tree, as the error of an operation, is a clone.
+//! A scope that is cancelled passes its cancellation to every scope and every wait below, and a
+//! [`Cancelled`] may be sent to any thread, so each clone of it costs an atomic count. So each
+//! cancellation is kept here once, and everything in the tree holds only its number, which costs an
+//! addition to copy. A clone is made only for what leaves the tree, as the error of an operation.
 //!
 //! Code that has a number passes it to [`Causes::release`] or to [`Causes::take`], exactly once.
 
@@ -20,36 +20,36 @@ pub(super) struct Causes {
     places: Vec<Place>,
     /// The first free place, or `NONE`.
     free: u32,
-    /// The one that was made last. One line that cancels many scopes or tasks, or a timeout that many
-    /// run into, makes the same each time; and then they share one.
+    /// The last cancellation made. A line of code that cancels many scopes or tasks, or a timeout
+    /// that many run into, makes the same one each time; they share it.
     latest: Option<(Glance, Cause)>,
 }
 
-/// What a cancellation is made of, as far as it can be compared at a glance.
+/// What a cancellation is made of, as far as a quick comparison can tell.
 struct Glance {
     source: CancelSource,
-    /// The address, or zero.
+    /// Its address, or zero.
     place: usize,
     reason: Text,
-    /// What the task is called by: `Node::called_by`.
+    /// What the task is called by: see `Node::called_by`.
     task: Text,
 }
 
-/// Where a text begins, and its length.
+/// The address and the length of a text.
 type Text = (usize, usize);
 
 struct Place {
     /// `None` if the place is free.
     cancelled: Option<Cancelled>,
-    /// A clone that has come back, for the next that asks for one: each clone, and each drop of
-    /// one, is an atomic count, and tasks that are cancelled one after the other mostly end one
+    /// A clone that has come back, kept for the next who asks for one. Each clone, and each drop of
+    /// a clone, is an atomic count, and tasks that are cancelled one after the other mostly end one
     /// after the other.
     spare: Option<Cancelled>,
-    /// How many have the number; of a free place the next that is free.
+    /// How many hold the number; in a free place, the next free place.
     count: u32,
 }
 
-/// The number of a cancellation, and one more. Not to be copied but by [`Causes::share`].
+/// The number of a cancellation, plus one. Copied only by [`Causes::share`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cause(NonZeroU32);
 
@@ -63,13 +63,13 @@ impl Cause {
         self.0.get() as usize - 1
     }
 
-    /// The number itself, to be kept in a word that has another use at other times.
+    /// The bare number, for a word that has other uses at other times.
     #[inline]
     pub(crate) fn into_number(self) -> u32 {
         self.0.get()
     }
 
-    /// What [`into_number`](Self::into_number) has given, which is not a number any more by that.
+    /// The reverse of [`into_number`](Self::into_number), whose result must not be used again.
     #[inline]
     pub(crate) fn from_number(number: u32) -> Self {
         Self(NonZeroU32::new(number).expect("numbers begin with one"))
@@ -85,8 +85,8 @@ impl Causes {
         }
     }
 
-    /// The number of the cancellation that was made last, if it is made of the same. Then nobody has to
-    /// make out what the task is called.
+    /// The number of the cancellation that was made last, if it is made of the same things. This
+    /// saves working out what the task is called.
     #[inline]
     pub(super) fn latest(
         &mut self,
@@ -100,7 +100,7 @@ impl Causes {
         same.then(|| Self::share_at(&mut self.places, cause))
     }
 
-    /// The number of a cancellation that is not the last, and is so from now on, if it can be compared.
+    /// The number of a new cancellation, which is the last one from now on if it can be compared.
     pub(super) fn make(
         &mut self,
         source: CancelSource,
@@ -144,7 +144,7 @@ impl Causes {
         Cause::new(self.places.len() - 1)
     }
 
-    /// The same number for another.
+    /// Copies a number for another holder.
     #[inline]
     pub(super) fn share(&mut self, cause: &Cause) -> Cause {
         Self::share_at(&mut self.places, cause)
@@ -167,11 +167,12 @@ impl Causes {
     /// Gives a number back.
     #[inline]
     pub(super) fn release(&mut self, cause: Cause) {
-        // What is left of it is dropped here: a reason, which runs nobody's code.
+        // A reason that is dropped here with the rest runs no user code.
         drop(self.one_less(cause));
     }
 
-    /// Gives a number back for what it stands for; a clone only if others have it too.
+    /// Returns what a number stands for, and gives the number back; a clone is made only if others
+    /// hold it too.
     #[inline(always)]
     pub(super) fn take(&mut self, cause: Cause) -> Cancelled {
         let place = &mut self.places[cause.index()];
@@ -187,7 +188,7 @@ impl Causes {
         })
     }
 
-    /// Gives a number back, together with a clone that its holder has had.
+    /// Gives a number back, together with a clone that its holder has had made.
     #[inline]
     pub(super) fn release_with(&mut self, cause: Cause, back: Cancelled) {
         let place = &mut self.places[cause.index()];
@@ -197,12 +198,12 @@ impl Causes {
             place.count -= 1;
             return;
         }
-        // What is not kept goes: it runs nobody's code.
+        // Dropping it runs no user code.
         drop(back);
         self.release(cause);
     }
 
-    /// One number less; what it stood for if that was the last.
+    /// Counts one holder less; returns what the number stood for if it was the last.
     #[inline]
     fn one_less(&mut self, cause: Cause) -> Option<Cancelled> {
         let place = &mut self.places[cause.index()];
@@ -217,7 +218,7 @@ impl Causes {
 }
 
 impl Glance {
-    /// `None` if a text was made while running, which is not seen to be the same as another.
+    /// `None` if a text was made at run time: it cannot be recognised as the same as another.
     fn at(
         source: CancelSource,
         reason: Option<&Cow<'static, str>>,
@@ -232,7 +233,8 @@ impl Glance {
         })
     }
 
-    /// Whether a cancellation of these is the one that this is of, as far as can be seen.
+    /// Whether a cancellation made of these would be the one described here, as far as a quick
+    /// comparison can tell.
     #[inline]
     fn is_of(
         &self,
@@ -248,7 +250,7 @@ impl Glance {
     }
 }
 
-/// Zero for no place.
+/// Zero if there is no place.
 #[inline]
 fn address(place: Option<&'static Location<'static>>) -> usize {
     place.map_or(0, |place| std::ptr::from_ref(place).addr())
@@ -268,5 +270,5 @@ fn task_at(task: Option<&NodeRef>) -> Option<Text> {
     task.map_or(Some(NO_TEXT), |task| task.called_by())
 }
 
-/// No text begins nowhere.
+/// No text is at address zero.
 const NO_TEXT: Text = (0, 0);

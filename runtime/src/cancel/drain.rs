@@ -1,13 +1,13 @@
-//! The soft level of a shutdown, as the code sees it that is being shut down.
+//! The gentle stage of a shutdown, as seen by the code that is being shut down.
 //!
 //! | | asks | code that does not look | ends with |
 //! |-|------|-------------------------|-----------|
 //! | [`CancelScope::drain`](crate::CancelScope::drain) | to finish, and begin nothing new | is not disturbed | the grace period |
 //! | [`CancelScope::cancel`](crate::CancelScope::cancel) | to stop now | gets `Cancelled` from its next operation | the scope |
-//!
-//! Code takes part in draining where it says so: with [`is_draining`] at the head of a loop, or with
-//! [`until_draining`] around an operation that waits for new work. Both see a cancellation too, which
-//! includes the softer request. What is being cleaned up, under [`cleanup`], is draining by its nature.
+//! Code takes part in draining explicitly: with [`is_draining`] in the condition of a loop, or with
+//! [`until_draining`] around an operation that waits for new work. Both respond to a cancellation
+//! too, which includes the gentler request. Code that cleans up, under [`cleanup`], is always
+//! draining.
 
 use std::fmt;
 use std::future::Future;

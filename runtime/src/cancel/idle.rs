@@ -87,7 +87,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A scope whose deadline tells of the caller, until there is progress to tell of.
+    /// A scope whose deadline names the caller as the place of the last progress, until there is
+    /// some.
     #[track_caller]
     fn new(timeout: Duration) -> Self {
         let scope = CancelScope::with_timeout(timeout);

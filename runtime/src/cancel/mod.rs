@@ -2,13 +2,13 @@
 //!
 //! A scope goes around a future: [`CancelScope::enter`], [`move_on_after`], [`fail_after`]. Once it
 //! is cancelled, by a call or by its deadline, every operation of this library inside it returns
-//! [`Cancelled`], at once and again each time, until the future has ended; then the scope, if
-//! nothing around it is cancelled too, takes the cancellation out of the result. Nothing is dropped
+//! [`Cancelled`], at once and again each time, until the future has ended. Then the scope removes
+//! the cancellation from the result, unless an enclosing scope is cancelled too. Nothing is dropped
 //! half-way: the code inside sees an error, cleans up, and returns.
 //!
 //! A [shield](CancelScope::shielded) keeps cancellations of enclosing scopes from what is inside.
 //!
-//! There is a softer level: a scope that is [drained](CancelScope::drain) asks what is inside to
+//! There is a gentler stage: a scope that is [drained](CancelScope::drain) asks the code inside to
 //! finish, and is cancelled only when its grace period is over (`drain.rs`).
 
 mod cancelled;

@@ -1,22 +1,24 @@
-//! Where in the tree of scopes the code stands that is being polled.
+//! Where in the tree of scopes the code that is being polled stands.
 //!
 //! A scope that has nothing but a timeout costs next to nothing as long as nothing in it waits:
 //!
-//! 1. It is pushed here when its future is polled for the first time, and linked into the tree when
-//!    somebody asks for the number of the scope that the code is in, or when that poll has ended
-//!    without an output. Of several that are pushed one in the other the outer is linked first.
-//! 2. A scope that is not linked has not been cancelled and has no shield: whether the code has been
-//!    cancelled can be seen at the innermost scope that is linked.
-//! 3. A task that may be cancelled by itself, through its handle, is *apart*: its position says that a
-//!    scope of its own is to be linked, the outermost of all, if anything asks for the scope. The task's
-//!    one wait can do without, and so can a cancel (rule 5 of `cancel/tree.rs`): so whether the code of
-//!    such a task has been cancelled is to be seen at the task first.
-//! 4. The scope that was pushed last lies in a cell, and the one that it found there lies on the
-//!    stack of the code that pushed it: a timeout around something ready pays for no more than
-//!    that. Only if one is pushed directly inside another, neither of them linked, is the outer one
-//!    put on a list, where it can be found to be linked first.
+//! 1. It is pushed here when its future is polled for the first time. It is linked into the tree
+//!    when somebody asks for the number of the scope that the code is in, or when that first poll
+//!    has ended without an output. If several are pushed inside each other, the outer is linked
+//!    first.
+//! 2. A scope that is not linked has not been cancelled and has no shield, so the innermost linked
+//!    scope shows whether the code has been cancelled.
+//! 3. A task that can be cancelled by itself, through its handle, is *apart*: its position says
+//!    that if anything asks for the scope, a scope of the task's own has to be linked first, outside
+//!    all others. The task's one wait can do without that scope, and so can a cancel (rule 5 of
+//!    `cancel/tree.rs`); so whether the code of such a task has been cancelled is checked at the
+//!    task first.
+//! 4. The scope that was pushed last lies in a cell, and the one that was in the cell before lies
+//!    on the stack of the code that pushed it: a timeout around something ready pays for nothing
+//!    else. Only if a scope is pushed directly inside another, and neither is linked, does the
+//!    outer one go on a list, so that it can be found and linked first.
 //! 5. Code that polls in a scope of its own, above all a nursery, puts aside what was here before:
-//!    scopes that are pushed around the poll are not around the code inside.
+//!    the scopes pushed around the poll do not enclose the code inside.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,36 +27,37 @@ use std::time::Duration;
 
 /// The position of the code that is being polled.
 ///
-/// The scope that was pushed last, of all polls under way, is kept in the pieces in which its timeout
-/// was written a moment ago, none beside the one that it stood beside there: copied as a whole it
-/// would be read in wider pieces, which have to wait until the narrow ones have left the CPU.
+/// The scope that was pushed last, of all polls under way, is kept in the same pieces in which its
+/// timeout was written a moment ago, each alone in its word. Copied as a whole it would be read in
+/// wider pieces, and such a read has to wait until the narrow stores have left the CPU.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Position {
     seconds: Cell<u64>,
     here: Cell<Here>,
     nanoseconds: Cell<u32>,
-    /// Means nothing, as the rest, if nothing has been pushed ever.
+    /// Meaningless, like the rest, until something has been pushed.
     place: Cell<Option<&'static Location<'static>>>,
-    /// Those directly around others that are pushed, the innermost last.
+    /// Scopes that directly enclose others that are pushed; the innermost is last.
     outer: RefCell<Vec<After>>,
 }
 
-/// A scope of the tree, and how many are pushed inside it and not linked.
+/// A scope of the tree, and how many scopes are pushed inside it and not linked.
 ///
-/// In one word, the scope in its lower half: written in two halves and read as a whole, as each
-/// level of nested nurseries does, it could not be forwarded from one store to the next load.
+/// They share one word, with the scope in its lower half: if the word were written in two halves
+/// and read as a whole, as each level of nested nurseries does, the store could not be forwarded to
+/// the next load.
 #[derive(Clone, Copy)]
 pub(crate) struct Here(u64);
 
-/// A timeout, and where it was asked for.
+/// A timeout, and the place that asked for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct After {
     pub(crate) timeout: Duration,
     pub(crate) place: &'static Location<'static>,
 }
 
-/// What a scope that is pushed has found, for [`Position::pop`].
+/// What a scope that is pushed found here, for [`Position::pop`].
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     here: Here,
@@ -80,7 +83,7 @@ impl Position {
         }
     }
 
-    /// The innermost scope that is linked, around or at the position.
+    /// The innermost linked scope that encloses the position, or is entered there.
     #[inline]
     pub(crate) fn linked(&self) -> u32 {
         self.here.get().linked()
@@ -98,13 +101,13 @@ impl Position {
         self.here.get().is_apart()
     }
 
-    /// Whether nothing is to be linked but the scope of the task.
+    /// Whether there is nothing to link except the scope of the task.
     #[inline]
     pub(crate) fn is_only_apart(&self) -> bool {
         self.here.get().0 >> 32 == APART >> 32
     }
 
-    /// The scope around and the timeout, if nothing is to be linked but one scope that has been pushed.
+    /// The enclosing scope and the timeout, if a single pushed scope is all there is to link.
     #[inline]
     pub(crate) fn only_one(&self) -> Option<(u32, After)> {
         let here = self.here.get();
@@ -117,13 +120,13 @@ impl Position {
         self.here.get().pushed() > 0
     }
 
-    /// The position as it is, to be put back.
+    /// The position as it is now, to be restored later.
     #[inline]
     pub(crate) fn here(&self) -> Here {
         self.here.get()
     }
 
-    /// Moves to another position; returns the one before, to be put back.
+    /// Moves to another position; returns the previous one, to be restored later.
     #[inline]
     pub(crate) fn replace(&self, here: Here) -> Here {
         self.here.replace(here)
@@ -174,7 +177,7 @@ impl Position {
     }
 
     /// Leaves the scope that was pushed last; returns its number if it has been linked. `around`
-    /// tells which scope is around one that is.
+    /// returns the scope that encloses a linked one.
     #[inline(always)]
     pub(super) fn pop(&self, before: Before, around: impl FnOnce(u32) -> u32) -> Option<u32> {
         let Before { here, last } = before;
@@ -189,14 +192,15 @@ impl Position {
         }
         let scope = left.linked();
         if !here.is_linked() {
-            // What was pushed around has been linked with it, and the scope of the task.
+            // Whatever was pushed around it has been linked with it, and so has the scope of the
+            // task.
             self.here.set(Here::at(around(scope)));
         }
         Some(scope)
     }
 
-    /// Links what is pushed, by `enter`, which is given the scope around and the timeout: none for the
-    /// scope of a task that is apart. Gives the innermost.
+    /// Links what is pushed, and returns the innermost. `enter` is called for each with the
+    /// enclosing scope and the timeout, which is `None` for the scope of a task that is apart.
     pub(crate) fn link(&self, mut enter: impl FnMut(u32, Option<After>) -> u32) -> u32 {
         let here = self.here.get();
         let mut scope = here.linked();
@@ -242,7 +246,7 @@ impl Here {
         self.0 as u32
     }
 
-    /// In a task that is to have a scope of its own, `apart`, or in a scope of the tree.
+    /// In a task that needs a scope of its own if it is `apart`, or in a scope of the tree.
     #[inline]
     pub(crate) fn of_task(scope: u32, apart: bool) -> Self {
         Self(u64::from(scope) | if apart { APART } else { 0 })

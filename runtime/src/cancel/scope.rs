@@ -1,4 +1,4 @@
-//! The scope as a user holds it, and the future that is inside one.
+//! The scope as a user holds it, and the future that runs inside one.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -108,7 +108,7 @@ impl CancelScope {
         self
     }
 
-    /// The handle of a scope that has been entered without one, and whose slot keeps it.
+    /// The handle of a scope that was entered without one; its slot keeps the handle.
     pub(crate) fn active(run: &Run, scope: u32) -> Self {
         if let Some(handle) = run.tree.borrow().handle(scope) {
             return Self(handle);
@@ -151,7 +151,7 @@ impl CancelScope {
         self.with_active(|run, scope| run.cancel_for(scope, run.asked_for(source, reason, place)));
     }
 
-    /// Cancels the scope with a cancellation that has been asked for elsewhere.
+    /// Cancels the scope with a cancellation that was requested elsewhere.
     pub(crate) fn cancel_as(&self, cancelled: Cancelled) {
         if let State::Unbound(entry) = &mut *self.0.0.borrow_mut() {
             entry.cancelled.get_or_insert(cancelled);
@@ -217,7 +217,7 @@ impl CancelScope {
     /// A deadline that has passed takes effect now, if the loop has not seen it yet, so that the
     /// answer never changes back.
     pub fn cancel_called(&self) -> bool {
-        // Asked before anything is borrowed: a clock may be code of others.
+        // Asked before anything is borrowed: a clock may be user code.
         let due =
             matches!(&*self.0.0.borrow(), State::Unbound(entry) if entry.deadline != Time::NEVER);
         let now = due.then(|| context::try_with(|run| run.map(|run| run.now())));
@@ -238,7 +238,7 @@ impl CancelScope {
                 if tree.own(scope).is_some() {
                     return true;
                 }
-                // One that has not been counted from a moment yet has not come.
+                // A deadline that is not yet counted from a moment has not come.
                 match tree.relative(scope) {
                     Some(_) => Time::NEVER,
                     None => tree.deadline(scope),
@@ -329,7 +329,7 @@ impl CancelScope {
         self.left()
     }
 
-    /// What is left until the deadline, if there is one and a run whose clock tells.
+    /// The time left until the deadline, if there is one and a run whose clock can tell.
     fn left(&self) -> Option<Duration> {
         let deadline = self.deadline()?;
         context::try_with(|run| run.map(|run| deadline.saturating_since(run.now())))
@@ -371,18 +371,19 @@ impl CancelScope {
         let State::Active { run: id, scope } = *self.0.0.borrow() else {
             return None;
         };
-        // Not while the context is borrowed: whom a cancel asks to abort may end a guest's run.
+        // Not while the context is borrowed: an aborter that the cancel calls may end a guest's
+        // run.
         let run = context::try_with(|run| run.filter(|run| run.id == id).cloned())?;
         Some(f(&run, scope))
     }
 }
 
-/// A reason that says something.
+/// A reason, unless it is empty.
 pub(crate) fn given(reason: Cow<'static, str>) -> Option<Cow<'static, str>> {
     Some(reason).filter(|reason| !reason.is_empty())
 }
 
-/// What the code that runs, inside a run or not, asks for at `place`.
+/// The cancellation that the running code, inside a run or not, asks for at `place`.
 fn asked_for(
     source: CancelSource,
     reason: Option<Cow<'static, str>>,
@@ -430,14 +431,14 @@ impl fmt::Debug for CancelScope {
 /// Where a scope comes from.
 pub(super) enum Source {
     Handle(Rc<Handle>),
-    /// Nobody else knows of the scope, and it has a deadline.
+    /// Nobody else knows about the scope, and it has a deadline.
     Deadline(Time, &'static Location<'static>),
-    /// Nobody else knows of the scope, and it has a timeout.
+    /// Nobody else knows about the scope, and it has a timeout.
     Timeout(After),
     /// The same under a shield.
     ShieldedDeadline(Time, &'static Location<'static>),
     ShieldedTimeout(After),
-    /// Nobody else knows of the scope, and it is cancelled when one around it is drained.
+    /// Nobody else knows about the scope, and it is cancelled when an enclosing one is drained.
     Soft,
     /// Under a shield, with a timeout, and draining from the beginning.
     Cleanup(After),
@@ -453,19 +454,19 @@ pin_project! {
     }
 }
 
-/// Where the future of an [`InScope`] is; leaves the scope if it is dropped inside.
+/// Where the future of an [`InScope`] is; leaves the scope if it is dropped while inside.
 struct Place(Where);
 
 enum Where {
-    /// Not inside yet; what is to be entered.
+    /// Not inside yet; this is what will be entered.
     Before(Source),
-    /// The run, and the scope in it; and who is to be told how it ended.
+    /// The run and the scope that it is in, and the handle to notify how the scope ended.
     Inside {
         run: u64,
         scope: u32,
         handle: Option<Rc<Handle>>,
     },
-    /// It has ended, or it has not even begun, for want of stack.
+    /// It has ended, or has not even begun because the stack had no room.
     After,
 }
 
@@ -477,7 +478,7 @@ impl<F> InScope<F> {
         }
     }
 
-    /// Raises the shield of a scope that nobody else knows of, before it is entered.
+    /// Raises the shield of a scope that nobody else knows about, before it is entered.
     pub(super) fn shield(&mut self) {
         if let Where::Before(source) = &mut self.place.0 {
             match *source {
@@ -492,9 +493,9 @@ impl<F> InScope<F> {
 }
 
 impl<F: Future> InScope<F> {
-    /// What `catch` makes of the output and of how the scope was left; or, of a value that comes out of a
-    /// scope which has no handle, and of whatever comes out of one that nobody has seen, because nothing
-    /// in it has waited, what `pass` makes of the value.
+    /// Returns what `catch` makes of the output and of how the scope was left. Two cases need no
+    /// more than `pass`, which is given the value: a value that leaves a scope without a handle,
+    /// and whatever leaves a scope that nobody has seen, because nothing in it has waited.
     #[inline]
     pub(super) fn poll<T, R>(
         self: Pin<&mut Self>,
@@ -518,7 +519,7 @@ impl<F: Future> InScope<F> {
                 }
                 return match (pushed.pop(), output) {
                     (None, output) => output.map(|output| output.map(pass)),
-                    // Its deadline has been watched since it was linked.
+                    // Its deadline has been watched since the scope was linked.
                     (Some(_), Poll::Pending) => Poll::Pending,
                     (Some(scope), output) => ended(run, place, scope, output, pass, catch),
                 };
@@ -541,7 +542,8 @@ impl<F: Future> InScope<F> {
     }
 }
 
-/// The future inside has been polled: its scope is left if it has ended, and else has to be watched.
+/// The future inside has been polled: if it has ended, its scope is left, otherwise the scope has
+/// to be watched.
 #[inline]
 fn ended<T, R>(
     run: &Run,
@@ -557,7 +559,7 @@ fn ended<T, R>(
             Poll::Pending
         }
         Poll::Ready(Ok(value)) if matches!(place.0, Where::Inside { handle: None, .. }) => {
-            // Whether the scope was cancelled or not: that ends with it (S6), and nobody asks.
+            // Even if the scope was cancelled: the cancellation ends with it (S6), and nobody asks.
             place.0 = Where::After;
             run.leave_from_drop(scope);
             Poll::Ready(Ok(pass(value)))
@@ -572,8 +574,8 @@ fn ended<T, R>(
     }
 }
 
-/// Takes a scope off the position when its future has been polled, which [`pop`](Self::pop) does, or
-/// has panicked; if it has been linked meanwhile, notes its number.
+/// Takes a scope off the position when its future has been polled, which [`pop`](Self::pop) does,
+/// or has panicked. If it has been linked meanwhile, notes its number.
 struct Pushed<'a> {
     run: &'a Run,
     before: Before,
@@ -587,8 +589,8 @@ impl<'a> Pushed<'a> {
         Self { run, before, place }
     }
 
-    /// Gives the number of a scope that has been linked. Not by dropping, which is not inlined where
-    /// it may happen in two ways.
+    /// Returns the number of a scope that has been linked. Not done in `drop`, which is not inlined
+    /// where it can happen in two ways.
     #[inline(always)]
     fn pop(self) -> Option<u32> {
         ManuallyDrop::new(self).leave()
@@ -610,7 +612,7 @@ impl Drop for Pushed<'_> {
     }
 }
 
-/// Restores the position around when the inner future has been polled, or has panicked.
+/// Restores the enclosing position when the inner future has been polled, or has panicked.
 struct Around<'a> {
     run: &'a Run,
     here: Here,
@@ -668,7 +670,7 @@ impl Drop for Place {
 }
 
 impl Source {
-    /// Enters the scope; returns whom to tell how it ended, if anybody.
+    /// Enters the scope; returns the handle to notify how it ended, if there is one.
     fn enter(self, run: &Run) -> Result<(u32, Option<Rc<Handle>>)> {
         run.check_depth()?;
         match self {
@@ -732,7 +734,7 @@ impl Handle {
         let drain = entry.drain.take();
         let entry = std::mem::take(entry);
         drop(state);
-        // Asks the clock, which may be code of others: nothing is borrowed.
+        // Asks the clock, which may be user code: nothing is borrowed here.
         let scope = run.enter(entry);
         *self.0.borrow_mut() = State::Active { run: run.id, scope };
         if let Some(drain) = drain {
@@ -744,8 +746,8 @@ impl Handle {
 }
 
 impl Left {
-    /// Tells the handle how the scope ended; returns the scope's own cancellation if nobody has a
-    /// handle, who could ask for it.
+    /// Tells the handle how the scope ended; without a handle that could be asked for it, returns
+    /// the scope's own cancellation.
     #[inline]
     pub(crate) fn close(self, caught: bool) -> Option<Cancelled> {
         let Some(handle) = self.handle else {
@@ -760,7 +762,7 @@ impl Left {
         None
     }
 
-    /// Takes this scope's cancellations out of a list of errors, but for those inside of groups.
+    /// Removes this scope's cancellations from a list of errors, except those inside groups.
     pub(crate) fn catch_among(&mut self, errors: &mut Vec<Error>) {
         if self.own.is_some() && !self.outer {
             let before = errors.len();
@@ -769,9 +771,9 @@ impl Left {
         }
     }
 
-    /// Takes this scope's cancellations out of `result` (semantics S1, S5): the value if there is
-    /// one, `None` if nothing was left of the error. Also tells the scope's own cancellation, if it
-    /// was caught and nobody has a handle.
+    /// Removes this scope's cancellations from `result` (semantics S1, S5): the value if there is
+    /// one, `None` if nothing is left of the error. Also returns the scope's own cancellation, if
+    /// it was caught and nobody has a handle.
     #[inline]
     pub(crate) fn catch<T>(self, result: Result<T>) -> (Result<Option<T>>, Option<Cancelled>) {
         match result {
@@ -806,7 +808,7 @@ impl Left {
 #[inline]
 pub(crate) fn without_cancellations(error: Error) -> Option<Error> {
     match error.as_cancelled() {
-        // Mostly it is that and nothing else.
+        // Mostly the error is a cancellation and nothing else.
         Some(_) => None,
         None => error.split(|leaf| leaf.as_cancelled().is_some()).1,
     }

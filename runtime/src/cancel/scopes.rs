@@ -1,11 +1,11 @@
-//! The slots of the scopes, kept in places that are used again.
+//! The slots of the scopes, in places that are reused.
 //!
 //! Every nursery has a scope, and nearly every scope is entered and left without ever having a
 //! deadline, a shield or a handle. So a slot has two halves. The tree walks through the first, half
-//! a cache line. What few scopes have is in the second, at the same number in another list, which
-//! is not even looked at unless the first half says so.
+//! a cache line. The second, at the same number in another list, holds what few scopes have, and is
+//! read only if the first half says that there is something in it.
 //!
-//! A slot that is free has nothing in it: a new scope writes its links and no more.
+//! A free slot is empty, so a new scope writes only its links.
 
 use std::ops::{Index, IndexMut};
 use std::panic::Location;
@@ -32,7 +32,7 @@ pub(super) struct Scopes {
 pub(super) struct Slot {
     pub(super) parent: u32,
     pub(super) previous: u32,
-    /// The sibling behind, or the next free slot.
+    /// The next sibling, or the next free slot.
     pub(super) next: u32,
     pub(super) first_child: u32,
     pub(super) first_wait: u32,
@@ -41,14 +41,14 @@ pub(super) struct Slot {
     pub(super) kind: Kind,
 }
 
-/// What there is to know of a scope at a glance; nothing of it if the slot is free.
+/// What has to be known of a scope at a glance; all of it is off in a free slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     taken: bool,
     pub(super) shield: bool,
     /// Whether the scope is cancelled as soon as it is draining.
     pub(super) soft: bool,
-    /// Whether there is anything in the details.
+    /// Whether the details hold anything.
     pub(super) detailed: bool,
     /// Whether there is a deadline that nothing watches yet.
     pub(super) unwatched: bool,
@@ -60,7 +60,7 @@ pub(super) struct Details {
     pub(super) own: Option<Cause>,
     pub(super) timer: Option<TimerKey>,
     pub(super) deadline: Time,
-    /// A deadline that is counted from a moment which has not been read off the clock yet.
+    /// A deadline counted from a moment that has not been read off the clock yet.
     pub(super) relative: Option<Duration>,
     pub(super) handle: Option<Rc<Handle>>,
     /// Where the deadline was set.
@@ -105,7 +105,7 @@ impl Scopes {
         }
     }
 
-    /// Takes a slot that is linked to nothing.
+    /// Takes a slot, linked to nothing.
     pub(super) fn take(&mut self) -> u32 {
         // `NONE` is beyond the end.
         if self.free as usize >= self.slots.len() {
@@ -149,7 +149,7 @@ impl Scopes {
         }
     }
 
-    /// A slot that is free, at the end.
+    /// Adds a free slot at the end.
     #[cold]
     fn grow(&mut self) {
         self.free = id(self.slots.len());
@@ -157,7 +157,7 @@ impl Scopes {
         self.details.push(Details::default());
     }
 
-    /// Frees a slot that is linked to nothing and has nothing: what it had has been taken out.
+    /// Frees a slot that is linked to nothing and empty: its contents have been taken out.
     #[inline]
     pub(super) fn free(&mut self, scope: u32) {
         let slot = &mut self.slots[scope as usize];
@@ -179,21 +179,21 @@ impl Scopes {
             .for_each(|details| details.timer = None);
     }
 
-    /// What few scopes have, if this one has anything of it.
+    /// What few scopes have, if this scope has any of it.
     #[inline]
     pub(super) fn details(&self, scope: u32) -> Option<&Details> {
         let detailed = self.slots[scope as usize].kind.detailed;
         detailed.then(|| &self.details[scope as usize])
     }
 
-    /// The same to be written.
+    /// The same, to be written.
     #[inline(always)]
     pub(super) fn details_mut(&mut self, scope: u32) -> &mut Details {
         self.slots[scope as usize].kind.detailed = true;
         &mut self.details[scope as usize]
     }
 
-    /// All that are taken, with their numbers.
+    /// All slots that are taken, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         let slots = self.slots.iter().enumerate();
         slots
@@ -203,8 +203,8 @@ impl Scopes {
 }
 
 impl Slot {
-    /// Whether nothing is in the scope, and it is not cancelled, so that, but for what is in its details,
-    /// it can be left as if it had never been.
+    /// Whether nothing is in the scope, and it is not cancelled: then, apart from its details, it
+    /// can be left as if it had never existed.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.first_child == NONE && self.first_wait == NONE && self.record.is_none()

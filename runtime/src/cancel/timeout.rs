@@ -1,4 +1,5 @@
-//! Scopes with nothing but a deadline: going on without an answer, or failing for want of one.
+//! Scopes with nothing but a deadline: when it has passed, the caller goes on without the value, or
+//! fails.
 
 use std::fmt;
 use std::future::Future;
@@ -134,7 +135,7 @@ pub fn fail_at<F: Future<Output = Result<T>>, T>(deadline: Time, future: F) -> F
     }
 }
 
-/// A future in a scope that nobody else knows of.
+/// A future in a scope that nobody else knows about.
 pub(super) fn in_scope<F>(future: F, source: Source) -> MoveOn<F> {
     MoveOn {
         inside: InScope::new(future, source),
@@ -213,7 +214,7 @@ impl<F: Future<Output = Result<T>>, T> Future for FailAfter<F> {
     }
 }
 
-/// Fails if the deadline is what ended the future.
+/// Turns the result into a failure if it was the deadline that ended the future.
 fn in_time<T>(left: Left, result: Result<T>) -> Result<T> {
     match left.catch(result) {
         (Ok(Some(value)), _) => Ok(value),

@@ -2,20 +2,21 @@
 //!
 //! 1. Every scope that has been entered has a slot, linked under the scope it was entered in. The
 //!    slot goes when the scope is left.
-//! 2. A slot is effective, and has a record of why, if its own scope has been cancelled, or if it is
-//!    not shielded and the slot above is effective. It is kept true to that at all times, so that a
+//! 2. A slot is effective, and has a record of why, if its own scope has been cancelled, or if it
+//!    is not shielded and the slot above is effective. This holds at all times, so that a
 //!    checkpoint looks at one slot.
 //! 3. Every task that waits has a wait in the list of the scope that it waits under. When a scope
 //!    becomes effective each wait under it is aborted, at once and at most once (semantics L2, L5):
 //!    either it is over, or (an operation of the driver) it is asked to end and its completion
 //!    decides (D1, D2).
 //! 4. Nothing here recurses: ten thousand nested scopes are cancelled by a loop (trap 32).
-//! 5. A task that can be cancelled by itself is *apart*, and has a scope of its own as soon as there is
-//!    more in it than one wait: another wait, a scope, a nursery, a timeout that waits. Until then its
-//!    one wait stands in the list of the scope around, the task has the number of that wait, and to
-//!    cancel the task is to abort that wait and to leave a mark at the task, which counts as an effective
-//!    scope. When the task gets its scope, the wait or the mark goes there; when it ends, the mark does
-//!    what the exit of the scope would have done. Most tasks that are spawned never have a scope.
+//! 5. A task that can be cancelled by itself is *apart*. It gets a scope of its own as soon as it
+//!    contains more than one wait: another wait, a scope, a nursery, a timeout that waits. Until
+//!    then its one wait stands in the list of the enclosing scope, and the task has the number of
+//!    that wait. Cancelling the task aborts that wait and leaves a mark at the task, which counts
+//!    as an effective scope. When the task gets its scope, the wait or the mark goes there; when it
+//!    ends, the mark does what leaving the scope would have done. Most tasks that are spawned never
+//!    have a scope.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -38,7 +39,7 @@ use crate::timers::{Target, Timers};
 /// No scope, and no wait.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// For so many operations, wakers and aborters memory is kept from one change to the next.
+/// How many operations, wakers and aborters memory is kept for between changes.
 const KEPT: usize = 64;
 
 /// The scope around everything in a run; never cancelled.
@@ -46,7 +47,7 @@ pub(crate) const ROOT: u32 = 0;
 
 pub(crate) struct Tree {
     scopes: Scopes,
-    /// How many scopes are effective, so that nobody has to look at each.
+    /// How many scopes are effective, so that nobody has to look at each of them.
     effective: Rc<Cell<u32>>,
     waits: Waits,
     causes: Causes,
@@ -54,7 +55,7 @@ pub(crate) struct Tree {
     /// The scopes that have been asked to drain, and by whom; mostly none. They are few, so the
     /// question whether code is draining is answered by looking up each enclosing scope here.
     drains: Vec<(u32, Cancelled)>,
-    /// The lists of an earlier change, for the next that needs any.
+    /// The lists of an earlier change, for the next change that needs some.
     spare: Option<Box<Lists>>,
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Lists {
     pub(crate) cancels: Vec<Key>,
     /// Foreign wakers to call.
     pub(crate) wakers: Vec<Waker>,
-    /// Those who decide how a wait ends, to be asked.
+    /// Aborters to ask; each decides how its wait ends.
     pub(crate) aborts: Vec<(Rc<dyn Aborter>, Cancelled)>,
 }
 
@@ -96,7 +97,7 @@ pub(crate) struct Entry {
     /// Where the deadline was set.
     pub(crate) place: Option<&'static Location<'static>>,
     pub(crate) soft: bool,
-    /// Asked to drain already, with the time that is left from entry on.
+    /// Already asked to drain, with the time that is left from entry on.
     pub(crate) drain: Option<Box<(Cancelled, Duration)>>,
 }
 
@@ -115,7 +116,7 @@ impl Default for Entry {
 }
 
 impl Entry {
-    /// Whether there is nothing to it. Nobody asks for the place of what was never set.
+    /// Whether there is nothing in it. The place of something that was never set does not matter.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         self.deadline == Time::NEVER
@@ -130,9 +131,9 @@ impl Entry {
 /// How a scope was when it was left.
 pub(crate) struct Left {
     pub(crate) own: Option<Cancelled>,
-    /// Whether a cancellation from outside was visible.
+    /// Whether a cancellation from an enclosing scope was visible.
     pub(crate) outer: bool,
-    /// Whether one of the scope's own has been taken out of what it returns.
+    /// Whether a cancellation of its own was removed from what it returns.
     pub(super) caught: bool,
     pub(crate) shield: bool,
     pub(crate) deadline: Time,
@@ -160,9 +161,9 @@ impl Tree {
         }
     }
 
-    /// The run has ended: returns what waits, and what is left of the user's, to be dropped when
-    /// nothing is borrowed. The scopes stay, since a future that was taken out of the run leaves
-    /// its own when it is dropped.
+    /// The run has ended: returns what waits, and what is left of the user's values, to be dropped
+    /// when nothing is borrowed. The scopes stay, since a future that was taken out of the run
+    /// leaves its own when it is dropped.
     pub(crate) fn end(&mut self) -> impl Sized + use<> {
         self.scopes.forget_waits();
         self.timers = Timers::default();
@@ -170,7 +171,8 @@ impl Tree {
         (std::mem::replace(&mut self.waits, Waits::new()), spare)
     }
 
-    /// Keeps lists that are empty for the next change; not the memory of one that was exceptional.
+    /// Keeps empty lists for the next change, but not the memory of one that was exceptionally
+    /// large.
     pub(crate) fn keep(&mut self, mut lists: Box<Lists>) {
         lists.cancels.shrink_to(KEPT);
         lists.wakers.shrink_to(KEPT);
@@ -180,7 +182,8 @@ impl Tree {
 
     // Scopes.
 
-    /// Enters a scope under `parent`. A deadline that is due must have become `cancelled` before.
+    /// Enters a scope under `parent`. A deadline that is already due must have been made into
+    /// `cancelled`.
     pub(crate) fn enter(&mut self, parent: u32, entry: Entry) -> u32 {
         let scope = self.scopes.take();
         let kind = &mut self.scopes[scope].kind;
@@ -227,8 +230,9 @@ impl Tree {
         scope
     }
 
-    /// Enters a scope that has a timeout, and nothing else. Something in it waits, or is going to, so the
-    /// timeout counts from the end of this turn; if it is taken back by then, it leaves nothing.
+    /// Enters a scope that has a timeout and nothing else. Something in it waits, or is about to,
+    /// so the timeout counts from the end of this turn; if it is taken back by then, it leaves no
+    /// trace.
     #[inline(always)]
     pub(crate) fn enter_timed(&mut self, parent: u32, after: After) -> u32 {
         let scope = self.enter_plain(parent);
@@ -249,8 +253,8 @@ impl Tree {
         }
     }
 
-    /// Leaves a scope if nothing is in it, it is not cancelled, and nobody has a handle with which
-    /// to ask how it was left; returns whether that was so.
+    /// Leaves a scope if nothing is in it, it is not cancelled, and nobody has a handle that could
+    /// be asked how it was left; returns whether that was so.
     #[inline]
     pub(crate) fn leave_plain(&mut self, scope: u32) -> bool {
         let slot = &self.scopes[scope];
@@ -265,7 +269,7 @@ impl Tree {
         true
     }
 
-    /// Takes back the deadline of a scope that is not cancelled; not if it has a handle.
+    /// Takes back the deadline of a scope, unless the scope is cancelled or has a handle.
     #[inline(always)]
     fn forget_details(&mut self, scope: u32) -> bool {
         let details = self.scopes.details_mut(scope);
@@ -281,7 +285,7 @@ impl Tree {
         true
     }
 
-    /// Leaves a scope; what is still in it goes to the scope around it.
+    /// Leaves a scope; what is still in it moves to the enclosing scope.
     pub(crate) fn leave(&mut self, scope: u32) -> Left {
         let slot = &self.scopes[scope];
         let (parent, kind) = (slot.parent, slot.kind);
@@ -324,7 +328,7 @@ impl Tree {
         (details.relative, details.place) = (None, None);
     }
 
-    /// Moves what is in a scope to the one around it.
+    /// Moves what is in a scope to the enclosing one.
     #[cold]
     fn empty(&mut self, scope: u32, parent: u32) {
         while self.scopes[scope].first_child != NONE {
@@ -375,7 +379,7 @@ impl Tree {
         self.causes.make(source, reason, task, Some(place))
     }
 
-    /// The same if it is that of the last.
+    /// The same, if it is the number of the last one made.
     #[inline]
     pub(crate) fn latest_cause(
         &mut self,
@@ -387,12 +391,12 @@ impl Tree {
         self.causes.latest(source, reason, task, Some(place))
     }
 
-    /// The same for a cancellation that is there already.
+    /// The same for a cancellation that already exists.
     pub(crate) fn add_cause(&mut self, cancelled: Cancelled) -> Cause {
         self.causes.add(cancelled)
     }
 
-    /// What a number stands for, which is given back.
+    /// Returns what a number stands for, and gives the number back.
     pub(crate) fn take_cause(&mut self, cause: Cause) -> Cancelled {
         self.causes.take(cause)
     }
@@ -405,14 +409,14 @@ impl Tree {
         }
         let record = self.causes.share(&own);
         details.own = Some(own);
-        // Its deadline does not matter any more.
+        // Its deadline no longer matters.
         if let Some(timer) = details.timer.take() {
             self.timers.unset(timer);
         }
         let slot = &mut self.scopes[scope];
         slot.kind.unwatched = false;
         if slot.record.is_none() && slot.first_child == NONE {
-            // Mostly nothing is below, and nothing around was cancelled before.
+            // Mostly nothing is below, and no enclosing scope was cancelled before.
             slot.record = Some(record);
             self.effective.set(self.effective.get() + 1);
             self.abort_waits(scope, effects);
@@ -435,7 +439,7 @@ impl Tree {
         if task.is_marked() {
             return self.causes.release(cause);
         }
-        // What has reached the task first is what it reports (L6).
+        // What reached the task first is what it reports (L6).
         let cause = match &self.scopes[around].record {
             Some(record) => {
                 self.causes.release(cause);
@@ -453,8 +457,8 @@ impl Tree {
         task.mark(cause);
     }
 
-    /// A task that was cancelled while it was apart has ended: gives the mark back, and whether a
-    /// cancellation of the scope `around` is visible.
+    /// A task that was cancelled while it was apart has ended: gives the mark back, and returns
+    /// whether a cancellation of the scope `around` is visible.
     pub(crate) fn end_mark(&mut self, mark: Cause, around: u32) -> bool {
         self.causes.release(mark);
         self.effective.set(self.effective.get() - 1);
@@ -474,7 +478,7 @@ impl Tree {
         let scope = match task.take_mark() {
             None => self.enter_plain(parent),
             Some(own) => {
-                // It has been counted as effective when it was marked.
+                // It was counted as effective when it was marked.
                 let scope = self.scopes.take();
                 self.scopes[scope].record = Some(self.causes.share(&own));
                 self.scopes.details_mut(scope).own = Some(own);
@@ -494,7 +498,7 @@ impl Tree {
         task.with_mark(|mark| self.causes.get(mark).clone())
     }
 
-    /// The scope around another.
+    /// The scope that encloses another.
     pub(crate) fn parent(&self, scope: u32) -> u32 {
         self.scopes[scope].parent
     }
@@ -509,10 +513,10 @@ impl Tree {
         self.cancel_soft(effects);
     }
 
-    // Draining, the softer level: a state that code can ask for, and no cancellation but of the scopes
-    // that are made for it.
+    // Draining, the gentler stage: a state that code can ask for. It cancels nothing except the
+    // scopes that are made to be cancelled by it.
 
-    /// Asks what is under a scope to come to an end; the first request is the one that stays.
+    /// Asks what is under a scope to finish; the first request is the one that stays.
     pub(crate) fn drain(&mut self, scope: u32, asked: Cancelled, effects: &mut Effects) {
         if !self.drains.iter().any(|(drained, _)| *drained == scope) {
             self.drains.push((scope, asked));
@@ -538,8 +542,8 @@ impl Tree {
         }
     }
 
-    /// Cancels the soft scopes that are draining. Looks at every scope of the run: draining is rare,
-    /// and entering and leaving soft scopes, once an operation, is not.
+    /// Cancels the soft scopes that are draining. This looks at every scope of the run: draining is
+    /// rare, whereas soft scopes are entered and left once an operation.
     fn cancel_soft(&mut self, effects: &mut Effects) {
         if self.drains.is_empty() {
             return;
@@ -561,7 +565,7 @@ impl Tree {
         let top = scope;
         let mut scope = scope;
         loop {
-            // Down only where something has changed.
+            // Goes down only where something has changed.
             let below = match self.refresh_one(scope, effects) {
                 true => self.scopes[scope].first_child,
                 false => NONE,
@@ -580,7 +584,7 @@ impl Tree {
         }
     }
 
-    /// The same for one scope; returns whether it has become effective, or has ceased to be.
+    /// The same for one scope; returns whether it has become effective, or is no longer so.
     fn refresh_one(&mut self, scope: u32, effects: &mut Effects) -> bool {
         let slot = &self.scopes[scope];
         let own = self.scopes.details(scope).and_then(|it| it.own.as_ref());
@@ -637,8 +641,8 @@ impl Tree {
         self.abort_because(wait, cause, effects);
     }
 
-    /// The same for a wait that has not ended, and has not been asked to. Mostly nobody else decides
-    /// how it ends, and the task is all that is to be woken: that is inlined.
+    /// The same for a wait that has not ended, and has not been asked to. Mostly nobody else
+    /// decides how it ends, and there is only the task to wake: that case is inlined.
     #[inline(always)]
     fn abort_because(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
@@ -647,14 +651,14 @@ impl Tree {
         }
         entry.state = WaitState::Aborted(cause);
         if entry.is_bare() {
-            // Nothing to be taken back, and nobody else to be woken.
+            // Nothing has to be taken back, and nobody else woken.
             return entry.task().schedule();
         }
         self.end_timer(wait);
         self.wake(wait, effects);
     }
 
-    /// Aborts a wait whose end is decided by the driver, or by the holder of the aborter.
+    /// Aborts a wait whose end is decided by the driver, or by whoever holds the aborter.
     #[inline(never)]
     fn ask_to_end(&mut self, wait: u32, cause: Cause, effects: &mut Effects) {
         let entry = &mut self.waits[wait];
@@ -693,7 +697,7 @@ impl Tree {
         self.arm(scope);
     }
 
-    /// Where the deadline was set that [`set_deadline`](Self::set_deadline) has set.
+    /// Where the deadline that [`set_deadline`](Self::set_deadline) set was set.
     pub(super) fn set_place(&mut self, scope: u32, place: &'static Location<'static>) {
         self.scopes.details_mut(scope).place = Some(place);
     }
@@ -702,8 +706,8 @@ impl Tree {
         self.scopes.details(scope)?.place
     }
 
-    /// Starts watching the deadline of a scope in which something waits, if it has one that nothing
-    /// watches yet.
+    /// Starts watching the deadline of a scope in which something waits, if it has one that is not
+    /// yet watched.
     #[inline]
     pub(crate) fn arm(&mut self, scope: u32) {
         if self.scopes[scope].kind.unwatched {
@@ -721,7 +725,7 @@ impl Tree {
         });
     }
 
-    /// Counts deadlines that were armed without one from `now`.
+    /// Counts from `now` the timeouts that have not been counted from any moment yet.
     pub(crate) fn settle(&mut self, now: Time) {
         let scopes = &mut self.scopes;
         self.timers.settle(now, |target, deadline| {
@@ -733,7 +737,7 @@ impl Tree {
         });
     }
 
-    /// The earliest deadline that a task under `scope` feels; past if it is cancelled (H3).
+    /// The earliest deadline that applies to a task under `scope`; past if it is cancelled (H3).
     pub(crate) fn effective_deadline(&self, mut scope: u32) -> Time {
         if self.is_cancelled(scope) {
             return Time::PAST;
@@ -747,7 +751,7 @@ impl Tree {
         earliest
     }
 
-    /// Relative deadlines of `scope` and those around it that have not been resolved.
+    /// The relative deadlines of `scope` and the scopes around it that have not been resolved.
     pub(crate) fn unresolved(&self, mut scope: u32) -> Vec<u32> {
         let mut found = Vec::new();
         while scope != NONE {
@@ -759,7 +763,7 @@ impl Tree {
         found
     }
 
-    /// Whether a deadline has passed; counts those from `now` that have not been counted.
+    /// Whether a deadline has passed; those not counted yet are counted from `now`.
     pub(crate) fn is_any_due(&mut self, now: Time) -> bool {
         self.settle(now);
         self.timers.is_any_due(now)
@@ -799,8 +803,8 @@ impl Tree {
 
     // Waits.
 
-    /// A wait of `task` under `scope`, which must not be cancelled. `alone` if the task is apart, and has
-    /// no other and no scope of its own.
+    /// Adds a wait of `task` under `scope`, which must not be cancelled. `alone` if the task is
+    /// apart, with no other wait and no scope of its own.
     #[inline]
     pub(crate) fn insert_wait(
         &mut self,
@@ -813,15 +817,15 @@ impl Tree {
         self.waits.insert(task, scope, alone, first, what)
     }
 
-    /// Keeps the place of a wait for the next one, if what was waited for has come and no waker of others
-    /// is in it.
+    /// Keeps the place of a wait for the next one, if what was waited for has come and it holds no
+    /// foreign waker.
     #[inline]
     pub(crate) fn rest_wait(&mut self, wait: u32) -> bool {
         self.waits[wait].rest()
     }
 
-    /// Waits again in a place that was kept, if that is a place of `current`'s under `scope`, and if
-    /// `watch` sees to it that somebody ends the wait.
+    /// Waits again in a place that was kept, if it is a place of `current`'s under `scope`, and if
+    /// `watch` makes sure that something will end the wait.
     #[inline]
     pub(crate) fn resume_wait(
         &mut self,
@@ -845,12 +849,13 @@ impl Tree {
         self.waits[wait].operation()
     }
 
-    /// The driver watches a descriptor for this wait, in this place, and may do so again.
+    /// Notes that the driver watches a descriptor for this wait, in this place, and may do so
+    /// again.
     pub(crate) fn set_watch(&mut self, wait: u32, place: u32) {
         self.waits[wait].object = Object::Watch(place);
     }
 
-    /// Where the driver may watch a descriptor for this wait.
+    /// The place in which the driver may watch a descriptor for this wait.
     pub(crate) fn watch(&self, wait: u32) -> Option<u32> {
         match self.waits[wait].object {
             Object::Watch(place) => Some(place),
@@ -858,8 +863,8 @@ impl Tree {
         }
     }
 
-    /// The waits that a task has left behind when it ended, for which the driver may watch a descriptor,
-    /// and in which place.
+    /// The waits that a task left behind when it ended for which the driver may watch a descriptor,
+    /// each with its place.
     pub(crate) fn left_watching(&self, task: &NodeRef) -> Vec<(u32, u32)> {
         let left = self.waits.of(task);
         let left = left.filter(|(_, entry)| matches!(entry.state, WaitState::Waiting));
@@ -867,12 +872,12 @@ impl Tree {
             .collect()
     }
 
-    /// A wait stands in a line, in which the first may hold up those behind it.
+    /// Notes that a wait stands in a line, whose first may hold up those behind it.
     pub(crate) fn stand_in(&mut self, wait: u32, line: usize) {
         self.waits.stand_in(wait, line);
     }
 
-    /// Who stands in a line with a wait that `task` has left behind when it ended.
+    /// The waits that stand in a line with one that `task` left behind when it ended.
     pub(crate) fn held_up(&mut self, task: &NodeRef) -> Vec<u32> {
         let mut lines = self.waits.left_lines(task);
         lines.sort_unstable();
@@ -891,7 +896,7 @@ impl Tree {
         }
     }
 
-    /// The same, so long after the next reading of the clock.
+    /// The same, for a deadline that long after the next reading of the clock.
     pub(crate) fn set_wait_timer_after(&mut self, wait: u32, after: Duration) {
         let timer = self.timers.set_after(after, Target::Wait(wait));
         self.waits[wait].timer = Some(timer);
@@ -905,7 +910,8 @@ impl Tree {
         }
     }
 
-    /// Whether a wait is over: with the cancellation, which is handed out once, if that ended it.
+    /// Whether a wait is over: with the cancellation, which is handed out once, if that is what
+    /// ended it.
     #[inline]
     pub(crate) fn outcome(&mut self, wait: u32) -> Poll<Option<Cancelled>> {
         let state = &mut self.waits[wait].state;
@@ -921,7 +927,7 @@ impl Tree {
         }
     }
 
-    /// The same; a wait that is over and has nothing but its task is taken out, and its task is
+    /// The same; a wait that is over and has nothing but its task is removed, and its task is
     /// returned, to be dropped when nothing is borrowed.
     #[inline]
     pub(crate) fn end_wait(&mut self, wait: u32) -> Poll<(Option<Cancelled>, Option<NodeRef>)> {
@@ -930,7 +936,7 @@ impl Tree {
     }
 
     /// The same in one step for a wait of `current`'s under `scope`, if it has nothing but its task
-    /// when it is over, as nearly all do; does nothing with any other, and returns nothing.
+    /// when it is over, as nearly all do. With any other it does nothing, and returns nothing.
     #[inline(always)]
     pub(crate) fn end_own_wait(
         &mut self,
@@ -951,32 +957,32 @@ impl Tree {
         Some(Poll::Ready((cancelled, task)))
     }
 
-    /// Whether a wait is over, in whatever way.
+    /// Whether a wait is over, however it ended.
     pub(crate) fn is_over(&self, wait: u32) -> bool {
         self.waits[wait].is_over()
     }
 
-    /// Whether a wait is that of the task that is being polled, without a foreign waker.
+    /// Whether a wait belongs to the task that is being polled, without a foreign waker.
     #[inline]
     pub(crate) fn is_current(&self, wait: u32, current: &Current, scope: u32) -> bool {
         let entry = &self.waits[wait];
         entry.scope == scope && entry.waker.is_none() && current.is(entry.task())
     }
 
-    /// Whether a wait has a waker that does what `waker` does.
+    /// Whether the waker of a wait does the same as `waker`.
     pub(crate) fn will_wake(&self, wait: u32, waker: &Waker) -> bool {
         let own = self.waits[wait].waker.as_ref();
         own.is_some_and(|own| own.will_wake(waker))
     }
 
-    /// Gives a wait another waker, or the task's own, and returns the one before.
+    /// Replaces the waker of a wait, or goes back to the task's own, and returns the previous one.
     pub(crate) fn replace_waker(&mut self, wait: u32, waker: Option<Waker>) -> Option<Waker> {
         std::mem::replace(&mut self.waits[wait].waker, waker)
     }
 
-    /// Brings a wait up to date with where its future is polled now. Gives the task that it waited for
-    /// before, to be dropped when nothing is borrowed: with the last handle to a body goes what its
-    /// nursery has gathered.
+    /// Updates a wait to where its future is polled now. Returns the task that it waited for
+    /// before, to be dropped when nothing is borrowed: dropping the last handle to a body drops
+    /// what its nursery has gathered.
     #[must_use = "dropped when nothing is borrowed"]
     pub(crate) fn repoll(
         &mut self,
@@ -999,8 +1005,8 @@ impl Tree {
         before.flatten()
     }
 
-    /// Takes out a wait that has nothing but its task and a deadline, and returns the task;
-    /// otherwise returns `None`.
+    /// Removes a wait that has nothing but its task and a deadline, and returns the task; otherwise
+    /// returns `None`.
     #[inline]
     pub(crate) fn remove_plain_wait(&mut self, wait: u32) -> Option<NodeRef> {
         self.end_timer(wait);
@@ -1008,7 +1014,7 @@ impl Tree {
         self.waits.remove_plain(wait, first)
     }
 
-    /// Takes a wait out.
+    /// Removes a wait.
     pub(crate) fn remove_wait(&mut self, wait: u32) -> Ended {
         self.end_timer(wait);
         self.set_state(wait, WaitState::Waiting);
@@ -1016,7 +1022,7 @@ impl Tree {
         self.waits.remove(wait, first)
     }
 
-    /// Writes the state of a wait, and gives back what the one before had.
+    /// Writes the state of a wait, and gives back the cancellation that the old state held.
     fn set_state(&mut self, wait: u32, state: WaitState) {
         let before = std::mem::replace(&mut self.waits[wait].state, state);
         if let WaitState::Aborted(cause) | WaitState::Asked(cause) = before {
@@ -1036,19 +1042,19 @@ impl Tree {
         }
     }
 
-    /// Asks for the memory of a wait that is about to end.
+    /// Prefetches the memory of a wait that is about to end.
     #[inline]
     pub(crate) fn foresee_wait(&self, wait: u32) {
         self.waits.foresee(wait);
     }
 
-    /// The task of a wait, if that exists.
+    /// The task of a wait, if there is such a wait.
     #[inline]
     pub(crate) fn waiting_task(&self, wait: u32) -> Option<&NodeRef> {
         self.waits.task(wait)
     }
 
-    /// Wakes whoever waits, without ending the wait.
+    /// Wakes the task that waits, without ending the wait.
     pub(crate) fn nudge_wait(&mut self, wait: u32, effects: &mut Effects) {
         self.wake(wait, effects);
     }
@@ -1060,14 +1066,14 @@ impl Tree {
         matches!(self.waits[wait].state, WaitState::Waiting) && !self.is_left(wait)
     }
 
-    /// Whether nobody would hear if a wait was ended.
+    /// Whether nobody would notice if a wait was ended.
     #[inline]
     pub(crate) fn is_left(&self, wait: u32) -> bool {
         self.waits[wait].is_left()
     }
 
-    /// Ends a wait with success and wakes its task, if it [is waiting](Self::is_waiting). Gives the
-    /// waker to be called instead of the task, if there is one.
+    /// Ends a wait with success and wakes its task, if it [is waiting](Self::is_waiting). Returns
+    /// the waker to call instead of the task, if there is one.
     #[inline]
     pub(crate) fn claim_wait(&mut self, wait: u32) -> Option<Option<Waker>> {
         if !self.is_waiting(wait) {
@@ -1088,7 +1094,7 @@ impl Tree {
         self.waits[wait].shielded = true;
     }
 
-    /// Has a cancel ask `aborter` to end the wait.
+    /// Makes a cancel ask `aborter` to end the wait.
     pub(crate) fn set_aborter(&mut self, wait: u32, aborter: Rc<dyn Aborter>) {
         self.waits[wait].aborter = Some(aborter);
     }
@@ -1102,13 +1108,13 @@ impl Tree {
         self.claim_wait(wait)
     }
 
-    /// Nobody waits any more: from now on the operation counts against `nursery`.
+    /// The wait has no future any more: from now on its operation counts against `nursery`.
     pub(crate) fn orphan_wait(&mut self, wait: u32, nursery: Option<NurseryRef>) {
         self.set_state(wait, WaitState::Orphan);
         self.waits[wait].counted = nursery;
     }
 
-    /// Whether nobody waits any more for an operation that has not ended.
+    /// Whether the future of an operation that has not ended is gone.
     pub(crate) fn is_orphan(&self, wait: u32) -> bool {
         matches!(self.waits[wait].state, WaitState::Orphan)
     }
@@ -1118,12 +1124,12 @@ impl Tree {
         self.waits[wait].task().home()
     }
 
-    /// The nursery that counts the operation of this wait, once.
+    /// The nursery that counts the operation of this wait; returned once.
     pub(crate) fn take_counted(&mut self, wait: u32) -> Option<NurseryRef> {
         self.waits[wait].counted.take()
     }
 
-    /// The operations in flight that a task has left behind when it ended, with their waits.
+    /// The operations in flight that a task left behind when it ended, with their waits.
     pub(crate) fn left_behind(&self, task: &NodeRef) -> Vec<(u32, Key)> {
         let live = self.waits.of(task).filter(|(_, entry)| {
             matches!(entry.state, WaitState::Waiting | WaitState::Asked(_))
@@ -1153,7 +1159,7 @@ impl Tree {
         self.wake_foreign(wait, effects);
     }
 
-    /// The same for a wait that has a waker of others. Out of line, so that the call above is a jump.
+    /// The same for a wait that has a foreign waker. Out of line, so that the call above is a jump.
     #[cold]
     fn wake_foreign(&mut self, wait: u32, effects: &mut Effects) {
         if let Some(waker) = self.waits[wait].waker.take() {

@@ -1,16 +1,17 @@
-//! What waits, kept in places that are used again; and of each scope a list of what waits in it.
+//! The waits, in places that are reused, and for each scope a list of the waits in it.
 //!
-//! Everything that waits for anything comes through here, a message of a server at least once. So a
-//! place that has been left is not taken apart: what few waits use is nothing in it already, and a
-//! new wait writes what it has to say and no more.
+//! Everything that waits comes through here, each message of a server at least once. So a place
+//! that is freed is not cleared: what few waits use is empty in it already, and a new wait writes
+//! no more than it needs.
 //!
-//! 1. A place is taken if and only if it has a task. One that is free has nothing but the number of
-//!    the next that is free.
+//! 1. A place is taken if and only if it has a task. A free one holds only the number of the next
+//!    free place.
 //! 2. A wait that is taken stands in the list of its scope, whose head belongs to the scope and is
 //!    lent to each call that changes the list.
-//! 3. It stands in the list of its task too, whose head is the task's: to be found when the task ends
-//!    without having taken it back. Nearly every task waits in one place at a time, so a wait that is
-//!    alone writes nothing but the head, and behind a wait that is free there is none.
+//! 3. It also stands in the list of its task, whose head belongs to the task, so that it is found
+//!    if the task ends without having taken it back. Nearly every task waits in one place at a
+//!    time, so a wait that is alone writes only the head, and a free place has no link to a next
+//!    one.
 
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
@@ -31,49 +32,49 @@ pub(super) struct Waits {
     lines: Lines,
 }
 
-/// The waits that may be held up by others in line before them.
+/// The waits that others before them in a line may hold up.
 #[derive(Default)]
 struct Lines {
     /// Every wait that stands in a line, and perhaps some that no longer do, until the next
     /// cleaning.
     standing: Vec<u32>,
-    /// How many there are before it is worth cleaning.
+    /// How many there must be before cleaning is worth while.
     enough: usize,
 }
 
 /// One reason why a task does not run.
 pub(super) struct Wait {
-    /// The task that waits; a body stands for the task that opened the nursery. `None` if the place
-    /// is free.
+    /// The task that waits; for a body, the task that opened the nursery. `None` if the place is
+    /// free.
     task: Option<NodeRef>,
     /// The waker to call instead of the task, if a combinator has put its own in place.
     pub(super) waker: Option<Waker>,
     pub(super) scope: u32,
     previous: u32,
-    /// In the list of the scope, or among what is free.
+    /// The next in the list of the scope, or the next free place.
     next: u32,
-    /// In the list of the task; the one before means nothing where this is the first.
+    /// The neighbours in the list of the task; the one before means nothing if this is the first.
     of_task: (u32, u32),
     pub(super) timer: Option<TimerKey>,
     pub(super) object: Object,
     pub(super) state: WaitState,
     /// Whether cancellations pass it by.
     pub(super) shielded: bool,
-    /// Who is asked to end it, and then does, or not. The future holds another handle.
+    /// Is asked to end the wait, and then does, or does not. The future holds another handle.
     pub(super) aborter: Option<Rc<dyn Aborter>>,
-    /// The nursery that must not end before the operation has.
+    /// The nursery that must not end before the operation does.
     pub(super) counted: Option<NurseryRef>,
     /// What the task waits in, for the task tree.
     pub(super) what: &'static str,
 }
 
-/// What is waited for, as far as the run has to know when nobody does any more.
+/// What is waited for, as far as the run needs it when the future is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Object {
     Operation(Key),
     /// A descriptor that the driver may watch, in this place.
     Watch(u32),
-    /// A turn in this line, in which the first may hold up those behind.
+    /// A turn in this line, whose first may hold up those behind it.
     Line(usize),
     Other,
 }
@@ -83,18 +84,18 @@ pub(crate) enum WaitState {
     Waiting,
     /// What was waited for has come.
     Woken,
-    /// Cancelled: it has not come and will not.
+    /// Cancelled: it has not come, and will not.
     Aborted(Cause),
     /// Cancelled, but the operation's own completion decides.
     Asked(Cause),
-    /// Nobody waits any more; the entry lives until the operation ends.
+    /// The future is gone; the entry lives until the operation ends.
     Orphan,
-    /// Nobody waits, and somebody is going to wait again: the place is kept.
+    /// Nothing is waited for at the moment, but will be again: the place is kept.
     Resting,
 }
 
-/// What a wait leaves when it ends; to be dropped when nothing is borrowed, since wakers of others
-/// run code of others.
+/// What a wait leaves when it ends; to be dropped when nothing is borrowed, since foreign wakers
+/// run foreign code.
 pub(crate) struct Ended {
     /// The nursery that counts its operation.
     pub(crate) counted: Option<NurseryRef>,
@@ -111,7 +112,7 @@ impl Waits {
         }
     }
 
-    /// A wait of `task` in `scope`, at the head of its list.
+    /// Adds a wait of `task` in `scope`, at the head of its list.
     #[inline]
     pub(super) fn insert(
         &mut self,
@@ -142,7 +143,7 @@ impl Waits {
         wait
     }
 
-    /// A wait has become the first of its task, before those that begin with `others`.
+    /// Makes a wait the first of its task, before those that begin with `others`.
     #[cold]
     fn chain(&mut self, wait: u32, others: u32) {
         self.places[wait as usize].of_task.1 = others;
@@ -151,7 +152,7 @@ impl Waits {
         }
     }
 
-    /// Takes a wait, which is not alone, out of the list of its task.
+    /// Removes a wait, which is not the only one, from the list of its task.
     #[cold]
     fn unchain(&mut self, wait: u32) {
         let entry = &mut self.places[wait as usize];
@@ -166,7 +167,7 @@ impl Waits {
         }
     }
 
-    /// A place that is free, at the end.
+    /// Adds a free place at the end.
     #[cold]
     fn grow(&mut self) {
         self.free = id(self.places.len());
@@ -187,8 +188,8 @@ impl Waits {
         });
     }
 
-    /// Frees the place of a wait that has nothing but its task, as nearly all have; returns the
-    /// task. Does nothing with any other.
+    /// Frees the place of a wait that has nothing but its task, as nearly all do; returns the task.
+    /// With any other it does nothing.
     #[inline]
     pub(super) fn remove_plain(&mut self, wait: u32, first: &mut u32) -> Option<NodeRef> {
         if !self.places[wait as usize].is_plain() {
@@ -198,8 +199,8 @@ impl Waits {
         self.free_place(wait)
     }
 
-    /// Frees the place of a wait that is over and has nothing but its task; returns the task, and
-    /// why it was aborted, if it was. Does nothing with any other.
+    /// Frees the place of a wait that is over and has nothing but its task; returns the task and,
+    /// if the wait was aborted, why. With any other it does nothing.
     #[inline]
     pub(super) fn remove_over(
         &mut self,
@@ -273,7 +274,7 @@ impl Waits {
         }
     }
 
-    /// Asks for the memory of a wait that is about to end.
+    /// Prefetches the memory of a wait that is about to end.
     #[inline]
     pub(super) fn foresee(&self, wait: u32) {
         let place = self.places.as_ptr().wrapping_add(wait as usize);
@@ -294,7 +295,7 @@ impl Waits {
         })
     }
 
-    /// A wait has moved to another task; returns the one before.
+    /// Moves a wait to another task; returns the previous one.
     pub(super) fn set_task(&mut self, wait: u32, task: &NodeRef) -> Option<NodeRef> {
         self.unchain(wait);
         let others = task.waits.replace(wait);
@@ -319,14 +320,14 @@ impl Waits {
         }
     }
 
-    /// The lines in which `task`, which has ended, still stands: nobody is going to take it out, and who
-    /// is behind it may go on.
+    /// The lines in which `task`, which has ended, still stands: nothing will remove it from them,
+    /// and the tasks behind it may go on.
     pub(super) fn left_lines(&self, task: &NodeRef) -> Vec<usize> {
         let waits = self.of(task);
         waits.filter_map(|(_, entry)| entry.line()).collect()
     }
 
-    /// Who stands in `line`, and would hear of it if the one before was gone.
+    /// The waits in `line` that would notice if the one before them was gone.
     pub(super) fn standing_in(&mut self, line: usize) -> Vec<u32> {
         self.clean_lines();
         let standing = self.lines.standing.iter().copied();
@@ -334,11 +335,11 @@ impl Waits {
         standing.filter(here).collect()
     }
 
-    /// Takes out the waits that no longer stand in a line, and those that have been left.
+    /// Removes the waits that no longer stand in a line, and those that have been left.
     #[cold]
     fn clean_lines(&mut self) {
         let Lines { standing, enough } = &mut self.lines;
-        // A number may be that of a place that was taken again, and then is here twice.
+        // A place that was taken again may have put its number here twice.
         standing.sort_unstable();
         standing.dedup();
         standing.retain(|wait| {
@@ -349,7 +350,7 @@ impl Waits {
     }
 }
 
-/// So many are not worth cleaning.
+/// So few are not worth cleaning.
 const LINES_FEW: usize = 32;
 
 impl Index<u32> for Waits {
@@ -390,7 +391,7 @@ impl Wait {
         }
     }
 
-    /// Whether nobody would hear if it was ended.
+    /// Whether nobody would notice if it was ended.
     #[inline]
     pub(super) fn is_left(&self) -> bool {
         self.waker.is_none() && self.task().is_done()
@@ -412,14 +413,14 @@ impl Wait {
             && self.counted.is_none()
     }
 
-    /// Whether it has ended, in whatever way.
+    /// Whether it has ended, however that happened.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, WaitState::Woken | WaitState::Aborted(_))
     }
 
-    /// Keeps the place of a wait that has nothing but its task for the next one; `false` if what was
-    /// waited for has not come.
+    /// Keeps the place of a wait that has nothing but its task for the next one; `false` if what
+    /// was waited for has not come.
     #[inline]
     pub(super) fn rest(&mut self) -> bool {
         if !matches!(self.state, WaitState::Woken) || self.waker.is_some() {
@@ -447,7 +448,7 @@ impl Wait {
         self.task.as_ref().expect("a wait has a task until it ends")
     }
 
-    /// The one behind this in the list of its scope, or `NONE`.
+    /// The next one in the list of its scope, or `NONE`.
     pub(super) fn next(&self) -> u32 {
         self.next
     }

@@ -1,14 +1,15 @@
-//! Every value to every receiver: either the slowest sets the pace, or it misses some and is told.
+//! Every value goes to every receiver: either the slowest sets the pace, or it misses some and is
+//! told how many.
 //!
-//! The values stand in one ring, each until the last receiver has read it, and a receiver knows how
-//! far it has read. Numbers of values never come again.
+//! The values stand in one ring, each until the last receiver has read it; each receiver remembers
+//! how far it has read. The number of a value is never used again.
 //!
 //! 1. A value in the ring is unread by at least one receiver. The oldest is at `head`.
-//! 2. A receiver has to read every value from its own number on, and counts in each of them.
+//! 2. A receiver has to read every value from its own number on, and is counted in each of them.
 //! 3. While a receiver waits it has read everything. While a sender waits the ring is full; only a
 //!    channel that waits for the slowest has senders that wait.
-//! 4. Nothing that belongs to a user runs while the state is borrowed: values are counted, so that one
-//!    can be cloned, or dropped, when it is not.
+//! 4. No user code runs while the state is borrowed: values are reference-counted, so that they can
+//!    be cloned and dropped when it is not.
 //!
 //! A receive takes nothing before it is polled to its end: one that is cancelled, dropped or
 //! forgotten has read nothing.
@@ -123,7 +124,7 @@ type Channel<T> = Rc<RefCell<State<T>>>;
 
 struct State<T> {
     ring: VecDeque<Entry<T>>,
-    /// Shelves that are empty, for the next values: a send allocates nothing that was there before.
+    /// Empty shelves, for the next values, so that a send allocates only when the ring grows.
     spare: Vec<Shelf<T>>,
     /// The number of the oldest value in the ring.
     head: u64,
@@ -142,13 +143,13 @@ struct Entry<T> {
     unread: usize,
 }
 
-/// Where a value stands: counted, so that a reader can have it while it makes its copy.
+/// Holds a value; counted, so that a reader can keep it while making its copy.
 type Shelf<T> = Rc<RefCell<Option<T>>>;
 
-/// A value whose sender waits.
+/// The value of a sender that waits.
 enum Pending<T> {
     Waiting(T),
-    /// It has been sent, to so many receivers.
+    /// It has been sent, to this many receivers.
     Sent(usize),
 }
 
@@ -166,8 +167,8 @@ impl<T> State<T> {
         self.ring.len() == self.capacity
     }
 
-    /// Takes a value in, for which there is room, or a receiver that lags. Gives what nobody is
-    /// going to read, which the caller drops when nothing is borrowed.
+    /// Adds a value, for which there must be room unless receivers may lag. Returns the value that
+    /// nobody will read, which the caller drops when nothing is borrowed.
     #[must_use = "dropped when nothing is borrowed"]
     fn push(&mut self, value: T) -> Option<T> {
         if self.receivers == 0 {
@@ -185,7 +186,7 @@ impl<T> State<T> {
         missed.and_then(|entry| self.unshelve(entry.value))
     }
 
-    /// Lets senders that wait have the room that there is now. Gives what nobody is going to read.
+    /// Gives the room there is now to senders that wait. Returns the values that nobody will read.
     fn fill(&mut self) -> Vec<T> {
         let mut unwanted = Vec::new();
         while !self.is_full() {
@@ -209,15 +210,15 @@ impl<T> State<T> {
         shelf
     }
 
-    /// Takes a value out that nobody else is going to read; nothing if somebody copies it just now,
-    /// who then drops it.
+    /// Takes a value that nobody else will read off its shelf. `None` if a reader is copying it
+    /// just now; that reader drops it.
     fn unshelve(&mut self, mut shelf: Shelf<T>) -> Option<T> {
         let value = Rc::get_mut(&mut shelf)?.get_mut().take();
         self.spare.push(shelf);
         value
     }
 
-    /// Takes out what every receiver has read.
+    /// Removes what every receiver has read.
     fn sweep(&mut self, unwanted: &mut Vec<T>) {
         while self.ring.front().is_some_and(|entry| entry.unread == 0) {
             let entry = self.ring.pop_front();
@@ -227,23 +228,23 @@ impl<T> State<T> {
     }
 }
 
-/// What a receiver that has not read everything has before it.
+/// The value that a receiver has to read next.
 enum Front<T> {
-    /// Somebody else has to read it too, and has to find it there: it is to be copied.
+    /// Others have to read it too, so it stays, and has to be copied.
     Shared(Shelf<T>),
-    /// It was taken out.
+    /// It was taken out of the ring.
     Last(T),
 }
 
 impl<T> State<T> {
-    /// The value with the number `next`, which stands in the ring: taken out, if nobody else is to
-    /// read it.
+    /// The value with the number `next`, which is in the ring; taken out if nobody else has to read
+    /// it.
     fn front(&mut self, next: u64) -> Front<T> {
         let place = self.place(next);
         if self.ring[place].unread > 1 {
             return Front::Shared(self.ring[place].value.clone());
         }
-        // Who has not read an older one has not read this one either.
+        // Who has not read an older value has not read this one either.
         debug_assert_eq!(place, 0, "the last reader of a value reads the oldest");
         let entry = self.ring.pop_front().expect("it was just looked at");
         self.head += 1;
@@ -251,8 +252,8 @@ impl<T> State<T> {
         Front::Last(value.expect("nobody copies what one receiver is left to read"))
     }
 
-    /// A receiver has read the value with the number `next`, which may have been overwritten while it
-    /// was copied. Gives what nobody is going to read.
+    /// A receiver has read the value with the number `next`, which may have been overwritten while
+    /// it was copied. Returns the values that nobody will read.
     fn read(&mut self, next: u64) -> Vec<T> {
         let mut unwanted = Vec::new();
         if next >= self.head {
@@ -322,7 +323,7 @@ pub enum BroadcastError {
     Closed,
     /// Every sending end has been closed, and this receiver has read everything.
     EndOfChannel,
-    /// A scope around has been cancelled. Nothing has been received.
+    /// An enclosing scope has been cancelled. Nothing has been received.
     Cancelled(Cancelled),
 }
 
@@ -566,7 +567,8 @@ impl<T: Clone> BroadcastReceiveChannel<T> {
             Front::Last(value) => value,
             Front::Shared(value) => {
                 drop(state);
-                // The code of others, which may use the channel, or panic: then nothing is read.
+                // User code, which may use the channel, or panic; in that case nothing has been
+                // read.
                 let copy = value.borrow().clone();
                 drop(value);
                 let copy = copy.expect("a value that stands in the ring is there");
@@ -721,18 +723,18 @@ future! {
 }
 
 impl<T> BroadcastSending<'_, T> {
-    /// Gives the send up, and the value back, unless it has been sent.
+    /// Gives up the send, and returns the value unless it has been sent.
     pub fn into_inner(mut self) -> Option<T> {
         self.operation.abandon();
         self.operation.value.take()
     }
 }
 
-/// A send, as it is attempted and waits.
+/// A send: the attempt, and the wait.
 pub(super) struct SendOperation<'a, T> {
     endpoint: &'a BroadcastSendChannel<T>,
     value: Option<T>,
-    /// To how many receivers it was sent while nobody asked.
+    /// The number of receivers, if it was sent while its future was not polled.
     sent: Option<usize>,
     key: Option<u32>,
 }
@@ -809,7 +811,7 @@ impl<T> Drop for SendOperation<'_, T> {
     }
 }
 
-/// A receive, as it is attempted and waits.
+/// A receive: the attempt, and the wait.
 pub(super) struct ReceiveOperation<'a, T> {
     endpoint: &'a mut BroadcastReceiveChannel<T>,
     key: Option<u32>,
@@ -838,7 +840,7 @@ impl<T: Clone> Operation for ReceiveOperation<'_, T> {
     }
 
     fn withdraw(&mut self) -> Option<Self::Output> {
-        // Nothing is handed over: a receiver that wakes reads.
+        // Nothing is handed over: a receiver that is woken reads for itself.
         self.abandon();
         None
     }

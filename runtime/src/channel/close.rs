@@ -1,4 +1,4 @@
-//! Closing an end of a channel where a checkpoint is wanted.
+//! Closing an end of a channel where the caller wants a checkpoint.
 
 use std::fmt;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use crate::checkpoint::enter_operation;
 use crate::error::Result;
 
-/// An end that can be closed, at once.
+/// An end that can be closed immediately.
 pub(super) trait End {
     fn close_end(&self);
 }

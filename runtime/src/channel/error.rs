@@ -1,4 +1,4 @@
-//! What can go wrong at a channel, in the words of whoever uses it.
+//! What can go wrong at a channel, in the words of its user.
 //!
 //! A value that was not sent comes back in the error. All of these become an [`Error`] by `?`, which
 //! is why none of them implements [`std::error::Error`]: the value inside may borrow, and a
@@ -16,7 +16,7 @@ pub enum SendError<T> {
     Closed(T),
     /// Every receiving end has been closed: nobody is ever going to receive it.
     Broken(T),
-    /// A scope around has been cancelled. The value has not been sent.
+    /// An enclosing scope has been cancelled. The value has not been sent.
     Cancelled(T, Cancelled),
 }
 
@@ -39,7 +39,7 @@ pub enum ReceiveError {
     Closed,
     /// Every sending end has been closed, and all that was sent has been received.
     EndOfChannel,
-    /// A scope around has been cancelled. Nothing has been received.
+    /// An enclosing scope has been cancelled. Nothing has been received.
     Cancelled(Cancelled),
 }
 
@@ -47,7 +47,7 @@ pub enum ReceiveError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryReceiveError {
-    /// Nothing is there.
+    /// There is nothing to receive.
     WouldBlock,
     /// This receiving end has been closed.
     Closed,

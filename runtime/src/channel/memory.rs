@@ -1,7 +1,8 @@
 //! The channel of a run: values between its tasks, in order, each received once.
 //!
-//! Both ends are shared handles to one state, on one thread and without a lock; `pipe.rs` has the
-//! state and its rules, and `operation.rs` what becomes of futures.
+//! Both ends are shared handles to one state, on one thread and without a lock. `pipe.rs` has the
+//! state and its rules; `operation.rs` says what happens to futures that are cancelled, dropped or
+//! forgotten.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -318,7 +319,7 @@ future! {
 }
 
 impl<T> Sending<'_, T> {
-    /// Gives the send up, and the value back, unless it has been sent.
+    /// Gives up the send, and returns the value unless it has been sent.
     pub fn into_inner(mut self) -> Option<T> {
         self.operation.give_up()
     }

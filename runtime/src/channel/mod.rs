@@ -4,23 +4,23 @@
 //! |-----------------------------------------------------------|---------------------------------------|
 //! | from some tasks to some tasks, each to one of them        | [`open_memory_channel`]               |
 //! | to every one of several tasks, and none may be missed     | [`open_broadcast_channel`]            |
-//! | the same, and a slow one may miss some and is told        | [`open_lagging_broadcast_channel`]    |
-//! | to every one, who needs no more than the latest           | [`open_watch_channel`]                |
+//! | the same, but a slow one may miss some, and learns it     | [`open_lagging_broadcast_channel`]    |
+//! | to every one, where only the latest value matters         | [`open_watch_channel`]                |
 //! | between threads, or between runs                          | [`open_thread_channel`]               |
-//! | from a producer that works only when it is asked          | [`safe_channel`]                      |
+//! | from a producer that works only on demand                 | [`safe_channel`]                      |
 //!
-//! Of several operations of these [`select()`] does exactly one. With the feature `futures` a receiving
-//! end becomes a stream of `futures-core`, for libraries that take one: `into_stream`.
+//! [`select()`] does exactly one of several such operations. With the feature `futures`, `into_stream`
+//! turns a receiving end into a stream of `futures-core`, for libraries that take one.
 //!
 //! What all of them promise:
 //!
 //! - An end that is dropped is closed. When every sending end is closed, receivers get what is left,
 //!   and then the end of the channel.
-//! - Who comes first is served first, and nobody passes those who wait.
+//! - First come, first served: nobody passes those who wait.
 //! - An operation that is cancelled has not happened, and one that has happened is not cancelled:
 //!   no value is lost between a sender and a receiver. A value that was not sent is in the error.
-//! - Nothing is allocated by an operation once the channel has had as many values and waiters at the
-//!   same time before. The exception is a `select` that waits in a channel between threads.
+//! - An operation allocates nothing once the channel has held that many values and waiters before.
+//!   The exception is a `select` that waits in a channel between threads.
 //!
 //! # Examples
 //!

@@ -1,15 +1,17 @@
-//! What every future of a channel is: a checkpoint, an attempt, and else a place in a line.
+//! What every future of a channel does: a checkpoint, then an attempt, and if that fails a place in
+//! a line.
 //!
-//! | The future is    | while it stands in line                                                 |
-//! |------------------|-------------------------------------------------------------------------|
-//! | cancelled        | it leaves the line; what it was given before the cancel is its result    |
-//! | dropped          | it leaves the line; what it was given goes back, to the front            |
-//! | forgotten        | it stands on; what it is given is lost to the others                     |
-//! | polled elsewhere | the waker of the last poll is called; if it was passed over on the way,  |
-//! |                  | because its task had ended, or its run, it begins anew                   |
-//! | in a task that panics | dropped with it, as above                                           |
+//! | If the future is, while it stands in line, | then                                          |
+//! |---------------------------|----------------------------------------------------------------|
+//! | cancelled                 | it leaves the line; what it was given before is its result     |
+//! | dropped                   | it leaves the line; what it was given goes back, to the front  |
+//! | forgotten                 | it keeps its place; what it is given is lost to the others     |
+//! | polled elsewhere          | the waker of the last poll is called; if the future was passed |
+//! |                           | over on the way, because its task or its run had ended, it     |
+//! |                           | begins again                                                   |
+//! | in a task that panics     | it is dropped with the task, as above                          |
 //!
-//! An attempt and the standing in line happen without anything in between, so no wake is missed.
+//! Nothing happens between an attempt and joining the line, so no wake is missed.
 
 use std::task::{Context, Poll, Waker, ready};
 
@@ -21,7 +23,7 @@ use crate::wait::Parked;
 
 /// One operation of a channel, as a future polls it and [`select`](super::select()) chooses it.
 pub(super) trait Operation {
-    /// What it gives.
+    /// What the operation returns.
     type Output;
 
     /// What a task waits in, for the task tree.
@@ -30,26 +32,27 @@ pub(super) trait Operation {
     /// Whether other threads may end the wait.
     const REMOTE: bool = false;
 
-    /// Does it, if it can be done without waiting. Leaves the line first, if it stands there.
+    /// Does the operation, if that is possible without waiting. Leaves the line first, if it stands
+    /// there.
     fn attempt(&mut self) -> Option<Self::Output>;
 
-    /// Stands in line, the attempt having failed; `false` if another thread has made it possible
-    /// since.
+    /// Joins the line after the attempt has failed; `false` if another thread has made the
+    /// operation possible since then.
     fn enlist(&mut self, place: &Place<'_>) -> bool;
 
-    /// Leaves the line; returns the result, if somebody has made it meanwhile.
+    /// Leaves the line; returns the result, if somebody has produced it meanwhile.
     fn withdraw(&mut self) -> Option<Self::Output>;
 
     /// The result of an operation that was cancelled and has not happened.
     fn refused(&mut self, cancelled: Cancelled) -> Self::Output;
 
-    /// Leaves the line, if it stands there, to be attempted again some other time: what it was given
-    /// goes back.
+    /// Leaves the line, if it stands there, to be attempted again later: what it was given goes
+    /// back.
     fn abandon(&mut self);
 
-    /// Whether it stood in line and has been taken out by others: because another thread has ended
-    /// the wait, or because it was passed over while its future was on the way to another task. Else
-    /// `waker` is the one to call.
+    /// Whether it stood in line and others have taken it out: either another thread has ended the
+    /// wait, or it was passed over while its future was on the way to another task. Otherwise
+    /// `waker` is the one to call from now on.
     fn is_settled(&mut self, waker: &Waker) -> bool;
 }
 
@@ -73,7 +76,7 @@ pub(super) fn poll<O: Operation>(
     }
 }
 
-/// Puts an operation in line whose attempt has failed.
+/// Puts an operation whose attempt has failed in line.
 fn stand<O: Operation>(
     operation: &mut O,
     parked: &mut Option<Parked>,
@@ -85,7 +88,7 @@ fn stand<O: Operation>(
         let once = (O::REMOTE && shared).then(Once::default);
         let stands = operation.enlist(&Place::of(&standing, once, context.waker()));
         if stands {
-            // Only now, when whoever has something for it finds it in line: code of others may run.
+            // Only now, when others can find the operation in line: foreign code may run here.
             parked.insert(standing).follow(context);
             return Poll::Pending;
         }
@@ -103,7 +106,7 @@ fn poll_standing<O: Operation>(
 ) -> Poll<O::Output> {
     let standing = parked.as_ref().expect("it stands in line");
     let cancelled = if standing.run().has_ended() {
-        // Nobody claims such a wait: begin anew.
+        // Nobody claims such a wait, so the operation begins anew.
         None
     } else {
         match standing.poll_woken(context) {
@@ -120,18 +123,18 @@ fn poll_standing<O: Operation>(
     if let Some(cancelled) = cancelled {
         return Poll::Ready(operation.refused(cancelled));
     }
-    // What it was woken for was there before any cancel that came since.
+    // Whatever it was woken for was there before any cancel that came since.
     if let Some(output) = operation.attempt() {
         return Poll::Ready(output);
     }
-    // Somebody else was faster.
+    // Another task was faster.
     match ready!(pass(context)) {
         Ok(()) => stand(operation, parked, shared, context),
         Err(cancelled) => Poll::Ready(operation.refused(cancelled)),
     }
 }
 
-/// A future of an operation, which can be chosen by `select` as well.
+/// The future of an operation, which `select` can also choose.
 macro_rules! future {
     (
         $(#[$doc:meta])*
@@ -152,7 +155,7 @@ macro_rules! future {
                 Self { operation, parked: None }
             }
 
-            /// The operation, out of every line: it may have been polled by itself before.
+            /// The operation, out of every line: it may have been polled on its own before.
             fn operation(&mut self) -> &mut $operation {
                 if self.parked.is_some() {
                     $crate::channel::operation::Operation::abandon(&mut self.operation);

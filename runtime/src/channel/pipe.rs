@@ -1,17 +1,18 @@
 //! What the channel of a run and the channel between threads have in common: a buffer, a line of
-//! senders, a line of receivers, and the rules by which values go from the ones to the others.
+//! senders, a line of receivers, and the rules by which values pass between them.
 //!
-//! What every value goes through is inlined whatever its size: a result that is handed back through
-//! memory, written word by word and read as a whole, costs more than the rest of a send. What has to
-//! look at those who wait is called, so that the rest is small enough for that.
+//! The code that every value goes through is inlined, however large the value: a result that is
+//! handed back through memory, written word by word and read as a whole, costs more than the rest
+//! of a send. The code that has to look at waiting operations is called, so that the rest is small
+//! enough to be inlined.
 //!
-//! The state is behind a [`Home`]: a cell, or a lock. Nothing that belongs to a user runs while it is
-//! open: values are dropped, and wakers called, when it is closed again.
+//! The state is behind a [`Home`]: a cell, or a lock. No user code runs while it is open: values
+//! are dropped, and wakers called, when it is closed again.
 //!
 //! 1. A value is in one place at a time: with its sender, in the buffer, or with the receiver that it
 //!    was handed to. A sender that waits has left its value in its place in line.
-//! 2. While a receiver waits that can be claimed, the buffer is empty; while a sender waits that can
-//!    be claimed, it is full. So values stay in order, and nobody passes those who wait.
+//! 2. While a receiver that can be claimed waits, the buffer is empty; while such a sender waits,
+//!    it is full. So values stay in order, and nobody passes those who wait.
 //! 3. Closing hands nothing over: it wakes, and those who wake see for themselves that it is closed.
 
 use std::cell::RefCell;
@@ -32,7 +33,7 @@ pub(super) trait Home: Clone {
     type Item;
     type Claim: Claim;
 
-    /// Whether other threads may come.
+    /// Whether other threads may use it.
     const REMOTE: bool;
     const SEND: &'static str;
     const RECEIVE: &'static str;
@@ -52,13 +53,13 @@ pub(super) struct State<T, C> {
     /// Ends that are open.
     pub(super) senders: usize,
     pub(super) receivers: usize,
-    /// The number of the next end; those of the two sides need not differ.
+    /// The number of the next end; the two sides may use the same numbers.
     next_endpoint: u32,
-    /// Each with its value, until that is taken.
+    /// Each with its value, until the value is taken.
     pub(super) sending: Waiters<C, Option<T>>,
-    /// Each with the value that it has been handed.
+    /// Each with the value that it was handed.
     pub(super) receiving: Waiters<C, Option<T>>,
-    /// Those who wait until somebody receives.
+    /// Producers that wait until somebody receives.
     demanding: Waiters<C, ()>,
 }
 
@@ -78,8 +79,8 @@ impl<T, C: Claim> State<T, C> {
         }
     }
 
-    /// Sends the value in `slot`, if that can be done without waiting: then the slot is empty.
-    /// Otherwise the value is still there.
+    /// Sends the value in `slot`, if that is possible without waiting: then the slot is empty.
+    /// Otherwise the value is still in it.
     #[inline(always)]
     fn send(&mut self, closed: bool, slot: &mut Option<T>) -> Sent<C> {
         let open = !closed && self.receivers > 0;
@@ -127,8 +128,8 @@ impl<T, C: Claim> State<T, C> {
         }
     }
 
-    /// The oldest value. The room that it leaves belongs to the sender that has waited longest, who
-    /// is to be woken.
+    /// Takes the oldest value. Its room goes to the sender that has waited longest, which the
+    /// caller has to wake.
     fn take(&mut self) -> Option<(T, Option<C::Wake>)> {
         let Some(value) = self.buffer.pop_front() else {
             let (value, wake) = self.take_from_sender()?;
@@ -150,7 +151,7 @@ impl<T, C: Claim> State<T, C> {
         Some((value.expect("a sender that waits has a value"), wake))
     }
 
-    /// What is received, where it is not simply [in the buffer](Self::take_buffered).
+    /// Receives a value that is not simply [in the buffer](Self::take_buffered).
     #[inline(never)]
     fn take_over(&mut self, closed: bool) -> Taken<T, C::Wake> {
         if closed {
@@ -163,8 +164,8 @@ impl<T, C: Claim> State<T, C> {
         }
     }
 
-    /// Takes back a value that was handed to a receiver which has gone: it is the oldest. Gives it
-    /// back if nobody can receive it.
+    /// Takes back a value that was handed to a receiver which has gone: it becomes the oldest.
+    /// Returns it if nobody can receive it.
     fn untake(&mut self, value: T) -> (Option<T>, Option<C::Wake>) {
         if self.receivers == 0 {
             return (Some(value), None);
@@ -184,12 +185,12 @@ impl<T, C: Claim> State<T, C> {
 
 const SENT_ONCE: &str = "what is sent is there, and a future is not polled after its end";
 
-/// What is taken from a channel, with the waiter to be woken for it.
+/// What is taken from a channel, with the waiter to wake for it.
 type Taken<T, W> = Result<(T, Option<W>), TryReceiveError>;
 
-/// What became of a value that was to be sent.
+/// What happened to a value that was to be sent.
 enum Sent<C: Claim> {
-    /// It went to a receiver that waited, who is to be woken.
+    /// It went to a waiting receiver, which has to be woken.
     Over(C::Wake),
     Buffered,
     Not(Refusal),
@@ -224,19 +225,19 @@ impl<T> Home for Remote<T> {
     const RECEIVE: &'static str = "ThreadReceiveChannel::receive";
 
     fn with<R>(&self, f: impl FnOnce(&mut State<T, Caller>) -> R) -> R {
-        // Nothing that belongs to a user runs under the lock, so nobody panics there.
+        // No user code runs under the lock, so nothing panics there.
         f(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// One end of a channel, as both sides have it.
+/// One end of a channel, the same for both sides.
 pub(super) struct Endpoint<H: Home> {
     home: H,
     id: u32,
     /// Written while the state is open.
     closed: AtomicBool,
-    /// Operations of this end that stand in line; so that closing one that has none looks at none.
-    /// Written while the state is open.
+    /// The operations of this end that stand in line, so that closing an end that has none looks at
+    /// none. Written while the state is open.
     waiting: AtomicU32,
 }
 
@@ -283,14 +284,14 @@ impl<H: Home> Endpoint<H> {
         self.another(|state| &mut state.receivers)
     }
 
-    /// Whether this is the call that closes it.
+    /// Marks the end as closed; returns whether it was open.
     fn set_closed(&self) -> bool {
         let before = self.is_closed();
         self.closed.store(true, Ordering::Relaxed);
         !before
     }
 
-    /// Whether a waiter has been taken out of its `line`; else it is woken by `waker` from now on.
+    /// Whether a waiter has been taken out of its `line`; if not, `waker` wakes it from now on.
     fn is_settled<P>(
         &self,
         line: impl Fn(&mut State<H::Item, H::Claim>) -> &mut Waiters<H::Claim, P>,
@@ -304,7 +305,7 @@ impl<H: Home> Endpoint<H> {
         if settled || known {
             return settled;
         }
-        // Wakers of others run code of others, to be cloned and to be dropped.
+        // Cloning and dropping a foreign waker runs foreign code.
         let waker = waker.clone();
         let (settled, before) = self.with(|state| {
             let line = line(state);
@@ -408,8 +409,8 @@ impl<H: Home> Endpoint<H> {
     }
 }
 
-/// A claim on its way into a line; dropped outside of the state if it does not get there, for it may
-/// hold the waker of others.
+/// A claim on its way into a line. If it does not get there it is dropped outside of the state,
+/// because it may hold a foreign waker.
 struct Claiming<C>(Option<C>);
 
 impl<C: Claim> Claiming<C> {
@@ -417,7 +418,7 @@ impl<C: Claim> Claiming<C> {
         Self(Some(C::at(place)))
     }
 
-    /// Whether anybody stands in the opposite line who is not the same wait.
+    /// Whether the opposite line holds any other wait than this one.
     fn is_awaited<P>(&self, opposite: &Waiters<C, P>) -> bool {
         self.0
             .as_ref()
@@ -429,12 +430,12 @@ impl<C: Claim> Claiming<C> {
     }
 }
 
-/// A send, as it is attempted and waits.
+/// A send: the attempt, and the wait.
 pub(super) struct SendOperation<'a, H: Home> {
     endpoint: &'a Endpoint<H>,
-    /// Here until it is sent, or stands in line.
+    /// Here until it is sent or stands in line.
     value: Option<H::Item>,
-    /// Whether it was sent while nobody asked.
+    /// Whether it was sent while its future was not polled.
     sent: bool,
     key: Option<u32>,
 }
@@ -450,7 +451,7 @@ impl<'a, H: Home> SendOperation<'a, H> {
         }
     }
 
-    /// Gives the send up, and the value back, unless it has been sent.
+    /// Gives up the send, and returns the value unless it has been sent.
     pub(super) fn give_up(&mut self) -> Option<H::Item> {
         self.abandon();
         self.value.take()
@@ -504,7 +505,7 @@ impl<H: Home> Operation for SendOperation<'_, H> {
         } = self;
         let mut claim = Claiming::new(place);
         endpoint.home.with(|state| {
-            // Between the attempt and this another thread may have made room.
+            // Between the attempt and this, another thread may have made room.
             let closed = endpoint.is_closed() || state.receivers == 0;
             let full = state.buffer.len() >= state.capacity;
             if H::REMOTE && (closed || !full || claim.is_awaited(&state.receiving)) {
@@ -530,7 +531,7 @@ impl<H: Home> Operation for SendOperation<'_, H> {
     }
 
     fn abandon(&mut self) {
-        // If it has been sent meanwhile, that is found when it is attempted again.
+        // If it was sent meanwhile, the next attempt will say so.
         self.sent |= self.withdraw().is_some();
     }
 
@@ -557,7 +558,7 @@ impl<H: Home> Drop for SendOperation<'_, H> {
     }
 }
 
-/// A receive, as it is attempted and waits.
+/// A receive: the attempt, and the wait.
 pub(super) struct ReceiveOperation<'a, H: Home> {
     endpoint: &'a Endpoint<H>,
     key: Option<u32>,
@@ -572,13 +573,13 @@ impl<'a, H: Home> ReceiveOperation<'a, H> {
         }
     }
 
-    /// A receive that goes on where another has been [put off](Self::put_off).
+    /// A receive that continues one that was [put off](Self::put_off).
     #[cfg(feature = "futures")]
     pub(super) fn go_on(endpoint: &'a Endpoint<H>, key: Option<u32>) -> Self {
         Self { endpoint, key }
     }
 
-    /// Its place in line, if it stands there, and keeps it.
+    /// Ends the receive without leaving the line; returns the place in line, if it has one.
     #[cfg(feature = "futures")]
     pub(super) fn put_off(mut self) -> Option<u32> {
         self.key.take()
@@ -623,7 +624,7 @@ impl<H: Home> Operation for ReceiveOperation<'_, H> {
         let mut claim = Claiming::new(place);
         let mut wakes = Vec::new();
         let stands = endpoint.home.with(|state| {
-            // Between the attempt and this another thread may have sent.
+            // Between the attempt and this, another thread may have sent.
             let closed = endpoint.is_closed() || state.senders == 0;
             let empty = state.buffer.is_empty();
             if H::REMOTE && (closed || !empty || claim.is_awaited(&state.sending)) {
@@ -676,7 +677,7 @@ impl<H: Home> Drop for ReceiveOperation<'_, H> {
     }
 }
 
-/// The wait of a sender until somebody receives.
+/// A producer's wait until somebody receives.
 pub(super) struct DemandOperation<'a, H: Home> {
     endpoint: &'a Endpoint<H>,
     key: Option<u32>,
@@ -692,7 +693,7 @@ impl<'a, H: Home> DemandOperation<'a, H> {
 }
 
 impl<H: Home> Operation for DemandOperation<'_, H> {
-    /// Whether there is anybody left who could receive.
+    /// Whether anybody who could receive is left.
     type Output = Result<bool, Cancelled>;
 
     const WHAT: &'static str = "Yielder::send";

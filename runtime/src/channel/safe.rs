@@ -1,9 +1,10 @@
-//! A producer that works only when it is asked, inside a block that it does not outlive.
+//! A producer that works only on demand, inside a block that it does not outlive.
 //!
-//! The producer is a task of its own, so scopes and nurseries inside it nest as anywhere. It meets
-//! its consumer at a channel without a buffer, and waits there twice for each value: until the value
-//! has been taken, which it is at once if somebody waits for it, and until somebody waits for the
-//! next. So it never runs ahead of what is asked for, and not at all before the first receive.
+//! The producer is a task of its own, so scopes and nurseries inside it nest as they do anywhere
+//! else. It meets its consumer at a channel without a buffer, and waits there twice for each value:
+//! until the value has been taken, which happens at once if somebody waits for it, and until
+//! somebody waits for the next one. So it never runs ahead of the demand, and does not run at all
+//! before the first receive.
 
 use std::cell::Cell;
 use std::fmt;
@@ -90,15 +91,17 @@ where
             })
             .await;
         if let Err(error) = &result {
-            // Before it could take the end of the channel for the end of the values.
+            // Cancelled before the body can mistake the end of the channel for the end of the
+            // values.
             if !error.is_cancelled() {
                 consuming.cancel(format!("its producer failed: {error}"));
             }
         }
         drop(yielder);
         produced = match result {
-            // To be ended early is no error, whoever was the first to say so. If it had not ended
-            // early, the body might take what it got for everything that there is.
+            // It is no error to be cancelled because the body has ended, whoever cancelled first.
+            // If the body has not ended it is one: the body might take what it received for
+            // everything that there is.
             Err(error) if error.is_cancelled() && body_ended.get() => Ok(()),
             result => result.map(drop),
         };

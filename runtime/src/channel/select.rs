@@ -1,8 +1,8 @@
-//! One of several: the first operation that can be done is done, and no other.
+//! One of several operations: the first that is possible is done, and no other.
 //!
 //! Every operation stands in its own line with the same wait. Whoever has something for one of them
-//! claims that wait, which can be done once; what another would have brought stays where it is. So a
-//! loser has not happened, and needs no undoing.
+//! claims that wait, which is possible only once; what the others would have received stays where
+//! it is. So the operations that lose have not happened, and there is nothing to undo.
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +22,7 @@ use crate::wait::Parked;
 /// The futures of these operations implement it, and so do mutable references to them. Nobody else
 /// can: choosing needs an operation that can be attempted, and left without a trace.
 pub trait Selectable {
-    /// What the operation gives.
+    /// What the operation returns.
     type Output;
 
     /// Whether other threads may end the wait.
@@ -234,7 +234,7 @@ impl<C: Cases> Drop for Select<C> {
 
 /// Several operations: a tuple of them, an array, a `Vec`.
 pub trait Cases {
-    /// What the one that is done gives, and which it is.
+    /// Which operation was done, and its result.
     type Output;
 
     #[doc(hidden)]

@@ -1,11 +1,11 @@
 //! Receiving ends of channels as streams of `futures-core`, for libraries that take one.
 //!
-//! In code of one's own a loop over `next` does the same, and needs none of this.
+//! In your own code a loop over `next` does the same, and needs none of this.
 //!
-//! A stream owns its end of the channel, and between two polls the place in line. If it is dropped, it
-//! leaves the line, gives back what it had been handed, and closes its end; one that is forgotten keeps
-//! its place until its task has ended. Where it is polled, by whichever combinator, is as for every
-//! future of a channel (`operation.rs`).
+//! A stream owns its end of the channel and, between two polls, its place in line. If it is
+//! dropped, it leaves the line, gives back what it had been handed, and closes its end; if it is
+//! forgotten, it keeps its place until its task has ended. It may be polled anywhere, by any
+//! combinator, like every other future of a channel (`operation.rs`).
 
 use std::fmt;
 use std::pin::Pin;
@@ -27,13 +27,13 @@ macro_rules! stream {
         #[must_use = "streams do nothing unless polled"]
         pub struct $name<T> {
             end: $channel<T>,
-            /// Its place in line, which goes before the wait does.
+            /// Its place in line, which it leaves before the wait ends.
             key: Option<u32>,
             parked: Option<Parked>,
         }
 
         impl<T> $channel<T> {
-            /// This end as a stream: of what comes from now on, to the end of the channel.
+            /// This end as a stream of the values from now on, until the end of the channel.
             ///
             /// # Cancellation
             ///
@@ -73,9 +73,10 @@ macro_rules! stream {
         }
 
         impl<T> $name<T> {
-            /// The end again, out of the line: nothing has been taken that was not an item.
+            /// Turns the stream back into its end, which leaves the line: nothing has been taken
+            /// that was not returned as an item.
             pub fn into_inner(self) -> $channel<T> {
-                // An end of its own, as open as this one, which goes with the stream.
+                // A clone, as open as this one, whose own end is dropped with the stream.
                 self.end.clone()
             }
         }
@@ -88,7 +89,7 @@ macro_rules! stream {
                 context: &mut Context<'_>,
             ) -> Poll<Option<Result<T>>> {
                 let this = &mut *self;
-                // A receive for this poll alone; if it panics, it leaves the line.
+                // A receive for this poll only; if it panics, it leaves the line.
                 let mut receive = ReceiveOperation::go_on(&this.end.0, this.key.take());
                 let polled = operation::poll(&mut receive, &mut this.parked, false, context);
                 this.key = receive.put_off();

@@ -1,9 +1,9 @@
-//! The channel between threads, and between runs: each end may be anywhere.
+//! The channel between threads, and between runs: each end may be on any thread.
 //!
-//! The same as the channel of a run, with a lock around its state. A task of a run waits for it as
-//! for anything else, and is woken through the inbox of its run; a thread that is in no run can wait
-//! as a whole. The lock is held for a few instructions, and nobody waits or runs foreign code under
-//! it.
+//! It is the channel of a run with a lock around its state. A task of a run waits for it as for
+//! anything else, and is woken through the inbox of its run; on a thread that is in no run, the
+//! whole thread can wait. The lock is held for a few instructions; nothing waits, and no foreign
+//! code runs, under it.
 
 use std::fmt;
 use std::future::Future;
@@ -57,7 +57,7 @@ pub fn open_thread_channel<T>(capacity: usize) -> (ThreadSendChannel<T>, ThreadR
     (ThreadSendChannel(send), ThreadReceiveChannel(receive))
 }
 
-/// Waits for an operation with the whole thread.
+/// Blocks the whole thread until an operation is done.
 #[track_caller]
 fn block<O: Operation>(operation: &mut O, verb: &str) -> O::Output {
     assert!(
@@ -71,7 +71,7 @@ fn block<O: Operation>(operation: &mut O, verb: &str) -> O::Output {
     let waker = Waker::from(Arc::new(Parking(std::thread::current())));
     loop {
         if operation.enlist(&Place::of_thread(&waker)) {
-            // A thread may be unparked by anybody, so what counts is whether it was claimed.
+            // Anybody may unpark a thread, so what counts is whether the wait was claimed.
             while !operation.is_settled(&waker) {
                 std::thread::park();
             }
@@ -339,7 +339,7 @@ future! {
 }
 
 impl<T> ThreadSending<'_, T> {
-    /// Gives the send up, and the value back, unless it has been sent.
+    /// Gives up the send, and returns the value unless it has been sent.
     pub fn into_inner(mut self) -> Option<T> {
         self.operation.give_up()
     }

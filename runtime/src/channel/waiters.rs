@@ -1,17 +1,19 @@
-//! Who stands in line at a channel, first come first served, each with what it brings or waits for.
+//! The operations that stand in line at a channel, first come first served, each with what it
+//! brings or waits for.
 //!
-//! The lists of `sync` stand by themselves; the lines of a channel are part of its state, which is
-//! looked at as a whole, and may be behind a lock and be reached from other threads. What a claim is
-//! of a wait that belongs to a run is the same for both.
+//! The lists of `sync` stand alone. The lines of a channel are part of its state, which is examined
+//! as a whole, may be behind a lock, and may be reached from other threads. How a wait of a run is
+//! claimed is the same for both.
 //!
 //! 1. A waiter is *claimed* at most once, by whoever has something for it: the claim ends its wait
-//!    and takes it out of the line. A waiter that has been cancelled cannot be claimed any more, and
-//!    one that has been claimed is not cancelled any more; so nothing is handed to somebody who is
-//!    not going to take it.
-//! 2. Claiming wakes, but being woken is not having: what was handed over stands with the waiter,
-//!    and a waiter that finds nothing there looks for itself.
-//! 3. The place of a waiter goes when its future takes it out, by ending or by being dropped. A
-//!    future that is forgotten keeps its place, and what is handed to it, until the channel goes.
+//!    and takes it out of the line. A waiter that has been cancelled can no longer be claimed, and
+//!    one that has been claimed can no longer be cancelled; so nothing is handed to an operation
+//!    that will not take it.
+//! 2. Claiming wakes, but to be woken is not yet to have: what was handed over lies with the
+//!    waiter, and a waiter that finds nothing there tries again.
+//! 3. A waiter keeps its place until its future takes it out, by ending or by being dropped. A
+//!    future that is forgotten keeps its place, and what is handed to it, until the channel is
+//!    gone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use crate::wait::Parked;
 
 const NONE: u32 = u32::MAX;
 
-/// Those who wait, in the order in which they came. `C` is how one is claimed.
+/// The waiters, in the order in which they came. `C` is how one is claimed.
 pub(crate) struct Waiters<C, P> {
     slots: Slab<Waiter<C, P>>,
     first: u32,
@@ -43,12 +45,12 @@ struct Waiter<C, P> {
     payload: P,
 }
 
-/// By which a waiter is claimed.
+/// A way to claim a waiter.
 pub(crate) trait Claim {
-    /// What is left to do to wake the one that was claimed, when nothing is locked any more.
+    /// What is left to do, when nothing is locked any more, to wake the one that was claimed.
     type Wake;
 
-    /// By which a future that is polled is claimed.
+    /// A claim on the future that is being polled.
     fn at(place: &Place<'_>) -> Self;
 
     fn wake(wake: Self::Wake);
@@ -59,16 +61,16 @@ pub(crate) trait Claim {
     /// Whether it could be claimed now.
     fn is_waiting(&self) -> bool;
 
-    /// Whether both are of the same wait, in several lines.
+    /// Whether both claims are on the same wait, in different lines.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Whether `waker` is the one to be called.
+    /// Whether a wake calls `waker`.
     fn is_woken_by(&self, waker: &Waker) -> bool {
         let _ = waker;
         true
     }
 
-    /// Follows the future to where it is polled now; returns the waker before.
+    /// Switches to the waker with which the future is polled now; returns the previous one.
     fn wake_by(&mut self, waker: Waker) -> Waker {
         waker
     }
@@ -103,8 +105,8 @@ impl<C: Claim, P> Waiters<C, P> {
         key
     }
 
-    /// Takes a waiter out for good. Not while something is locked, if its claim may hold the waker of
-    /// others: see [`take_out`](Self::take_out).
+    /// Removes a waiter for good. Not to be called while something is locked if its claim may hold
+    /// a foreign waker: see [`take_out`](Self::take_out).
     pub(crate) fn remove(&mut self, key: u32) -> P {
         if self.slots[key as usize].in_line {
             self.unlink(key);
@@ -123,7 +125,7 @@ impl<C: Claim, P> Waiters<C, P> {
         (waiter.claim, waiter.payload)
     }
 
-    /// What a waiter brings, or has been given.
+    /// What a waiter brought, or was given.
     pub(crate) fn payload(&mut self, key: u32) -> &mut P {
         &mut self.slots[key as usize].payload
     }
@@ -133,26 +135,26 @@ impl<C: Claim, P> Waiters<C, P> {
         !self.slots[key as usize].in_line
     }
 
-    /// Whether a waiter is woken by `waker`, if it is woken.
+    /// Whether a wake of this waiter calls `waker`.
     pub(crate) fn is_woken_by(&self, key: u32, waker: &Waker) -> bool {
         let waiter = &self.slots[key as usize];
         !waiter.in_line || waiter.claim.is_woken_by(waker)
     }
 
-    /// From now on a waiter is woken by `waker`; returns the one before, to be dropped when nothing
-    /// is locked.
+    /// Has the waiter woken by `waker` from now on; returns the previous one, to be dropped when
+    /// nothing is locked.
     #[must_use = "dropped when nothing is locked"]
     pub(crate) fn wake_by(&mut self, key: u32, waker: Waker) -> Waker {
         self.slots[key as usize].claim.wake_by(waker)
     }
 
-    /// Whether nobody stands in line, not even somebody who has been cancelled.
+    /// Whether the line is empty; a waiter that has been cancelled still counts.
     #[inline]
     pub(crate) fn is_deserted(&self) -> bool {
         self.first == NONE
     }
 
-    /// Claims the first that can be.
+    /// Claims the first waiter that can be claimed.
     #[inline]
     pub(crate) fn claim_first(&mut self) -> Option<(u32, C::Wake)> {
         if self.first == NONE {
@@ -173,7 +175,7 @@ impl<C: Claim, P> Waiters<C, P> {
         None
     }
 
-    /// Claims every one that waits at `endpoint`.
+    /// Claims every waiter of `endpoint`.
     pub(crate) fn claim_at(&mut self, endpoint: u32, mut wake: impl FnMut(C::Wake)) {
         let mut key = self.first;
         while key != NONE {
@@ -188,25 +190,25 @@ impl<C: Claim, P> Waiters<C, P> {
         }
     }
 
-    /// Claims every one.
+    /// Claims every waiter.
     pub(crate) fn claim_all(&mut self, mut wake: impl FnMut(C::Wake)) {
         while let Some((_, one)) = self.claim_first() {
             wake(one);
         }
     }
 
-    /// Whether anybody waits who has not been cancelled.
+    /// Whether nobody waits, apart from those who have been cancelled.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting().next().is_none()
     }
 
-    /// Whether anybody waits, other than `claim` in another line.
+    /// Whether anybody waits, other than `claim` from another line.
     pub(crate) fn has_others(&self, claim: &C) -> bool {
         let mut waiting = self.waiting();
         waiting.any(|key| !self.slots[key as usize].claim.is_same(claim))
     }
 
-    /// How many wait, without those who have been cancelled.
+    /// How many wait, not counting those who have been cancelled.
     pub(crate) fn len(&self) -> usize {
         self.waiting().count()
     }
@@ -240,12 +242,12 @@ impl<C, P> fmt::Debug for Waiters<C, P> {
     }
 }
 
-/// What several waits of one task share, of which only one may be claimed, from whatever thread.
+/// Shared by the waits of one task in several lines: only one may be claimed, from whatever thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Once(Arc<AtomicBool>);
 
 impl Once {
-    /// Whether this is the first.
+    /// Returns whether this is the first claim.
     fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
@@ -255,16 +257,16 @@ impl Once {
     }
 }
 
-/// Where a future stands in line: by what it is claimed and woken.
+/// How a future that stands in line is claimed and woken.
 #[derive(Debug)]
 #[expect(
     unnameable_types,
     reason = "it stands in hidden methods of `Selectable`, which nobody else is to implement"
 )]
 pub struct Place<'a> {
-    /// None for a thread that is in no run.
+    /// `None` for a thread that is in no run.
     wait: Option<WaitId>,
-    /// What is shared with the other lines in which the same wait stands.
+    /// Shared with the other lines in which the same wait stands.
     once: Option<Once>,
     waker: &'a Waker,
 }
@@ -278,12 +280,12 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// By which the task is woken that polls it.
+    /// The waker of the task that polls.
     pub(crate) fn waker(&self) -> &'a Waker {
         self.waker
     }
 
-    /// The place of a thread, which is in no run.
+    /// The place of a thread that is in no run.
     pub(crate) fn of_thread(waker: &'a Waker) -> Self {
         Self {
             wait: None,
@@ -293,7 +295,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A wait of a run, by which code on the thread of that run claims it.
+/// A wait of a run, which code on the thread of that run can claim.
 #[derive(Clone, Debug)]
 pub(crate) struct Ticket {
     wait: WaitId,
@@ -313,7 +315,7 @@ impl Claim for Ticket {
     fn wake((): ()) {}
 
     fn claim(&mut self) -> Option<()> {
-        // Asked first, for the one claim of several is not to be wasted on a wait that is over.
+        // Asked first, so that the only claim among several is not wasted on a wait that is over.
         if let Some(once) = &self.once {
             if !self.wait.is_waiting() || !once.claim() {
                 return None;
@@ -332,7 +334,7 @@ impl Claim for Ticket {
     }
 }
 
-/// A wait that any thread may claim: of a task in a run, or of a whole thread.
+/// A wait that any thread may claim: that of a task in a run, or of a whole thread.
 #[derive(Debug)]
 pub(crate) struct Caller {
     waker: Waker,
@@ -357,7 +359,7 @@ impl Claim for Caller {
         if self.once.as_ref().is_some_and(|once| !once.claim()) {
             return None;
         }
-        // Who was claimed is woken once, and not asked again.
+        // Whoever was claimed is woken once, and not asked again.
         Some(std::mem::replace(&mut self.waker, Waker::noop().clone()))
     }
 

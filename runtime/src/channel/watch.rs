@@ -1,4 +1,4 @@
-//! A value that is watched: whoever looks sees the latest, and can wait for the next.
+//! A watched value: a receiver sees the latest value, and can wait for the next.
 //!
 //! The value is behind a counted pointer, so looking at it borrows nothing: a reader keeps what it
 //! saw for as long as it likes, and a sender never waits and is never refused. Setting a value that
@@ -91,7 +91,7 @@ impl<T> State<T> {
     }
 }
 
-/// The value before; somebody may hold it still.
+/// The previous value, which somebody may still hold.
 #[expect(dead_code, reason = "it is there to be dropped")]
 enum Old<T> {
     Overwritten(T),
@@ -154,7 +154,7 @@ impl<T> WatchSender<T> {
         drop(old);
     }
 
-    /// Changes a clone of the value, and sets that.
+    /// Changes a clone of the value, and sends that.
     #[doc(alias = "send_modify")]
     pub fn modify(&self, change: impl FnOnce(&mut T))
     where
@@ -163,7 +163,7 @@ impl<T> WatchSender<T> {
         if self.closed.get() {
             return;
         }
-        // On a clone, for `change` may look at the channel, and may panic.
+        // On a clone, because `change` may use the channel, and may panic.
         let mut value = T::clone(&self.get());
         change(&mut value);
         self.send(value);
@@ -394,7 +394,7 @@ impl<'a, T> Watching<'a, T> {
                 return Some(Ok(value));
             }
             let state = self.receiver.channel.borrow();
-            // The code of others has run, and may have set the value.
+            // User code has run, and may have set the value.
             if state.version == version {
                 return (state.senders == 0).then_some(Err(ReceiveError::EndOfChannel));
             }
@@ -408,7 +408,7 @@ impl<T> Drop for Watching<'_, T> {
     }
 }
 
-/// The wait for a change, as it is attempted.
+/// The wait for a change.
 pub(super) struct ChangedOperation<'a, T>(Watching<'a, T>);
 
 impl<T> Operation for ChangedOperation<'_, T> {
@@ -442,7 +442,7 @@ impl<T> Operation for ChangedOperation<'_, T> {
     }
 }
 
-/// The wait for a certain value, as it is attempted.
+/// The wait for a certain value.
 pub(super) struct WaitForOperation<'a, T, F> {
     watching: Watching<'a, T>,
     wanted: F,

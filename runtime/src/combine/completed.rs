@@ -1,4 +1,4 @@
-//! The values of several futures in the order in which they come.
+//! The values of several futures, in the order in which they arrive.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use crate::wait::Parked;
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself; [`Completed::next`] is one.
+/// Not a cancel point by itself; [`Completed::next`] is one.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// The values that come out of the futures of [`as_completed`].
+/// The values of the futures of [`as_completed`], as they arrive.
 pub struct Completed<'a, T>(&'a Arrivals<T>);
 
 impl<T> Completed<'_, T> {
@@ -150,12 +150,12 @@ impl<T> fmt::Debug for Completed<'_, T> {
     }
 }
 
-/// What the futures and the body share.
+/// Shared by the futures and the body.
 struct Arrivals<T> {
     values: RefCell<VecDeque<T>>,
     running: Cell<usize>,
-    /// What the body is told once a future has failed: that there are no more values would be a lie,
-    /// and under a shield the cancellation that the nursery sends does not reach it.
+    /// Returned to the body once a future has failed: to say that there are no more values would be
+    /// a lie, and the cancellation from the nursery does not reach a body under a shield.
     broken: RefCell<Option<Cancelled>>,
     /// The wait of the body, if it waits.
     waiting: Cell<Option<u32>>,
@@ -195,7 +195,8 @@ impl<T> Future for NextCompleted<'_, T> {
             Some(parked) => {
                 let cancelled = ready!(parked.poll_woken(context));
                 this.leave();
-                // A cancel that came first has taken nothing: what is there stays for the next.
+                // A cancel that came first has taken nothing: what is there stays for the next
+                // call.
                 if let Some(cancelled) = cancelled {
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }

@@ -15,7 +15,7 @@ use crate::nursery::{Nursery, open_nursery_at};
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself: the futures decide, and if all of them end well, their values are
+/// Not a cancel point by itself: the futures decide, and if all of them end well, their values are
 /// returned.
 ///
 /// # Errors
@@ -76,8 +76,8 @@ where
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself. Under a cancel the futures end in their own way, and the outputs tell
-/// how; the next cancel point reports again.
+/// Not a cancel point by itself. Under a cancel the futures end in their own way, and the outputs
+/// say how; the next cancel point reports again.
 ///
 /// # Errors
 ///
@@ -201,7 +201,7 @@ pub trait JoinTuple {
     ) -> impl Future<Output = Result<Self::Outputs>>;
 }
 
-/// Made by this module only, so that nobody else can call or implement the traits of tuples.
+/// Can be made by this module only, so that nobody else can call or implement the traits of tuples.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "what has no name cannot be made elsewhere")]
 pub struct Sealed(());

@@ -1,8 +1,8 @@
-//! An asynchronous function over many items, so many at a time.
+//! An asynchronous function over many items, a limited number at a time.
 //!
-//! As many workers as may run at the same time take item after item from the iterator, which is asked
-//! for the next one only when a worker is free. So an endless iterator is fine, and a million items
-//! cost a thousand tasks if a thousand may run.
+//! There are as many workers as items may be worked on at the same time. Each takes item after item
+//! from the iterator, which is asked for the next one only when a worker is free. So an endless
+//! iterator is fine, and a million items cost a thousand tasks if the limit is a thousand.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// Like [`map_concurrent`], but returns the values in the order in which they came.
+/// Like [`map_concurrent`], but returns the values in the order in which they arrived.
 ///
 /// # Cancellation
 ///
@@ -197,7 +197,7 @@ where
     })
     .await
     .map_err(plain)?;
-    // Whoever returned a cancellation that nobody had asked for has left items behind.
+    // A worker that returned a cancellation which nobody had asked for has left items behind.
     match together.cancelled.take() {
         Some(cancelled) => Err(crate::error::Error::cancelled(cancelled)),
         None => Ok(()),

@@ -1,4 +1,5 @@
-//! Several futures at once: all of them, the first of them, each as it ends, so many at a time.
+//! Several futures at once: all of them, the first of them, each as it ends, or a limited number at
+//! a time.
 //!
 //! | Function                         | ends when                        | a failure                      |
 //! |----------------------------------|----------------------------------|--------------------------------|
@@ -12,17 +13,18 @@
 //! `…_all` takes an iterator of futures of one type; the function without it takes a tuple of two to
 //! eight, each of a type of its own.
 //!
-//! Each is a nursery: every future is a task, is polled when it is woken and not when another is, and
-//! has *ended* when the call returns. A loser is cancelled and waited for; it is never dropped
-//! half-way, so what it had begun it can bring to an end.
+//! Each is a nursery. Every future is a task of its own, which is polled when it is woken and not
+//! when another is, and it has *ended* when the call returns. A loser is cancelled and waited for;
+//! it is never dropped half-way, so it can finish what it had begun.
 //!
-//! 1. **Errors** come as one group in order of arrival, as from any nursery. If nothing but
-//!    cancellations came, the call returns one plain `Cancelled`, as any operation does.
-//! 2. **Nothing is lost.** A race hands each success that it does not return to its sink. What a
-//!    `try_join` has got before another failed is dropped with it: use `join` where that matters.
-//! 3. A **panic** of one cancels the rest, is waited for, and goes on in the caller.
-//! 4. If such a call is **dropped** half-way, by a combinator that is not of this library, so are the
-//!    futures in it (N14); if it is **forgotten**, they are not polled again (N15).
+//! 1. **Errors** come as one group in order of arrival, as from any nursery. If there were only
+//!    cancellations, the call returns one plain `Cancelled`, as any operation does.
+//! 2. **Nothing is lost.** A race hands each success that it does not return to its sink. The
+//!    values that a `try_join` had received before another future failed are dropped: use `join`
+//!    where that matters.
+//! 3. A **panic** of one cancels the rest, which are waited for, and continues in the caller.
+//! 4. If such a call is **dropped** half-way, by a foreign combinator, so are the futures in it
+//!    (N14); if it is **forgotten**, they are not polled again (N15).
 //!
 //! # Examples
 //!
@@ -88,7 +90,8 @@ where
     }
 }
 
-/// Starts `future` as a child that is named after it and not after what is around it here.
+/// Starts `future` as a child that is named after it, and not after the code that surrounds it
+/// here.
 fn start<'scope, F, S>(
     nursery: &'scope Nursery<'scope, '_>,
     place: &'static Location<'static>,
@@ -102,16 +105,16 @@ fn start<'scope, F, S>(
     nursery.start_at(Some(name.into()), place, Then { future, then });
 }
 
-/// What the futures of one call have in common besides their nursery.
+/// Shared by the futures of one call, besides their nursery.
 #[derive(Default)]
 struct Together {
-    /// The first cancellation that one of them returned. The nursery catches one that nobody has
-    /// asked for (S7), and then a value is missing: it is passed on in its place.
+    /// The first cancellation that one of them returned. The nursery catches a cancellation that
+    /// nobody has asked for (S7), and then a value is missing: this is returned in its place.
     cancelled: Cell<Option<Cancelled>>,
 }
 
 impl Together {
-    /// Looks at an error on its way to the nursery.
+    /// Remembers an error on its way to the nursery, if it is the first cancellation.
     fn note(&self, error: Error) -> Error {
         if let Some(cancelled) = only_cancelled(&error) {
             let first = self.cancelled.take().unwrap_or(cancelled);
@@ -120,7 +123,7 @@ impl Together {
         error
     }
 
-    /// What is returned if the nursery ended well and there is no value.
+    /// The error if the nursery ended well but there is no value.
     fn missing(&self, why: &'static str) -> Error {
         match self.cancelled.take() {
             Some(cancelled) => Error::cancelled(cancelled),
@@ -129,7 +132,8 @@ impl Together {
     }
 }
 
-/// What a call makes of the error of its nursery: nothing but cancellations are a plain one.
+/// The error of a call, from the error of its nursery: a group of only cancellations becomes a
+/// plain one.
 fn plain(error: Error) -> Error {
     only_cancelled(&error).map_or(error, Error::cancelled)
 }

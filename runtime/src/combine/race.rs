@@ -1,13 +1,14 @@
-//! The first of several futures, and what becomes of the others.
+//! The first of several futures to end, and what happens to the others.
 //!
-//! 1. The first end that counts decides: for [`race`] the first that is no cancellation, for
+//! 1. The first end that counts decides: for [`race`] the first that is not a cancellation, for
 //!    [`race_ok`] the first success. From then on the others are cancelled, and waited for.
-//! 2. An operation that happened is not undone by a cancel (C5), so a loser can succeed all the same.
-//!    Its value, and any other success that is not returned, goes to the sink, exactly once.
-//! 3. A loser that fails on its way out has failed: [`race`] returns that error, and then hands the
-//!    value of the winner to the sink. [`race_ok`] leaves such an error out like any other, once
-//!    somebody has won.
-//! 4. If a scope around is cancelled and somebody succeeded nevertheless, that success is returned.
+//! 2. An operation that happened is not undone by a cancel (C5), so a loser can still succeed. Its
+//!    value, and any other success that is not returned, goes to the sink, exactly once.
+//! 3. A loser that fails on its way out has failed: [`race`] returns that error, and hands the
+//!    value of the winner to the sink. [`race_ok`] ignores such an error like any other, once a
+//!    future has won.
+//! 4. If an enclosing scope is cancelled and a future succeeded nevertheless, that success is
+//!    returned.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,8 +23,8 @@ use crate::nursery::{Nursery, open_nursery_at};
 /// Runs a tuple of futures with the same type of value until the first has ended, and returns its
 /// value, or its error.
 ///
-/// The others are cancelled and waited for. If one succeeds all the same, its value is handed to
-/// `late`: pass [`drop`] if it may be thrown away. To learn which has won, let each future map its
+/// The others are cancelled and waited for. If one succeeds nevertheless, its value is handed to
+/// `late`: pass [`drop`] if it may be thrown away. To learn which future has won, let each map its
 /// value to a variant of an enum.
 ///
 /// Use this race if a failure must be seen, as when a server races against the signal to stop;
@@ -31,14 +32,14 @@ use crate::nursery::{Nursery, open_nursery_at};
 ///
 /// # Cancellation
 ///
-/// No cancel point by itself: the futures decide. A success is returned, though an enclosing scope has
-/// been cancelled meanwhile.
+/// Not a cancel point by itself: the futures decide. A success is returned even if an enclosing
+/// scope has been cancelled meanwhile.
 ///
 /// # Errors
 ///
-/// A group of the error that decided and of those that losers met on their way out; one plain
-/// `Cancelled` if all were cancelled. The value of a winner, if a loser failed after it, has gone to
-/// `late`.
+/// A group of the error that decided and of the errors of losers on their way out; one plain
+/// `Cancelled` if all were cancelled. If a loser fails after a winner, the winner's value has gone
+/// to `late`.
 ///
 /// # Examples
 ///
@@ -80,8 +81,8 @@ pub fn race<R: RaceTuple>(
 ///
 /// # Errors
 ///
-/// If nobody has won: a group of all failures in order of arrival, or one plain `Cancelled` if all
-/// were cancelled. If somebody has, the failures of the others are dropped.
+/// If none has won: a group of all failures in order of arrival, or one plain `Cancelled` if all
+/// were cancelled. If one has, the failures of the others are dropped.
 ///
 /// # Examples
 ///
@@ -197,7 +198,7 @@ pub enum Rule {
 struct Track<T, L> {
     rule: Rule,
     winner: Cell<Option<T>>,
-    /// Whether a failure has decided: then nobody wins any more.
+    /// Whether a failure has decided: then no future wins any more.
     lost: Cell<bool>,
     failures: RefCell<Vec<Error>>,
     together: Together,
@@ -216,7 +217,7 @@ impl<T, L: FnMut(T)> Track<T, L> {
         }
     }
 
-    /// One of the futures has ended; gives what its nursery is to know of that.
+    /// Handles the end of one of the futures; returns what its nursery should see of it.
     fn end(&self, output: Result<T>, nursery: &Nursery<'_, '_>) -> Result<()> {
         match output {
             Ok(value) => {
@@ -249,12 +250,12 @@ impl<T, L: FnMut(T)> Track<T, L> {
         }
     }
 
-    /// All have ended.
+    /// The result when all have ended.
     fn result(self, result: Result<()>) -> Result<T> {
         let mut failures = self.failures.into_inner();
         match (self.winner.into_inner(), result) {
             (Some(winner), Ok(())) => Ok(winner),
-            // Only those who lost were cancelled, or the rule leaves out what they met.
+            // Either only losers were cancelled, or the rule ignores their errors.
             (Some(winner), Err(error))
                 if error.is_cancelled() || self.rule == Rule::FirstSuccess =>
             {

@@ -11,8 +11,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// The group on one line: what it is, and what the first of its leaves say. Who logs an error
-    /// logs that line, and would learn nothing from a number.
+    /// The group on one line: its message, and what its first leaves say. A log of errors usually
+    /// shows just this line, and a mere number of errors would tell its reader nothing.
     pub(super) fn line<'a>(
         &self,
         mut leaves: impl Iterator<Item = &'a Error>,
@@ -81,12 +81,13 @@ impl<'a> Iterator for Leaves<'a> {
 }
 
 impl Error {
-    /// Every error in the tree that is not a group, in order; the error itself if it is no group.
+    /// Every error in the tree that is not a group, in order; the error itself if it is not a
+    /// group.
     pub fn leaves(&self) -> Leaves<'_> {
         Leaves { left: vec![self] }
     }
 
-    /// Every error in the tree that is not a group, in order, by value; the tree is gone.
+    /// Every error in the tree that is not a group, in order, by value; takes the tree apart.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The small errors that the library itself has words for, named as in Trio.
+//! The small errors that the library itself has names for, the same names as in Trio.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -80,7 +80,7 @@ plain! {
     /// What a `try_…` function was asked to do cannot be done at once, and was not done.
     ///
     /// Not to be confused with [`io::ErrorKind::WouldBlock`](std::io::ErrorKind::WouldBlock), which
-    /// is what a system call says of a descriptor.
+    /// is what a system call reports for a descriptor.
     WouldBlock, "this cannot be done without waiting"
 }
 
@@ -96,7 +96,7 @@ plain! {
     RunFinished, "the run has finished"
 }
 
-/// The other side, or the world, has broken the resource; the source tells how.
+/// The other side, or something outside the program, has broken the resource; the source says how.
 #[derive(Debug, Default)]
 #[doc(alias = "BrokenResourceError")]
 pub struct BrokenResource {

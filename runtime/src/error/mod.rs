@@ -1,13 +1,13 @@
-//! The one error type of the library: cheap to pass, a tree when several things went wrong.
+//! The one error type of the library: cheap to pass on, and a tree when several things went wrong.
 //!
 //! An [`Error`] is a cancellation, an [`io::Error`], one of the library's own small errors, any
 //! other [`std::error::Error`], or a group of errors. A nursery reports a group even for a single
 //! error, so that callers need not care how many children failed; [`Error::split`],
 //! [`Error::subgroup`] and [`Error::leaves`] look into the tree as Python's `except*` does.
 //!
-//! Cancellations and I/O errors are held without an allocation. Through traits of others that speak
-//! `io::Error` every error travels inside one, and is what it was when it is converted back. A
-//! cancellation is recognised also where a library of others has wrapped it in an error of its own.
+//! Cancellations and I/O errors are held without an allocation. Through foreign traits that use
+//! `io::Error`, every error travels inside one, and converting it back restores it. A cancellation
+//! is recognised even if a foreign library has wrapped it in an error of its own.
 
 mod group;
 mod kinds;
@@ -25,7 +25,7 @@ pub use kinds::{
 
 use crate::cancel::Cancelled;
 
-/// What every fallible function of this library returns.
+/// The result of every fallible function of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Any error, or a group of them.
@@ -38,18 +38,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// | error                | says                                              | Trio's name             |
 /// |----------------------|---------------------------------------------------|-------------------------|
-/// | [`Cancelled`]        | a scope around has been cancelled                 | `Cancelled`             |
-/// | [`TooSlow`]          | a deadline has passed that was to fail            | `TooSlowError`          |
+/// | [`Cancelled`]        | an enclosing scope has been cancelled             | `Cancelled`             |
+/// | [`TooSlow`]          | a deadline passed that makes its scope fail       | `TooSlowError`          |
 /// | [`WouldBlock`]       | a `try_…` would have to wait                      | `WouldBlock`            |
 /// | [`EndOfChannel`]     | every sender is gone, and all has been received   | `EndOfChannel`          |
 /// | [`BusyResource`]     | another task uses this direction                  | `BusyResourceError`     |
-/// | [`ClosedResource`]   | we have closed it                                 | `ClosedResourceError`   |
-/// | [`BrokenResource`]   | they, or the world, have broken it                | `BrokenResourceError`   |
+/// | [`ClosedResource`]   | this side has closed it                           | `ClosedResourceError`   |
+/// | [`BrokenResource`]   | the other side, or the world, has broken it       | `BrokenResourceError`   |
 /// | [`RunFinished`]      | the run is over                                   | `RunFinishedError`      |
 /// | [`Usage`]            | a rule of the library was broken                  | `RuntimeError`          |
 ///
-/// It does not implement [`std::error::Error`] itself, which is what lets `?` convert every type
-/// that does; [`Error::into_boxed`] gives a type that implements it.
+/// `Error` does not implement [`std::error::Error`] itself, because only then can `?` convert every
+/// type that does; [`Error::into_boxed`] returns a type that implements it.
 ///
 /// # Examples
 ///
@@ -69,14 +69,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[doc(alias = "MultiError")]
 pub struct Error(Repr);
 
-/// A word and what kind of word it is. So the result of a task is two words, which are returned in
-/// registers: through memory, every level of nurseries would pay for it on every wake, and one that
-/// polls a boxed future with a frame of its own, since a call that returns through memory is never
-/// the last thing that a function does.
+/// One word of content and a tag. So the result of a task is two words, which are returned in
+/// registers. If it was returned through memory, every level of nurseries would pay for it on every
+/// wake, and a level that polls a boxed future would need a frame of its own, since a call that
+/// returns through memory is never a tail call.
 enum Repr {
     Cancelled(Cancelled),
     Io(io::Error),
-    /// Boxed twice, for the inner box is two words itself.
+    /// Boxed twice, because the inner box is two words itself.
     Other(Box<Box<dyn StdError + Send + Sync>>),
     Group(Box<group::Group>),
 }
@@ -99,7 +99,7 @@ impl Error {
     ///
     /// # Panics
     ///
-    /// If `errors` is empty: a group of nothing is no error.
+    /// If `errors` is empty: an empty group is not an error.
     pub fn group(message: impl Into<std::borrow::Cow<'static, str>>, errors: Vec<Self>) -> Self {
         assert!(!errors.is_empty(), "a group of errors holds at least one");
         Self(Repr::Group(Box::new(group::Group {
@@ -135,7 +135,7 @@ impl Error {
         }
     }
 
-    /// Takes a group apart; gives the error back if it is not one.
+    /// Takes a group apart; returns the error itself if it is not a group.
     ///
     /// # Errors
     ///
@@ -147,12 +147,13 @@ impl Error {
         }
     }
 
-    /// The one thing that went wrong, unwrapped from however many groups; gives the error back if
-    /// several things did.
+    /// The one thing that went wrong, unwrapped from however many groups; returns the error itself
+    /// if several things did.
     ///
     /// For a function that uses a nursery inside and does not want its callers to notice. An error
-    /// goes before cancellations, which are then left out; of nothing but cancellations it is the
-    /// first. A panic never gets here: it comes out of the nursery as a panic.
+    /// takes precedence over cancellations, which are then left out; if there are only
+    /// cancellations, this is the first of them. A panic never gets here: it comes out of the
+    /// nursery as a panic.
     ///
     /// # Errors
     ///
@@ -196,7 +197,7 @@ impl Error {
         self.downcast_ref::<T>().is_some()
     }
 
-    /// The error as a `T`; gives it back if it is something else.
+    /// The error as a `T`; returns it unchanged if it is something else.
     ///
     /// # Errors
     ///
@@ -213,8 +214,8 @@ impl Error {
         }
     }
 
-    /// Makes an error of one of which only the trait is known, as other libraries return them. An
-    /// error packed by [`into_boxed`](Self::into_boxed) comes out as it was.
+    /// Makes an error of a boxed one of which only the trait is known, as other libraries return
+    /// them. An error that [`into_boxed`](Self::into_boxed) packed comes out as it was.
     ///
     /// `?` converts every type that implements [`std::error::Error`], and a box of one does not.
     ///
@@ -256,8 +257,8 @@ impl Error {
         }
     }
 
-    /// The error as an [`io::Error`], for traits that know no other; [`Error::from`] turns it back
-    /// into what it was, whatever it was.
+    /// The error as an [`io::Error`], for traits that use no other type; [`Error::from`] restores
+    /// it, whatever it was.
     ///
     /// For callers that look at the kind, a deadline becomes `TimedOut`, and a broken resource
     /// `BrokenPipe`. A cancellation has no kind of its own: `Interrupted` would be retried.
@@ -281,7 +282,7 @@ impl Error {
         Self(Repr::Cancelled(cancelled))
     }
 
-    /// The cancellation, if this is one and no group; else the error itself.
+    /// The cancellation, if this is one and not a group; otherwise the error itself.
     #[inline]
     pub(crate) fn into_cancelled(self) -> Result<Cancelled> {
         match self.0 {
@@ -295,7 +296,7 @@ impl Error {
     }
 }
 
-/// `value` as a `T`, if that is what it is; moves no heap and needs no unsafe.
+/// `value` as a `T`, if that is its type; without an allocation and without unsafe code.
 fn take<V: Any, T: Any>(value: V) -> std::result::Result<T, V> {
     let mut slot = Some(value);
     match (&mut slot as &mut dyn Any).downcast_mut::<Option<T>>() {
@@ -306,7 +307,7 @@ fn take<V: Any, T: Any>(value: V) -> std::result::Result<T, V> {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        // Both tests are decided at compile time, once a type.
+        // Both tests are decided at compile time, once per type.
         if TypeId::of::<E>() == TypeId::of::<io::Error>() {
             if let Ok(error) = take::<E, io::Error>(error) {
                 return Self::from_io(error);
@@ -329,8 +330,8 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     }
 }
 
-/// The cancellation that a library of others has put into an error of its own, along the sources.
-/// The scope that was cancelled could not find it there.
+/// The cancellation that a foreign library has put into an error of its own, somewhere along the
+/// sources, where the scope that was cancelled would not find it.
 fn cancelled_inside(error: &(dyn StdError + 'static)) -> Option<Cancelled> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -341,7 +342,7 @@ fn cancelled_inside(error: &(dyn StdError + 'static)) -> Option<Cancelled> {
             let first = opaque.0.leaves().next().filter(|_| opaque.0.is_cancelled());
             return first.and_then(Error::as_cancelled).cloned();
         }
-        // The source of an `io::Error` is that of what is inside, not what is inside.
+        // The source of an `io::Error` is the source of the error inside, not the error inside.
         next = match error.downcast_ref::<io::Error>() {
             Some(io) => io
                 .get_ref()
@@ -395,8 +396,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// One line, which for a group has the first of its leaves; with `{:#}` the whole tree with its
-/// causes, as `{:?}`.
+/// One line, which for a group contains the first of its leaves; with `{:#}` the whole tree with
+/// its causes, like `{:?}`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -433,7 +434,7 @@ fn chain(error: &dyn StdError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// An [`Error`] that is a [`std::error::Error`], so that it can travel through traits of others.
+/// An [`Error`] that is a [`std::error::Error`], so that it can travel through foreign traits.
 #[derive(Debug)]
 struct Opaque(Error);
 

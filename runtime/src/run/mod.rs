@@ -107,7 +107,7 @@ pub(crate) struct Run {
     calls: Cell<Vec<Call>>,
     /// Foreign wakers, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
-    /// The waits for the end of an orphan. A set, for all of a thousand of them may be cancelled at once.
+    /// The waits for the end of an orphan. A set, because thousands of them may be cancelled at once.
     orphan_watchers: RefCell<BTreeSet<u32>>,
     /// Who wants to know whether a task is at checkpoints; the innermost last.
     counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,

@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt: longer each time, up to a bound, and not all at once.
+//! How long to wait before the next attempt: longer each time, up to a limit, and not all at once.
 
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ impl Backoff {
         self
     }
 
-    /// Shortens each delay at random by up to this fraction of it: zero is none, one is anything from
-    /// nothing to the whole delay. The same seed gives the same delays.
+    /// Shortens each delay at random by up to this fraction of it: zero means not at all, one means
+    /// anything down to no delay. The same seed produces the same delays.
     ///
     /// # Panics
     ///
@@ -87,14 +87,14 @@ impl Backoff {
         delay.mul_f64(1.0 - self.jitter * self.random())
     }
 
-    /// Starts over with the first delay, because an attempt has gone well.
+    /// Starts over with the first delay, because an attempt has succeeded.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 
     /// From zero up to one.
     fn random(&mut self) -> f64 {
-        // SplitMix64, by Steele, Lea and Flood, of which 53 bits make a fraction.
+        // SplitMix64, by Steele, Lea and Flood; the fraction has 53 bits of it.
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut hash = self.state;
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,9 +1,10 @@
-//! What happens when a task fails: its nursery is told, nobody is, or it is tried again.
+//! What happens when a task fails: its nursery gets the failure, it is ignored, or the task is
+//! restarted.
 //!
 //! A [`Supervisor`] is a policy, and does not run by itself. The history of one task, its restarts
-//! and delays, is in the future that [`Supervisor::run`] returns, and goes with it when that
-//! is dropped; only the sink is shared. Delays go by the clock of the run and jitter by a seed, so that
-//! a test in virtual time sees the same every time.
+//! and delays, is in the future that [`Supervisor::run`] returns, and is dropped with it; only the
+//! sink is shared. Delays follow the clock of the run and jitter follows a seed, so that a test in
+//! virtual time sees the same every time.
 
 mod backoff;
 
@@ -23,13 +24,14 @@ use crate::time::{current_time, sleep};
 
 /// A policy for tasks that fail: let the failure out, ignore it, or restart the task.
 ///
-/// By default an error of a child cancels its siblings and comes out of the nursery, and mostly that
-/// is right: whoever started the work hears of it. A supervisor is for the rest, such as workers that
-/// may come and go, and connections that are made again. The same one can look after many children,
-/// each of which is judged by itself (*one for one*).
+/// By default an error of a child cancels its siblings and comes out of the nursery, and mostly
+/// that is right: the code that started the work gets it. A supervisor is for other cases, such as
+/// workers that may come and go, and connections that are made again. One supervisor can look after
+/// many children, each of which is judged separately (*one for one*).
 ///
 /// - A **cancellation** is not a failure. It passes through, and nothing is restarted after it.
-/// - A **panic** is a mistake in the program, and is not absorbed: it goes to the nursery as ever.
+/// - A **panic** is a mistake in the program, and is not absorbed: it goes to the nursery as
+///   always.
 /// - No failure is **lost**: each is passed to the supervisor's sink, or comes out.
 ///
 /// Clones share the sink; each call of [`run`](Self::run) counts its restarts by itself.
@@ -156,7 +158,7 @@ impl<'env> Supervisor<'env> {
     ///
     /// # Cancellation
     ///
-    /// No cancel point by itself.
+    /// Not a cancel point by itself.
     ///
     /// # Errors
     ///
@@ -230,10 +232,10 @@ impl fmt::Display for Failure<'_> {
 /// One task under supervision.
 struct Watch<'env> {
     policy: Supervisor<'env>,
-    /// When it was begun anew, as far back as the limit looks.
+    /// The times of its restarts, as far back as the limit counts.
     restarts: VecDeque<Time>,
     count: u32,
-    /// The delay before the present attempt.
+    /// The delay before the current attempt.
     delay: Duration,
 }
 
@@ -247,7 +249,7 @@ impl<'env> Watch<'env> {
         }
     }
 
-    /// What is to be done about an error: begin anew after a delay, or end well.
+    /// What to do about an error: restart after a delay, or end well.
     fn judge(&mut self, error: Error, begun: Time) -> Result<Option<Duration>> {
         let cancelled = context::with(|run| run.cancelled().is_some());
         if cancelled || error.is_cancelled() {
@@ -272,7 +274,7 @@ impl<'env> Watch<'env> {
         }
     }
 
-    /// What the policy says, and how often the task has been begun anew of late.
+    /// What the policy says, and how often the task has been restarted lately.
     fn verdict(&mut self, begun: Time) -> (Verdict, u32) {
         let Remedy::Restart(backoff) = &mut self.policy.remedy else {
             let verdict = match self.policy.remedy {

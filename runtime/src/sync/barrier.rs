@@ -1,7 +1,7 @@
-//! A place where tasks wait until enough of them have come.
+//! A place where tasks wait until enough of them have arrived.
 //!
-//! Those who wait stand in the list; the last to come claims them all. Whoever is cancelled, dropped
-//! or forgotten before has not come, as far as the others are concerned.
+//! Those who wait stand in the list; the last to arrive claims them all. One that is cancelled,
+//! dropped or forgotten before then counts as not having arrived.
 
 use std::cell::Cell;
 use std::fmt;
@@ -43,7 +43,7 @@ use crate::error::{Error, Result};
 /// ```
 pub struct Barrier {
     parties: usize,
-    /// How many entries the list has; more than there are who wait, if some were cancelled.
+    /// How many entries the list has; more than there are waiting tasks, if some were cancelled.
     come: Cell<usize>,
     waiting: WaitList<()>,
 }
@@ -110,9 +110,10 @@ impl Barrier {
         }
     }
 
-    /// Whether with one more all have come. Then those who wait have passed.
+    /// Whether one more task makes the barrier complete; if so, those who wait have passed.
     fn is_complete(&self) -> bool {
-        // Counted anew only if it may be enough, so that a barrier costs the same each.
+        // They are counted only if there may be enough, so that passing a barrier costs a constant
+        // per task.
         if self.come.get() + 1 < self.parties || self.waiting.waiting() + 1 < self.parties {
             return false;
         }
@@ -122,7 +123,7 @@ impl Barrier {
         true
     }
 
-    /// An entry that was not claimed has gone.
+    /// Notes that an entry which was not claimed is gone.
     fn leave(&self) {
         self.come.set(self.come.get() - 1);
     }

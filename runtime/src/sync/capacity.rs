@@ -2,16 +2,17 @@
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
-//! | a token is dropped  | its borrower has none, and the first in the queue has it            |
-//! | a token is forgotten, by `forget` or by a leak | it stays borrowed, until it is released for its borrower |
-//! | a future is dropped that has a token without knowing it yet | the next has it            |
+//! | a token is dropped  | the first in the queue has it, and its borrower has none            |
+//! | a token is forgotten, by `forget` or by a leak | it stays borrowed until it is released on behalf of its borrower |
+//! | a future is dropped after it was handed a token | the token goes to the next in the queue |
 //! | the total is raised | those who have waited longest have the new tokens at once          |
-//! | the total is lowered | nothing is taken from anybody; who comes later waits longer       |
+//! | the total is lowered | nobody loses a token; later tasks wait longer                     |
 //!
-//! 1. Fewer are borrowed than there are only if nobody waits who could be claimed.
-//! 2. `named` holds the borrowers that were named, from when they wait until they give back. That one
-//!    waits there hinders it only while its wait can still be claimed: a future that was forgotten
-//!    keeps its borrower's name until its task has ended, as it keeps its place in the queue (K9).
+//! 1. A token is free only if nobody who could be claimed waits.
+//! 2. `named` holds the borrowers that were named, from the beginning of their wait until they give
+//!    the token back. A borrower that waits is refused a second wait only while the first can still
+//!    be claimed: a future that was forgotten keeps its borrower's name until its task has ended, as
+//!    it keeps its place in the queue (K9).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -74,7 +75,7 @@ pub struct CapacityLimiter {
     requests: Cell<u64>,
 }
 
-/// What a named borrower does.
+/// Whether a named borrower waits or has a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     /// It has made the request of this number.
@@ -96,7 +97,7 @@ struct Request {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Borrower {
     number: u64,
-    /// The numbers are those of a thread.
+    /// The numbers are unique within a thread only, so a borrower must not leave it.
     thread: PhantomData<Rc<()>>,
 }
 
@@ -158,7 +159,7 @@ impl CapacityLimiter {
         Self::new(usize::MAX)
     }
 
-    /// How many tokens may be out; `usize::MAX` if there is no bound.
+    /// How many tokens may be borrowed at the same time; `usize::MAX` if there is no limit.
     pub fn total_tokens(&self) -> usize {
         self.total.get()
     }
@@ -311,14 +312,14 @@ impl CapacityLimiter {
         .into())
     }
 
-    /// Whether the borrower, which is in `named` as one that waits, may still be handed a token. A wait
-    /// that is over stays there for as long as its future does: for ever, if that was forgotten.
+    /// Whether the borrower, which `named` has as one that waits, can still be handed a token. A wait
+    /// that is over stays in `named` as long as its future lives: for ever if that was forgotten.
     fn is_queued(&self, borrower: Borrower) -> bool {
         let is = |request: &Option<Request>| request.is_some_and(|it| it.borrower == borrower);
         self.queue.find_or_pass_over(is)
     }
 
-    /// Lends a token for which there is room.
+    /// Lends a token if one is free.
     #[inline]
     fn lend(&self, borrower: Option<Borrower>) -> CapacityToken<'_> {
         self.count(borrower);
@@ -337,7 +338,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// Takes a token back, if the borrower has one. Who is not named has one.
+    /// Takes back a token, if the borrower has one; a borrower that was not named always does.
     #[inline]
     fn take_back(&self, borrower: Option<Borrower>) -> bool {
         if let Some(borrower) = borrower {
@@ -352,7 +353,7 @@ impl CapacityLimiter {
         true
     }
 
-    /// Lends what there is to those who have waited longest.
+    /// Lends the free tokens to those who have waited longest.
     #[inline]
     fn hand_over(&self) {
         while self.has_room() {
@@ -363,7 +364,7 @@ impl CapacityLimiter {
         }
     }
 
-    /// Writes down that the borrower waits from now on, if it is named.
+    /// Notes that the borrower, if it is named, waits from now on.
     fn request(&self, borrower: Option<Borrower>) -> Option<Request> {
         let borrower = borrower?;
         let number = self.requests.get();
@@ -373,7 +374,7 @@ impl CapacityLimiter {
         Some(Request { borrower, number })
     }
 
-    /// Whoever made the request does not wait any more, and was not lent a token for it.
+    /// Forgets a request that no longer waits and was lent no token.
     fn withdraw(&self, request: Option<Request>) {
         let Some(Request { borrower, number }) = request else {
             return;
@@ -496,7 +497,8 @@ impl fmt::Debug for CapacityToken<'_> {
     }
 }
 
-/// Spreads numbers that count up. They are this module's own, so nobody can choose them to collide.
+/// Spreads consecutive numbers. The numbers are this module's own, so nobody can choose them to
+/// collide.
 #[derive(Clone, Copy, Debug, Default)]
 struct ByNumber;
 

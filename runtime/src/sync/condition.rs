@@ -1,14 +1,14 @@
-//! Waiting, with a lock put aside, until somebody says that something has changed.
+//! Waiting, with a lock released meanwhile, until another task says that something has changed.
 //!
-//! Who waits stands in the list of the condition. A notification moves the entry to the end of the
-//! queue of the lock, without waking anyone; the lock then reaches it as it reaches all who stand
-//! there. The future keeps the guard, which has no lock meanwhile.
+//! Each waiting task stands in the list of the condition. A notification moves its entry to the end
+//! of the queue of the lock, without waking anyone; the lock then reaches it as it reaches
+//! everybody in that queue. The future keeps the guard, which has no lock meanwhile.
 //!
 //! | If the future is | it                                                                    |
 //! |------------------|-----------------------------------------------------------------------|
-//! | cancelled while it waits for a notification | takes the lock again, which no cancel keeps it from, and returns `Cancelled` |
-//! | cancelled after it was notified | waits for the lock all the same, and returns: the notification counts |
-//! | dropped          | leaves a guard that has no lock, and passes on a notification that it had  |
+//! | cancelled while it waits for a notification | takes the lock again, in spite of the cancel, and returns `Cancelled` |
+//! | cancelled after it was notified | waits for the lock nevertheless, and returns `Ok`: the notification counts |
+//! | dropped          | leaves a guard that has no lock; if it was notified, it passes that on     |
 //! | forgotten        | leaves such a guard too; a notification that comes while its task lives is lost |
 //! | taken to another task | may return without having been notified                           |
 
@@ -61,13 +61,13 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub struct Condition {
     waiting: WaitList<Sleeping>,
-    /// The address of the lock that those who wait have put aside.
+    /// The address of the lock that the waiting tasks have released.
     lock: Cell<usize>,
 }
 
-/// Somebody who waits on a condition.
+/// A task that waits on a condition.
 struct Sleeping {
-    /// Where the wait was begun, which becomes the owner's place when the lock comes.
+    /// Where the wait began; becomes the owner's place when the lock is handed over.
     place: Place,
     /// Its entry in the queue of the lock, once it has been notified.
     key: u32,
@@ -202,7 +202,7 @@ impl Condition {
 
     fn notify_next(&self, raw: &RawLock) -> bool {
         let moved = self.waiting.move_first(|wait, sleeping| {
-            // From here on it has been notified, and that is not undone by a cancel.
+            // From here on it counts as notified, and a cancel does not undo that.
             wait.shield();
             sleeping.key = raw.queue.push(wait, sleeping.place);
         });
@@ -238,9 +238,9 @@ pub struct ConditionWait<'c, 'g, 'a, T: ?Sized> {
 
 enum State {
     Begin,
-    /// The lock has been put aside.
+    /// The lock has been released.
     Sleeping(Option<Waiter>),
-    /// In line for the lock, with the cancellation that is to be reported then.
+    /// In the queue for the lock, with the cancellation to report once it is held.
     Locking(Option<Waiter>, Option<Cancelled>),
     Ended,
 }
@@ -277,7 +277,8 @@ impl<T: ?Sized> Future for ConditionWait<'_, '_, '_, T> {
                             State::Locking(Some(waiter.at(key)), None)
                         }
                         Outcome::Cancelled(cancelled, _) => State::Locking(None, Some(cancelled)),
-                        // A notification may have passed it by: better once too often than never.
+                        // It may have missed a notification: better to return once too often than
+                        // never.
                         Outcome::Lapsed(_) => State::Locking(None, None),
                         Outcome::Claimed(_) => unreachable!("a notification moves the entry"),
                     };
@@ -307,8 +308,8 @@ impl<T: ?Sized> Drop for ConditionWait<'_, '_, '_, T> {
             State::Locking(waiter, cancelled) => (waiter, cancelled.is_none()),
             State::Begin | State::Sleeping(None) | State::Ended => return,
         };
-        // The notification goes to the next, while this one's place in line, or the lock itself,
-        // still keeps the lock from being free.
+        // The notification goes to the next task while this one's place in the queue, or the lock
+        // itself, still keeps the lock from being free.
         if notified {
             self.condition.notify_next(raw);
         }

@@ -1,11 +1,12 @@
 //! Something that happens once, and wakes everyone who has waited for it.
 //!
-//! The flag is the event, and the list is who waits for it; a future borrows the event, so that the
-//! event lives as long as anyone waits. Dropping a future takes it out of the list; one that is
-//! forgotten is woken in vain.
+//! The flag is the event, and the list holds the tasks that wait for it. A future borrows the
+//! event, which therefore lives as long as anyone waits. Dropping a future takes it out of the
+//! list; one that is forgotten is woken in vain.
 //!
-//! A future that [`select`](crate::select) chooses from keeps a wait of its own beside that of the choice:
-//! an event takes nothing from anybody, so the others see that it has happened by looking.
+//! A future that [`select`](crate::select) chooses from keeps a wait of its own beside that of the
+//! choice. This is harmless because an event takes nothing from anybody: the other futures see that
+//! it has happened by looking.
 
 use std::cell::Cell;
 use std::fmt;
@@ -147,8 +148,8 @@ impl Future for EventWait<'_> {
     }
 }
 
-/// As one of several that [`select`](crate::select) chooses from: what else comes in the same turn goes
-/// before it.
+/// As one of several that [`select`](crate::select) chooses from: anything else that comes in the
+/// same turn takes precedence.
 impl Selectable for EventWait<'_> {
     type Output = Result<()>;
 
@@ -159,7 +160,7 @@ impl Selectable for EventWait<'_> {
     }
 
     fn enlist(&mut self, place: &Place<'_>) -> bool {
-        // Anew each time: there is no order among those who wait that could be lost.
+        // A new wait each time: an event keeps no order that could be lost.
         self.abandon();
         let context = Context::from_waker(place.waker());
         let waiting = &self.event.waiting;

@@ -1,16 +1,16 @@
-//! A value that one task at a time may work on, across points where it waits.
+//! A value that one task at a time may work on, even across waits.
 //!
-//! The lock is its `holder` and its queue; the value lies beside them in a `RefCell`, which only the
-//! guard borrows, so that the compiler's rules hold without unsafe code.
+//! The lock consists of its `holder` and its queue; the value lies beside them in a `RefCell`,
+//! which only the guard borrows, so that the compiler's rules hold without unsafe code.
 //!
 //! | If             | then                                                                     |
 //! |----------------|--------------------------------------------------------------------------|
-//! | a guard is dropped, in whatever way its task ends | the first in the queue is the holder   |
-//! | a guard is forgotten | the lock stays locked, and who waits for it waits, until cancelled    |
-//! | a future is dropped that has the lock without knowing it yet | the next has it              |
-//! | the holder panics | the guard is dropped; there is no poison, as there is none in Trio        |
+//! | a guard is dropped, however its task ends | the first in the queue becomes the holder  |
+//! | a guard is forgotten | the lock stays locked; those who wait for it wait until cancelled     |
+//! | a future is dropped after it was handed the lock | the lock goes to the next in the queue    |
+//! | the holder panics | the guard is dropped; there is no poisoning, as there is none in Trio     |
 //!
-//! 1. There is no holder only if nobody waits who could be claimed: a release hands the lock over.
+//! 1. There is no holder only if nobody who could be claimed waits: a release hands the lock over.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
@@ -24,7 +24,7 @@ use super::wait_list::{Leaving, Outcome, WaitList, Waiter};
 use crate::checkpoint::enter_operation;
 use crate::error::{Error, Result, WouldBlock};
 
-/// A place in the code: where a lock was asked for.
+/// A place in the code: the one that asked for a lock.
 pub(super) type Place = &'static Location<'static>;
 
 /// A lock around a value, for one holder at a time, first come, first served.
@@ -222,12 +222,12 @@ impl<T: ?Sized> fmt::Debug for Acquire<'_, T> {
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard<'a, T: ?Sized> {
     pub(super) lock: &'a Lock<T>,
-    /// None while a wait on a condition has put the lock aside.
+    /// `None` while a wait on a condition has released the lock.
     value: Option<RefMut<'a, T>>,
 }
 
 impl<'a, T: ?Sized> LockGuard<'a, T> {
-    /// The guard of whoever holds the lock.
+    /// The guard of the task that holds the lock.
     #[inline]
     fn new(lock: &'a Lock<T>) -> Self {
         Self {
@@ -236,7 +236,7 @@ impl<'a, T: ?Sized> LockGuard<'a, T> {
         }
     }
 
-    /// The lock, which the guard must have.
+    /// The lock, which must be held at the moment.
     pub(super) fn held(&self) -> &'a RawLock {
         if self.value.is_none() {
             put_aside();
@@ -244,13 +244,13 @@ impl<'a, T: ?Sized> LockGuard<'a, T> {
         &self.lock.raw
     }
 
-    /// Releases the lock for the time being.
+    /// Releases the lock for a while.
     pub(super) fn put_aside(&mut self) {
         self.value = None;
         self.lock.raw.release();
     }
 
-    /// The lock has been acquired again.
+    /// Restores the guard: the lock has been acquired again.
     pub(super) fn take_back(&mut self) {
         self.value = Some(self.lock.value.borrow_mut());
     }
@@ -307,7 +307,7 @@ impl<T: ?Sized + fmt::Display> fmt::Display for LockGuard<'_, T> {
 /// A lock without its value.
 #[derive(Default)]
 pub(super) struct RawLock {
-    /// Where whoever has the lock asked for it; none if nobody has it.
+    /// Where the holder asked for the lock; `None` if nobody holds it.
     holder: Cell<Option<Place>>,
     pub(super) queue: WaitList<Place>,
 }
@@ -354,7 +354,7 @@ impl RawLock {
         Poll::Pending
     }
 
-    /// Acquires the lock, whatever is cancelled. The waiter may have come from another list.
+    /// Acquires the lock even if cancelled. The waiter may have come from another list.
     pub(super) fn poll_acquire_shielded(
         &self,
         waiter: &mut Option<Waiter>,
@@ -379,14 +379,14 @@ impl RawLock {
         }
     }
 
-    /// Hands the lock to whoever has waited longest, or frees it.
+    /// Hands the lock to the task that has waited longest, or frees it.
     #[inline]
     pub(super) fn release(&self) {
         let holder = self.queue.claim_first(|place| *place);
         self.holder.set(holder);
     }
 
-    /// The future that waited has been dropped.
+    /// The waiting future has been dropped.
     pub(super) fn give_up(&self, waiter: Waiter) {
         if let Leaving::Claimed(_) = waiter.leave(&self.queue) {
             self.release();

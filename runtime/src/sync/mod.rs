@@ -6,9 +6,9 @@
 //! | a value that one task at a time may work on     | [`Lock`]             |
 //! | a value that many read and few change           | [`RwLock`]           |
 //! | a change of what a lock guards                  | [`Condition`]        |
-//! | so many at a time, each with its token          | [`CapacityLimiter`]  |
+//! | a limited number at a time, each with a token   | [`CapacityLimiter`]  |
 //! | a number that is counted up and down            | [`Semaphore`]        |
-//! | so many that go on together                     | [`Barrier`]          |
+//! | a given number of tasks that go on together     | [`Barrier`]          |
 //!
 //! To pass values there are [channels](crate::channel), and for primitives of your own
 //! [`ParkingLot`](crate::lowlevel::ParkingLot) and

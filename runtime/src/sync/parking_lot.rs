@@ -1,17 +1,17 @@
 //! A queue of waiting tasks, for primitives of your own.
 //!
-//! A lot is shared by its handles and by the futures that are parked in it, so that a waiter which was
-//! moved to another lot keeps that one alive.
+//! A lot is shared by its handles and by the futures that are parked in it, so that a waiter which
+//! was moved to another lot keeps that lot alive.
 //!
 //! | If a parked future is | then                                                              |
 //! |-----------------------|-------------------------------------------------------------------|
 //! | cancelled             | it leaves whichever lot it is in, and returns `Cancelled`          |
-//! | unparked, then cancelled | it returns `Ok`: what it was woken for is its own to take        |
+//! | unparked, then cancelled | it returns `Ok`: it may take what it was woken for               |
 //! | unparked by a count, then dropped | the wake goes to the next: it may have been the only one |
 //! | unparked with all, then dropped | nothing: everybody was woken                             |
-//! | forgotten             | it stays parked as long as its task lives, and is passed over then  |
+//! | forgotten             | it stays parked as long as its task lives, and is then passed over  |
 //!
-//! Once broken a lot stays so, and nobody is parked in it.
+//! Once broken, a lot stays broken, and nobody is parked in it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -83,16 +83,16 @@ struct Lot {
     broken_by: RefCell<Vec<Cow<'static, str>>>,
 }
 
-/// What has become of a parked future.
+/// The state of a parked future.
 enum Parking {
     Parked,
-    /// Unparked, or told that the lot is broken. Alone, so that a wake which nobody took goes on to
-    /// the next; or with all.
+    /// Unparked, or notified that the lot is broken. Either alone, in which case a wake that the
+    /// future did not take goes on to the next, or with all others.
     Woken {
         alone: bool,
         broken: bool,
     },
-    /// In another lot, with this entry.
+    /// Moved to another lot, where it has this entry.
     In(Rc<Lot>, u32),
 }
 
@@ -255,7 +255,7 @@ impl Lot {
         self.queue.move_first(enter).is_some()
     }
 
-    /// What somebody gets who is parked in a broken lot.
+    /// An error if the lot is broken.
     fn check(&self) -> Result<()> {
         let broken_by = self.broken_by.borrow();
         if broken_by.is_empty() {

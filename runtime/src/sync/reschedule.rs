@@ -1,21 +1,21 @@
-//! Waiting for something that this library knows nothing about, and that may take time to call off:
-//! in Trio's terms, the one way of waiting below all others.
+//! Waiting for something that this library knows nothing about, and that may take time to call off.
+//! In Trio this is the primitive under all other waits.
 //!
-//! The future and the [`Reschedule`] handle share the state; the run holds it too, while the task
-//! waits, to abort it.
+//! The future and the [`Reschedule`] handle share the state. While the task waits, the run holds it
+//! too, so that a cancel can abort the wait.
 //!
 //! | State    | means                                   | left by                                     |
 //! |----------|-----------------------------------------|---------------------------------------------|
-//! | Waiting  | whatever was begun has not reported      | a report, a cancel, a drop of either side   |
-//! | Aborting | the abort function runs                  | its answer, or a report that it makes itself |
-//! | Asked    | it answered `Failed`                     | a report; the loss of the handle, which then is the cancellation |
+//! | Waiting  | what was begun has not reported yet      | a report, a cancel, a drop of either side   |
+//! | Aborting | the abort function is running            | its answer, or a report that it makes itself |
+//! | Asked    | it answered `Failed`                     | a report; or the drop of the handle, which ends the wait as cancelled |
 //! | Ended    | nothing more happens                     | nothing                                     |
 //!
 //! 1. The abort function is called at most once (semantics L5): by the cancel, before that returns
 //!    (L2), or by the drop of the future.
-//! 2. A panic in it goes on in the task that waits.
-//! 3. A report that comes before `Succeeded` was answered is what the task gets (R1).
-//! 4. No code of a user is called while the tree of waits is borrowed.
+//! 2. A panic in it continues in the task that waits.
+//! 3. A report that comes before the answer `Succeeded` is what the task gets (R1).
+//! 4. No user code is called while the tree of waits is borrowed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -162,14 +162,14 @@ struct Shared<T> {
     state: Cell<State>,
     outcome: Cell<Option<Result<T>>>,
     panic: Cell<Option<Box<dyn Any + Send>>>,
-    /// That which an abort could not deliver yet.
+    /// The cancellation, if an abort could not deliver it yet.
     cancelled: RefCell<Option<Cancelled>>,
     handle_lost: Cell<bool>,
 }
 
 impl<T> Shared<T> {
     fn report(&self, outcome: Result<T>) -> Result<(), Result<T>> {
-        // Ended in any case: the tree knows whether the task can still be woken.
+        // The state ends in any case; the tree knows whether the task can still be woken.
         if self.state.get() == State::Ended || !self.wait.report() {
             return Err(outcome);
         }
@@ -186,7 +186,7 @@ impl<T> Shared<T> {
                     "a `Reschedule` was dropped, so that the task which waits for it would wait \
                      for ever: call `reschedule`",
                 );
-                // Nobody waits: nobody needs to be told.
+                // If nobody waits, nobody has to be notified.
                 drop(self.report(Err(error.into())));
             }
             State::Asked => self.cancel(),
@@ -194,15 +194,15 @@ impl<T> Shared<T> {
         }
     }
 
-    /// The abort function has panicked: that is the task's, whose function it is, and not that of
-    /// whoever cancels, who has others to ask as well.
+    /// The abort function has panicked. The panic belongs to the task, whose function it is, and
+    /// not to whoever cancels, who has other waits to abort as well.
     fn panic(&self, panic: Box<dyn Any + Send>) {
         self.panic.set(Some(panic));
         self.wait.report();
         self.state.set(State::Ended);
     }
 
-    /// The cancellation is what the task gets.
+    /// Ends the wait with the cancellation.
     fn cancel(&self) {
         if let Some(cancelled) = self.cancelled.take() {
             drop(self.report(Err(Error::cancelled(cancelled))));
@@ -210,16 +210,16 @@ impl<T> Shared<T> {
     }
 }
 
-/// What the run knows of a wait that it cannot end by itself.
+/// How the run reaches a wait that it cannot end by itself.
 pub(crate) trait Aborter {
-    /// A scope around the wait has been cancelled.
+    /// An enclosing scope has been cancelled.
     fn abort(&self, cancelled: Cancelled);
 
-    /// The future has gone.
+    /// The future is gone.
     fn give_up(&self);
 }
 
-/// The state with the abort function, whose type the handle does not know.
+/// The state together with the abort function, whose type the handle does not know.
 struct Abortable<T, A> {
     shared: Rc<Shared<T>>,
     abort: Cell<Option<A>>,
@@ -232,7 +232,7 @@ impl<T, A: FnOnce(Option<Cancelled>) -> Abort> Aborter for Abortable<T, A> {
             return;
         }
         *shared.cancelled.borrow_mut() = Some(cancelled.clone());
-        // While `begin` runs there is no function yet: it is called afterwards.
+        // While `begin` runs there is no function yet: it is called later.
         let Some(abort) = self.abort.take() else {
             return;
         };
@@ -246,7 +246,7 @@ impl<T, A: FnOnce(Option<Cancelled>) -> Abort> Aborter for Abortable<T, A> {
         }
         match answer {
             Abort::Failed if !shared.handle_lost.get() => shared.state.set(State::Asked),
-            // Without the handle nobody can report.
+            // Without the handle, nobody can report.
             Abort::Failed | Abort::Succeeded => shared.cancel(),
         }
     }
@@ -255,7 +255,7 @@ impl<T, A: FnOnce(Option<Cancelled>) -> Abort> Aborter for Abortable<T, A> {
         let before = self.shared.state.replace(State::Ended);
         let abort = self.abort.take().filter(|_| before == State::Waiting);
         if let Some(abort) = abort {
-            // The answer makes no difference: nobody waits.
+            // Nobody waits, so the answer makes no difference.
             let (Abort::Succeeded | Abort::Failed) = abort(None);
         }
     }
@@ -269,7 +269,7 @@ pub struct WaitTaskRescheduled<T, B> {
 }
 
 struct Waiting<T> {
-    /// None only while this is dropped.
+    /// `None` only while this is dropped.
     parked: Option<Parked>,
     aborter: Rc<dyn Aborter>,
     shared: Rc<Shared<T>>,
@@ -277,14 +277,14 @@ struct Waiting<T> {
 
 impl<T> Drop for Waiting<T> {
     fn drop(&mut self) {
-        // The place among the waiting goes first, so that the function finds nobody there, and the
-        // tree is never left with the last handle to what belongs to a user.
+        // The wait is removed first, so that the function does not find it, and the tree never
+        // holds the last handle to something of the user's.
         drop(self.parked.take());
         self.aborter.give_up();
     }
 }
 
-// The future pins nothing of what it holds.
+// Nothing inside is pinned.
 impl<T, B> Unpin for WaitTaskRescheduled<T, B> {}
 
 impl<T, B, A> Future for WaitTaskRescheduled<T, B>
@@ -340,7 +340,7 @@ where
         abort: Cell::new(None),
     });
     wait.abort_with(abortable.clone());
-    // From here on a drop cleans up, after a panic in `begin` too.
+    // From here on a drop cleans up, even after a panic in `begin`.
     *slot = Some(Waiting {
         parked: Some(parked),
         aborter: abortable.clone(),

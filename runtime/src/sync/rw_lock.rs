@@ -1,21 +1,21 @@
-//! A value that many may read at a time, or one may write.
+//! A value that many tasks may read at a time, or one may write.
 //!
 //! | If                  | then                                                               |
 //! |---------------------|--------------------------------------------------------------------|
-//! | the last reader, or the writer, drops the guard | the first in the queue has the lock, and if that is a reader, so have the readers behind it up to the next writer |
-//! | a guard is forgotten | the lock stays as it is: who waits for it waits, until cancelled   |
-//! | a writer in the queue is cancelled or dropped | the readers behind it need not wait for it any more |
+//! | the last reader, or the writer, drops its guard | the first in the queue has the lock; if that is a reader, so have the readers behind it up to the next writer |
+//! | a guard is forgotten | the lock stays as it is: those who wait for it wait until cancelled |
+//! | a writer in the queue is cancelled or dropped | the readers behind it no longer wait for it |
 //! | a writer in the queue is forgotten | the same, as soon as its task has ended              |
-//! | a future is dropped that has the lock without knowing it yet | it goes on to the next     |
+//! | a future is dropped after it was handed the lock | the lock goes to the next in the queue |
 //!
 //! 1. Nobody overtakes: a reader that comes while a writer waits stands behind it.
-//! 2. Whoever stands first in the queue does not fit beside those who have the lock.
+//! 2. The first in the queue never fits beside those who hold the lock.
 //!
-//! Where a future was forgotten, rule 2 is mended when its task ends. The run cannot reach the lock,
-//! which may be gone by then, so it has every future polled that stands in this queue; the first to be
-//! polled hands the lock to those whose turn it is, and the others go on waiting. To wake one would
-//! not do: the next in line may itself be forgotten in a task that lives, and would be woken in vain. So
-//! a forgotten future costs each who waits one poll, once.
+//! If a future was forgotten, rule 2 is restored when its task ends. The run cannot reach the lock, which
+//! may be gone by then. Instead it has every future in this queue polled: the first to be polled hands
+//! the lock to those whose turn it is, and the others continue to wait. It is not enough to wake
+//! one, because the next in the queue may itself have been forgotten by a task that still runs, and would be
+//! woken in vain. So each forgotten future costs everyone in the queue one poll, once.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
@@ -261,7 +261,7 @@ impl<T: ?Sized> fmt::Debug for Write<'_, T> {
 /// The right to read the value of a [`RwLock`]; dropping it gives it up.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    // Dropped before the lock is released, so that the next borrows in its turn.
+    // Dropped before the lock is released, so that the next holder can borrow.
     value: Option<Ref<'a, T>>,
     lock: &'a RwLock<T>,
 }
@@ -269,13 +269,13 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
 /// The right to change the value of a [`RwLock`]; dropping it gives it up.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
-    /// None only while the guard is turned into another or dropped.
+    /// `None` only while the guard is downgraded or dropped.
     value: Option<RefMut<'a, T>>,
     lock: &'a RwLock<T>,
 }
 
 impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
-    /// The guard of somebody who reads.
+    /// The guard of a reader.
     fn new(lock: &'a RwLock<T>) -> Self {
         let value = Some(lock.value.borrow());
         Self { value, lock }
@@ -283,7 +283,7 @@ impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
 }
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
-    /// The guard of whoever writes.
+    /// The guard of the writer.
     fn new(lock: &'a RwLock<T>) -> Self {
         let value = Some(lock.value.borrow_mut());
         Self { value, lock }
@@ -296,7 +296,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         self.value = None;
         lock.raw.held.set(1);
         lock.raw.hand_over();
-        // The lock is the reader's: nothing is left for this guard to release.
+        // The lock is now the reader's: this guard has nothing left to release.
         let _ = std::mem::ManuallyDrop::new(self);
         RwLockReadGuard::new(lock)
     }
@@ -356,7 +356,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
     }
 }
 
-/// `held` while somebody writes.
+/// `held` while a writer holds the lock.
 const WRITTEN: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -368,7 +368,7 @@ enum Kind {
 /// A lock without its value.
 #[derive(Default)]
 struct RawRwLock {
-    /// How many read, or `WRITTEN`.
+    /// The number of readers, or `WRITTEN`.
     held: Cell<usize>,
     queue: WaitList<Kind>,
 }
@@ -381,7 +381,7 @@ impl RawRwLock {
         }
     }
 
-    /// What `held` is with one more, if that fits beside those who have the lock.
+    /// The value of `held` with one holder more, if that one fits beside the present holders.
     fn with(&self, kind: Kind) -> Option<usize> {
         match (kind, self.held.get()) {
             (Kind::Read, held) if held != WRITTEN => Some(held + 1),
@@ -410,7 +410,7 @@ impl RawRwLock {
         if waiter.is_some() {
             let mut outcome = Waiter::poll(waiter, &self.queue, context);
             if outcome.is_pending() {
-                // Who stood before this one may have gone without a word: it was forgotten.
+                // A waiter before this one may have been forgotten, and gone without notice.
                 self.hand_over();
                 outcome = Waiter::poll(waiter, &self.queue, context);
             }
@@ -441,7 +441,7 @@ impl RawRwLock {
         self.hand_over();
     }
 
-    /// Hands the lock to those who stand first in the queue, as far as they fit.
+    /// Hands the lock to the first in the queue, as far as they fit.
     fn hand_over(&self) {
         while let Some(held) = self.queue.claim_first_if(|kind| self.with(*kind)) {
             self.held.set(held);

@@ -3,10 +3,10 @@
 //! | If                   | then                                                              |
 //! |----------------------|-------------------------------------------------------------------|
 //! | a permit is dropped  | it goes to the first in the queue, or back into the value         |
-//! | a permit is forgotten, by `forget` or by a leak | it stays away until somebody releases one |
-//! | a future is dropped that has a permit without knowing it yet | the next has it           |
+//! | a permit is forgotten, by `forget` or by a leak | it is missing until somebody releases one |
+//! | a future is dropped after it was handed a permit | the permit goes to the next in the queue |
 //!
-//! 1. The value is more than zero only if nobody waits who could be claimed.
+//! 1. The value is above zero only if nobody who could be claimed waits.
 
 use std::cell::Cell;
 use std::fmt;
@@ -164,7 +164,7 @@ impl Semaphore {
         value > 0
     }
 
-    /// Whether there was room.
+    /// Returns whether there was room.
     #[inline]
     fn put_back(&self) -> bool {
         if self.queue.claim_first(|()| ()).is_some() {

@@ -1,32 +1,32 @@
-//! The list of futures that wait for something, first come, first served: what every primitive and
-//! every channel of this crate stands on.
+//! The list of futures that wait for something, first come, first served: the basis of every
+//! primitive and every channel of this crate.
 //!
-//! A future that has to wait registers one wait with the run, by which a cancel finds it, and an
-//! entry in one list or in several, by which whoever has something to give finds it. To give is to
-//! *claim* the wait: that succeeds once, whatever tries, and from then on the entry holds what was
-//! given, though the future has not been polled yet.
+//! A future that has to wait registers one wait with the run, through which a cancel finds it, and
+//! an entry in one list or in several, through which whoever has something to give finds it. To
+//! give is to *claim* the wait: that succeeds once, whoever tries. From then on the entry holds
+//! what was given, even though the future has not been polled yet.
 //!
 //! | The future is           | and its entry                                                      |
 //! |-------------------------|--------------------------------------------------------------------|
 //! | claimed, then cancelled | keeps what it was given; the future returns it (semantics R1, F1)   |
-//! | cancelled, then polled  | was passed over by every claim meanwhile, and goes with the poll (F2) |
-//! | dropped                 | goes at once; what it was given is its primitive's to pass on       |
+//! | cancelled, then polled  | was passed over by every claim meanwhile, and goes in that poll (F2)  |
+//! | dropped                 | goes at once; its primitive passes on what it was given             |
 //! | forgotten               | stays, and may be given something as long as its task lives; after  |
 //! |                         | that it is passed over                                              |
 //! | taken to another task   | stays, unless a claim passed it over in between: then the future     |
-//! |                         | begins anew                                                         |
-//! | polled by a combinator  | stays; whichever waker came with the last poll is called            |
-//! | left by a run that ended| is passed over; the future begins anew in the next                    |
+//! |                         | begins again                                                        |
+//! | polled by a combinator  | stays; the waker of the last poll is called                         |
+//! | left by a run that ended| is passed over; the future begins again in the next run              |
 //! | in several lists        | is claimed in one of them: the others pass it over                  |
 //!
 //! 1. An entry is linked as long as it may be claimed: until it is claimed, passed over because its
 //!    wait is over, moved to another list, or removed by its future.
 //! 2. An entry that is not linked lives until its future removes it. So an entry never outlives its
-//!    wait, unless both were forgotten together, and no number of a wait is used after its end.
+//!    wait, unless both were forgotten together, and the number of a wait is never used after its
+//!    end.
 //! 3. The links are numbers of entries in a slab that the list owns. Nothing here points into a
-//!    future, so nothing is asked of the future but to come back, and nothing goes wrong if it does
-//!    not.
-//! 4. No code of a user runs while the list is borrowed, but for what `give` does.
+//!    future: a future is only expected to come back, and nothing goes wrong if it does not.
+//! 4. No user code runs while the list is borrowed, except what `give` does.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
@@ -45,7 +45,7 @@ const NONE: u32 = u32::MAX;
 
 /// Futures that wait, each with a value: what it brought, or what it is given.
 pub(crate) struct WaitList<T> {
-    /// The first and the last that are linked.
+    /// The first and the last linked entry.
     ends: Cell<(u32, u32)>,
     entries: RefCell<Slab<Entry<T>>>,
 }
@@ -58,20 +58,20 @@ struct Entry<T> {
     value: T,
 }
 
-/// Where an entry stands.
+/// The state of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the list.
     Linked,
     /// Claimed: the value is what was given.
     Claimed,
-    /// Not in the list any more, because the wait was over when somebody looked.
+    /// No longer in the list, because the wait was over when somebody looked.
     Passed,
     /// In another list; the value says where.
     Moved,
 }
 
-/// A wait as those know it who may end it.
+/// A wait, as seen by those who may end it.
 #[derive(Clone)]
 pub(crate) struct WaitId {
     run: Rc<Run>,
@@ -112,13 +112,13 @@ impl WaitId {
         self.tree().is_some_and(|tree| tree.is_waiting(self.wait))
     }
 
-    /// Ends the wait and wakes its future, if that still waits, asked to end or not.
+    /// Ends the wait and wakes its future, if that still waits, whether or not it was asked to end.
     pub(super) fn report(&self) -> bool {
         let reported = self.tree().and_then(|mut tree| tree.report_wait(self.wait));
         self.wake(reported)
     }
 
-    /// Has a cancel ask `aborter` instead of ending the wait.
+    /// Makes a cancel ask `aborter` instead of ending the wait.
     pub(super) fn abort_with(&self, aborter: Rc<dyn Aborter>) {
         if let Some(mut tree) = self.tree() {
             tree.set_aborter(self.wait, aborter);
@@ -138,7 +138,7 @@ impl WaitId {
         (!self.run.has_ended()).then(|| self.run.tree.borrow_mut())
     }
 
-    /// The waker of others is called between turns, when nothing is borrowed.
+    /// A foreign waker is called between turns, when nothing is borrowed.
     #[inline]
     fn wake(&self, ended: Option<Option<Waker>>) -> bool {
         let succeeded = ended.is_some();
@@ -157,26 +157,26 @@ impl<T> WaitList<T> {
         }
     }
 
-    /// Whether nothing is linked, not even a wait that is over.
+    /// Whether nothing is linked; a wait that is over still counts.
     #[inline]
     fn is_empty(&self) -> bool {
         self.ends.get().0 == NONE
     }
 
-    /// Whether anyone waits who could be claimed.
+    /// Whether anybody who could be claimed waits.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
         !self.is_empty() && self.first_waiting(&mut self.entries.borrow_mut()).is_some()
     }
 
-    /// How many wait who could be claimed.
+    /// How many that could be claimed wait.
     pub(crate) fn waiting(&self) -> usize {
         let mut count = 0;
         self.each_waiting(|_| count += 1);
         count
     }
 
-    /// Looks at each who waits and could be claimed, in order.
+    /// Calls `look` for each that waits and could be claimed, in order.
     pub(crate) fn each_waiting(&self, mut look: impl FnMut(&T)) {
         let entries = self.entries.borrow();
         let mut key = self.ends.get().0;
@@ -189,7 +189,7 @@ impl<T> WaitList<T> {
         }
     }
 
-    /// Appends a wait. The key is that of the entry until it is removed.
+    /// Appends a wait. The key is the entry's until it is removed.
     #[inline]
     pub(crate) fn push(&self, wait: WaitId, value: T) -> u32 {
         let mut entries = self.entries.borrow_mut();
@@ -212,7 +212,7 @@ impl<T> WaitList<T> {
         key
     }
 
-    /// Claims whoever has waited longest, and lets `give` fill in the value.
+    /// Claims the one that has waited longest, and lets `give` fill in the value.
     #[inline]
     pub(crate) fn claim_first<R>(&self, give: impl FnOnce(&mut T) -> R) -> Option<R> {
         if self.is_empty() {
@@ -230,7 +230,7 @@ impl<T> WaitList<T> {
         }
     }
 
-    /// Claims whoever has waited longest if `give` returns something for it; nobody else if not.
+    /// Claims the one that has waited longest if `give` returns something for it; otherwise nobody.
     pub(crate) fn claim_first_if<R>(&self, give: impl FnOnce(&mut T) -> Option<R>) -> Option<R> {
         if self.is_empty() {
             return None;
@@ -245,8 +245,8 @@ impl<T> WaitList<T> {
         Some(given)
     }
 
-    /// Takes whoever has waited longest out of this list, for another: `keep` is told the wait, and
-    /// leaves in the value where it went.
+    /// Moves the one that has waited longest from this list to another: `keep` is given the wait,
+    /// and leaves in the value where it went.
     pub(crate) fn move_first<R>(&self, keep: impl FnOnce(WaitId, &mut T) -> R) -> Option<R> {
         if self.is_empty() {
             return None;
@@ -258,9 +258,9 @@ impl<T> WaitList<T> {
         Some(keep(entry.wait.clone(), &mut entry.value))
     }
 
-    /// Whether one that `is` the one looked for can still be claimed. If its wait is over, it is passed
-    /// over here and now: its future may live, and must not come back to its place from another task
-    /// after somebody else was let in instead of it.
+    /// Whether an entry for which `is` holds can still be claimed. Entries for which it holds but whose
+    /// wait is over are passed over at once: their futures may live, and must not come back to
+    /// their places from another task after somebody else was let in instead.
     pub(crate) fn find_or_pass_over(&self, is: impl Fn(&T) -> bool) -> bool {
         let mut entries = self.entries.borrow_mut();
         let mut key = self.ends.get().0;
@@ -278,7 +278,7 @@ impl<T> WaitList<T> {
         false
     }
 
-    /// The first who could be claimed; passes over those before.
+    /// The first that could be claimed; passes over those before it.
     fn first_waiting(&self, entries: &mut Slab<Entry<T>>) -> Option<u32> {
         loop {
             let key = self.ends.get().0;
@@ -326,8 +326,8 @@ impl<T> WaitList<T> {
         self.ends.set((first, last));
     }
 
-    /// Removes an entry, for good. Gives its value, and where it stood. For a future that waits in
-    /// several lists; one that waits in one holds a [`Waiter`].
+    /// Removes an entry for good. Returns its value and its state. For a future that waits in
+    /// several lists; one that waits in a single list holds a [`Waiter`].
     #[inline]
     pub(crate) fn remove(&self, key: u32) -> (Place, T) {
         let mut entries = self.entries.borrow_mut();
@@ -338,7 +338,7 @@ impl<T> WaitList<T> {
         (place, entries.remove(key as usize).value)
     }
 
-    /// Removes an entry that has been claimed or moved; returns where it stands, if not.
+    /// Removes an entry that has been claimed or moved; returns its state otherwise.
     #[inline]
     pub(crate) fn take(&self, key: u32) -> Result<(Place, T), Place> {
         let mut entries = self.entries.borrow_mut();
@@ -363,8 +363,8 @@ impl<T> fmt::Debug for WaitList<T> {
     }
 }
 
-/// A future's place in a list: its wait, and its entry. The future gives it back, by polling it to
-/// the end or by [`Waiter::leave`]; so every future that holds one has a `Drop` that does.
+/// A future's place in a list: its wait, and its entry. The future must return it, by polling it to
+/// the end or by [`Waiter::leave`], so every future that holds one has a `Drop` that does.
 pub(crate) struct Waiter {
     parked: Parked,
     key: u32,
@@ -376,9 +376,9 @@ pub(crate) enum Outcome<T> {
     Claimed(T),
     /// Nothing was given, and nothing will be.
     Cancelled(Cancelled, T),
-    /// The place in the list has been lost, because the future had left its task: begin anew.
+    /// The place in the list was lost, because the future had left its task: begin again.
     Lapsed(T),
-    /// The entry went to another list, where the wait goes on; the value says where.
+    /// The entry moved to another list, where the wait continues; the value says where.
     Moved(Waiter, T),
 }
 
@@ -386,8 +386,8 @@ impl Waiter {
     /// Begins to wait, at the end of `list`, under the current scope, which is not cancelled.
     /// `what` is what the task tree says that the task waits in.
     ///
-    /// Last of all that the future does, for it may run the code of a waker of others, which may give,
-    /// or cancel: by then the future is in line, and its `Drop` finds the wait.
+    /// Must be the last thing that the future does, for it may run a foreign waker's code, which
+    /// may give, or cancel: by then the future stands in line, and its `Drop` finds the wait.
     #[inline]
     pub(crate) fn join<T>(
         slot: &mut Option<Self>,
@@ -399,7 +399,8 @@ impl Waiter {
         slot.insert(Self::stand(list, what, value)).follow(context);
     }
 
-    /// The same without code of others: who polls is not woken until the wait [follows](Self::follow).
+    /// The same without running foreign code: the future is not woken until the wait
+    /// [follows](Self::follow).
     #[inline]
     pub(super) fn stand<T>(list: &WaitList<T>, what: &'static str, value: T) -> Self {
         let parked = context::with(|run| Parked::begin(run, what));
@@ -407,20 +408,20 @@ impl Waiter {
         Self { parked, key }
     }
 
-    /// Has the wait wake whoever polls, for the first time.
+    /// Makes the wait wake whoever polls, for the first time.
     #[inline]
     pub(super) fn follow(&self, context: &Context<'_>) {
         self.parked.follow(context);
     }
 
-    /// The same wait in another list, where it has the entry `key`.
+    /// The same wait in another list, where its entry is `key`.
     pub(crate) fn at(mut self, key: u32) -> Self {
         self.key = key;
         self
     }
 
-    /// The same where who is first may hold up those behind it: when the task of one in the `line` ends
-    /// without having left it, all others in it are polled.
+    /// The same for a line in which the first may hold up those behind it: when the task of a wait
+    /// in `line` ends without having left it, all others in the line are polled.
     pub(super) fn join_line<T>(
         slot: &mut Option<Self>,
         list: &WaitList<T>,
@@ -445,14 +446,14 @@ impl Waiter {
         WaitId::of(&self.parked).shield();
     }
 
-    /// Ready when the wait is over, or goes on in another list. Then the slot is empty.
+    /// Ready when the wait is over, or continues in another list. The slot is empty then.
     pub(crate) fn poll<T>(
         slot: &mut Option<Self>,
         list: &WaitList<T>,
         context: &Context<'_>,
     ) -> Poll<Outcome<T>> {
         let waiter = slot.as_ref().expect("a wait is polled until it is over");
-        // What was given is given: nothing looks for a cancel after that (R3).
+        // What was given is returned: nothing checks for a cancel after that (R3).
         let place = match list.take(waiter.key) {
             Ok((Place::Claimed, value)) => {
                 *slot = None;
@@ -475,7 +476,7 @@ impl Waiter {
         };
         let waiter = slot.take().expect("it was just looked at");
         Poll::Ready(match (waiter.remove(list), outcome) {
-            // To move with a waker of others is to run code of others, which may have given something.
+            // Moving a wait with a foreign waker runs foreign code, which may have given something.
             ((Place::Claimed, value), _) => Outcome::Claimed(value),
             ((Place::Moved, value), None) => Outcome::Moved(waiter, value),
             ((_, value), Some(cancelled)) => Outcome::Cancelled(cancelled, value),
@@ -487,7 +488,7 @@ impl Waiter {
         list.remove(self.key)
     }
 
-    /// Gives the wait up.
+    /// Gives up the wait.
     pub(crate) fn leave<T>(self, list: &WaitList<T>) -> Leaving<T> {
         match self.remove(list) {
             (Place::Claimed, value) => Leaving::Claimed(value),
@@ -497,9 +498,9 @@ impl Waiter {
     }
 }
 
-/// How a wait stood when its future gave it up, with the value of the entry.
+/// The state of a wait when its future gave it up, with the value of the entry.
 pub(crate) enum Leaving<T> {
-    /// The value is what was given, and has to go to somebody else.
+    /// The value is what was given, and has to be passed on.
     Claimed(T),
     Unclaimed(T),
     /// The wait is in another list, and has to be given up there.

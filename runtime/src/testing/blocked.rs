@@ -14,8 +14,8 @@ use crate::wait::Parked;
 /// Waits until every other task has been blocked for at least `cushion`, in real time.
 ///
 /// With a cushion of zero this returns as soon as no other task can run, so that a test can be sure
-/// that the others have come to where they wait. Tasks that wait for the outside world count as
-/// blocked.
+/// that the others have reached the places where they wait. Tasks that wait for the outside world
+/// count as blocked.
 ///
 /// # Cancellation
 ///

@@ -1,8 +1,8 @@
 //! Whether a future is a checkpoint.
 //!
-//! What is counted is what the task does that polls the future: its looks for a cancellation, and
-//! the places where others can run. A task that it starts is another, and counts for itself. Nothing
-//! is counted while no such future is being polled, so operations pay nothing for it.
+//! What counts is what the task that polls the future does: its checks for a cancellation, and the
+//! places where others can run. A task that it starts is another task, and counts for itself.
+//! Nothing is counted while no such future is being polled, so operations pay nothing for it.
 
 use std::fmt;
 use std::future::Future;
@@ -37,7 +37,7 @@ use crate::run::Run;
 ///
 /// # Panics
 ///
-/// As said. If it is polled outside of a run.
+/// If the future ends well and was not a checkpoint. If it is polled outside of a run.
 ///
 /// # Examples
 ///
@@ -65,7 +65,7 @@ where
 ///
 /// # Panics
 ///
-/// As said, at the latest when it yields. If it is polled outside of a run.
+/// If the future does either, at the latest when it yields. If it is polled outside of a run.
 ///
 /// # Examples
 ///
@@ -87,16 +87,16 @@ pub fn assert_no_checkpoints<F: Future>(future: F) -> AssertNoCheckpoints<F> {
     }
 }
 
-/// What a task has done while a future was polled.
+/// What a task did while a future was polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// How often it has looked for a cancellation.
+    /// How often it checked for a cancellation.
     pub(crate) looks: u32,
     /// How often others ran, or could have run if the budget had been used up.
     pub(crate) yields: u32,
 }
 
-/// Counts what the current task does until the guard goes.
+/// Counts what the current task does until the guard is dropped.
 struct Counting<'a>(&'a Rc<Run>);
 
 impl<'a> Counting<'a> {
@@ -112,7 +112,7 @@ impl<'a> Counting<'a> {
 
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        // Also if the future has panicked.
+        // Even if the future has panicked.
         self.0.end_counting();
     }
 }

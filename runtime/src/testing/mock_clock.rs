@@ -1,10 +1,10 @@
 //! A clock that a test moves: by hand, at a rate, or by itself when everybody waits.
 //!
 //! 1. The clock shows `base + rate × real time since the base was taken`. Changing the rate, and
-//!    jumping, take a new base, so that time never goes back and never skips unasked.
+//!    jumping, take a new base, so that time never goes back and never skips on its own.
 //! 2. With a rate of zero, the default, real time does not matter, and arithmetic is exact.
-//! 3. The clock knows no run, and making one changes nothing: what is set here is asked for by the
-//!    run that was built with it, in its next turn.
+//! 3. The clock knows no run, and creating one affects nothing: a run that was built with it reads
+//!    its settings in each turn.
 //! 4. A clone is the same clock. It may outlive its run, and serve a second one.
 
 use std::cell::Cell;
@@ -49,14 +49,14 @@ pub struct MockClock(Rc<Inner>);
 struct Inner {
     /// What the clock showed when the base was taken.
     base: Cell<Time>,
-    /// When that was, in real time; only of interest if there is a rate.
+    /// When that was, in real time; only used if there is a rate.
     real: Cell<Time>,
     rate: Cell<f64>,
     threshold: Cell<Option<Duration>>,
     system: SystemClock,
 }
 
-/// Far enough from the origin that a deadline in the past can be told from [`Time::PAST`].
+/// Far enough from the origin that a deadline in the past can be distinguished from [`Time::PAST`].
 const START: Time = Time::from_nanos(1_000_000_000_000);
 
 impl MockClock {
@@ -83,7 +83,8 @@ impl MockClock {
         self.rebase(self.now() + by);
     }
 
-    /// How fast the clock goes: this many seconds a second of real time; zero stands still.
+    /// How fast the clock goes, in its seconds per second of real time; zero means that it stands
+    /// still.
     pub fn rate(&self) -> f64 {
         self.0.rate.get()
     }
@@ -129,7 +130,8 @@ impl MockClock {
     }
 }
 
-/// A run that is a guest may wait by what was set before; if it has another clock, it looks in vain.
+/// Wakes a run that is a guest and may wait by the old settings; a run with another clock is woken
+/// in vain.
 fn stir() {
     context::try_with(|run| {
         if let Some(run) = run {
@@ -163,7 +165,7 @@ impl Clock for MockClock {
             return base.get();
         }
         let passed = self.0.system.now() - real.get();
-        // Beyond what a duration holds there is no deadline that matters.
+        // A deadline beyond the largest duration does not matter.
         let passed = Duration::try_from_secs_f64(passed.as_secs_f64() * rate.get());
         base.get() + passed.unwrap_or(Duration::MAX)
     }
@@ -173,8 +175,7 @@ impl Clock for MockClock {
         if left.is_zero() {
             return Duration::ZERO;
         }
-        // Without a rate this is infinite. Rounded up, so that the deadline has come when the wait
-        // is over.
+        // Infinite without a rate. Rounded up, so that the deadline has come when the wait is over.
         let wait = Duration::try_from_secs_f64(left.as_secs_f64() / self.rate());
         wait.map_or(Duration::MAX, |wait| {
             wait.saturating_add(Duration::from_nanos(1))

@@ -3,14 +3,14 @@
 //! | to …                                             | there is                                       |
 //! |--------------------------------------------------|------------------------------------------------|
 //! | let hours pass in no time                        | [`MockClock`]                                  |
-//! | wait until the others have come to where they wait | [`wait_all_tasks_blocked`]                   |
+//! | wait until the others have reached their waits   | [`wait_all_tasks_blocked`]                     |
 //! | make steps of several tasks happen in one order  | [`Sequencer`]                                  |
 //! | see whether an operation is a checkpoint         | [`assert_checkpoints`], [`assert_no_checkpoints`] |
 //! | run under many orders of the scheduler           | `#[trio::test(seeds = …)]`, [`seeds()`]        |
 //! | test against a network, and against its faults   | [`Simulation`]                                 |
 //!
-//! None of them sleeps in real time, so a test that is built on them is both fast and certain. This
-//! library's own tests use them too.
+//! None of them sleeps in real time, so a test that is built on them is both fast and reliable.
+//! This library's own tests use them too.
 //!
 //! # Examples
 //!

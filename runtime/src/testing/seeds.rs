@@ -6,7 +6,7 @@
 ///
 /// # Panics
 ///
-/// If one of the variables holds something else.
+/// If one of the variables does not hold numbers.
 ///
 /// # Examples
 ///

@@ -1,11 +1,11 @@
 //! Steps of several tasks in the order that a test wants.
 //!
-//! 1. Turn 0 comes at once; turn n comes when the [`Turn`] of n - 1 has been dropped, however that
-//!    came about.
+//! 1. Turn 0 comes at once; turn n comes when the [`Turn`] of n - 1 has been dropped, for whatever
+//!    reason.
 //! 2. A number is taken when its future is polled for the first time, and only once.
 //! 3. A wait that ends without its turn, because it was cancelled or its future was dropped, breaks
-//!    the sequence: whoever waits, and whoever comes, gets an error. The turns behind would never
-//!    come.
+//!    the sequence: all who wait, and all who come later, get an error, because their turns would
+//!    never come.
 //! 4. A turn that is forgotten never ends, and neither does the wait for the next.
 
 use std::cell::{Cell, RefCell};
@@ -56,7 +56,7 @@ use crate::wait::Parked;
 /// ```
 #[derive(Default)]
 pub struct Sequencer {
-    /// Every number that has been asked for, and the wait for it, if it has not come.
+    /// Every number that has been asked for; with the wait for it, if its turn has not come.
     taken: RefCell<BTreeMap<u32, Option<Parked>>>,
     /// The number whose turn it is.
     now: Cell<u32>,
@@ -185,7 +185,7 @@ impl<'a> Future for WaitTurn<'a> {
             },
             None => ready!(enter_operation(context)).err(),
         };
-        // A turn that has come goes before a cancel, which the next checkpoint reports.
+        // A turn that has come takes precedence over a cancel, which the next checkpoint reports.
         let has_come = sequencer.now.get() == number && parked.is_some();
         let result = match cancelled {
             Some(error) if !has_come => Err(error),

@@ -87,7 +87,7 @@ impl Future for WaitAllThreadsCompleted {
                         context::with(|run| run.threads.unwatch(parked.wait()));
                         return Poll::Ready(Err(Error::cancelled(cancelled)));
                     }
-                    // There were none, and there may be some again.
+                    // There were none for a moment, but by now there may be some again.
                     Poll::Ready(None) => {}
                 },
             }

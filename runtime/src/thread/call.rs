@@ -1,20 +1,21 @@
-//! Out of the run: a blocking function on a thread of its own, awaited by a task.
+//! Leaving the run: a blocking function on a thread of its own, awaited by a task.
 //!
 //! The thread and the task share a [`Call`]: the place for the result, and the [`Mail`] between the
-//! two. What the run knows of the call, above all the token of its limiter, is an entry of
-//! [`Threads`], which stays until the thread has said that it has ended, whoever still waits.
+//! two. What the run knows about the call, above all the token of its limiter, is an entry of
+//! [`Threads`], which stays until the thread has reported its end, whether or not anybody still
+//! waits.
 //!
 //! | The future is          | while the function runs                                            |
 //! |------------------------|--------------------------------------------------------------------|
-//! | polled under a cancel  | the thread is told; the task waits on, and gets the value (W1)      |
-//! | the same, abandoning   | returns `Cancelled`; the value is dropped where the thread ends     |
+//! | polled under a cancel  | the thread can see it; the task waits on, and gets the value (W1)   |
+//! | the same, abandoning   | returns `Cancelled`; the value is dropped on the thread             |
 //! | dropped                | as if abandoned, but the nursery of its task stays open until the   |
 //! |                        | function has ended, and so does the run, unless it may be abandoned |
 //! | forgotten              | nothing; what the thread asks of the run fails when the run ends    |
-//! | polled by a combinator | whichever waker came with the last poll is called                   |
-//! | at the end of the run  | nobody is told, and nothing is given back (W2)                      |
+//! | polled by a combinator | the waker of the last poll is called                                |
+//! | at the end of the run  | nobody is notified, and no token is given back (W2)                 |
 //!
-//! A panic of the function is kept, and goes on where the value would have been returned.
+//! A panic of the function is kept, and continues where the value would have been returned.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -59,8 +60,9 @@ use crate::wait::Parked;
 ///
 /// # Errors
 ///
-/// `Cancelled`; an [`io::Error`](std::io::Error) if the system has no thread left; what the limiter
-/// says. If the function returns a `Result`, that is the value: `.await??` passes on both errors.
+/// `Cancelled`; an [`io::Error`](std::io::Error) if the system has no thread left; an error of the
+/// limiter. If the function returns a `Result`, that is the value: `.await??` passes on both
+/// errors.
 ///
 /// # Panics
 ///
@@ -154,7 +156,7 @@ struct Options {
     abandon: bool,
 }
 
-/// The limiter of a call, and whom it knows the call as.
+/// The limiter of a call, and the borrower on whose behalf the call has its token.
 #[derive(Clone)]
 struct Bound {
     limiter: Rc<dyn ThreadLimiter>,
@@ -165,9 +167,9 @@ struct Running<T> {
     call: Arc<Call<T>>,
     parked: Parked,
     abandon: bool,
-    /// What the thread has asked for and has not ended.
+    /// What the thread has asked for, until it has ended.
     inside: Option<Local>,
-    /// Whether the run has been told that nobody waits, or has forgotten the call.
+    /// Whether the run knows that nobody waits, or has forgotten the call.
     over: bool,
 }
 
@@ -250,7 +252,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    /// Begins the thread, if there is a token for it, or queues for one.
+    /// Starts the thread if there is a token for it; otherwise queues for one.
     fn begin(&mut self, context: &Context<'_>) -> Result<()> {
         let Self::New { function, options } = std::mem::replace(self, Self::Ended) else {
             unreachable!("the caller has looked");
@@ -275,7 +277,7 @@ where
         Ok(())
     }
 
-    /// Begins the thread that has queued.
+    /// Starts the thread of a call that has queued.
     fn begin_queued(&mut self, turn: Result<()>, context: &Context<'_>) -> Result<()> {
         let Self::Queued {
             function,
@@ -287,7 +289,7 @@ where
             unreachable!("the caller has looked");
         };
         turn?;
-        // The token has come, and so has a cancel: the function has not been called yet.
+        // The token has come, but so has a cancel: the function has not been called yet.
         if let Some(cancelled) = context::with(|run| run.cancelled()) {
             bound.limiter.release_on_behalf_of(bound.borrower)?;
             return Err(Error::cancelled(cancelled));
@@ -298,7 +300,7 @@ where
 }
 
 impl<T: Send + 'static> Running<T> {
-    /// Has a thread run `function`; the token of `bound` is held.
+    /// Makes a thread run `function`; the token of `bound` is held.
     fn begin<F>(function: F, options: Options, bound: Bound, context: &Context<'_>) -> Result<Self>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -313,7 +315,7 @@ impl<T: Send + 'static> Running<T> {
             }
         });
         let parked = Parked::in_run(&run, context, "to_thread::run_sync");
-        // The waker of others that was cloned for it may have cancelled, and nothing has been called yet.
+        // Cloning a foreign waker for the wait may have cancelled, and nothing has been called yet.
         if let Some(cancelled) = parked.overtaken() {
             bound.limiter.release_on_behalf_of(bound.borrower)?;
             return Err(Error::cancelled(cancelled));
@@ -345,7 +347,7 @@ impl<T: Send + 'static> Running<T> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T>> {
         let number = self.call.mail.number();
-        // Success goes before a cancel of the same moment (R1).
+        // Success takes precedence over a cancel of the same moment (R1).
         let ended = self.parked.with(|run| run.threads.take_ended(number));
         if let Some(released) = ended.flatten() {
             self.over = true;
@@ -386,7 +388,7 @@ impl<T> Drop for Running<T> {
             return;
         }
         self.over = true;
-        // A thread that waits for an answer hears that there is none.
+        // A thread that waits for an answer learns that there is none.
         self.call.mail.close();
         self.inside = None;
         let number = self.call.mail.number();
@@ -412,10 +414,10 @@ impl<F, T> fmt::Debug for RunSync<F, T> {
     }
 }
 
-// Neither the function nor its value is ever pinned in place.
+// Neither the function nor its value is ever pinned.
 impl<F, T> Unpin for RunSync<F, T> {}
 
-/// What a thread and the task that waits for it share.
+/// Shared by a thread and the task that waits for it.
 struct Call<T> {
     mail: Mail,
     result: Mutex<Option<std::thread::Result<T>>>,
@@ -456,25 +458,25 @@ where
     fn deliver(self: Box<Self>) {
         let mail = &self.call.mail;
         let call = mail.number();
-        // If the run has ended, there is nobody to tell.
+        // If the run has ended, nobody has to be notified.
         let _ = mail.shared().call(Posted::Thread { call, ended: true });
     }
 }
 
-/// What a run knows of the threads that work for it.
+/// What a run knows about the threads that work for it.
 #[derive(Default)]
 pub(crate) struct Threads {
     calls: RefCell<Slab<Active>>,
     default_limiter: RefCell<Option<Rc<CapacityLimiter>>>,
     /// Calls that a task waits for.
     awaited: Cell<usize>,
-    /// Calls whose future was dropped, and which may not be left behind.
+    /// Calls whose future was dropped, but whose function must end before the run does.
     owed: Cell<usize>,
-    /// The waits of those who want to see `awaited` at zero.
+    /// The waits of the tasks that wait for `awaited` to become zero.
     watchers: RefCell<Vec<u32>>,
 }
 
-/// From the begin of a thread until the run has heard of its end.
+/// A call, from the start of its thread until the run has learnt of its end.
 struct Active {
     host: Arc<dyn Host>,
     bound: Bound,
@@ -484,7 +486,7 @@ struct Active {
 enum ActiveStage {
     /// The wait of the task.
     Awaited(u32),
-    /// The function has ended, and the task has not seen it; with what the limiter has said.
+    /// The function has ended, and the task has not seen it; with the limiter's answer.
     Ended(std::thread::Result<Result<()>>),
     /// Nobody waits; the nursery, if there is one, must not end before the function has.
     Left(Option<NurseryRef>),
@@ -510,7 +512,7 @@ impl Threads {
         call
     }
 
-    /// Forgets a call that has come to its end, or to none.
+    /// Removes a call that has ended, or that never began.
     fn remove(&self, call: u32) -> Active {
         let active = self.calls.borrow_mut().remove(call as usize);
         if !matches!(active.stage, ActiveStage::Left(_)) {
@@ -519,7 +521,7 @@ impl Threads {
         active
     }
 
-    /// What the limiter has said, if the function has ended.
+    /// The limiter's answer, if the function has ended.
     fn take_ended(&self, call: u32) -> Option<std::thread::Result<Result<()>>> {
         let ended = match self.calls.borrow().get(call as usize)?.stage {
             ActiveStage::Ended(_) => true,
@@ -531,8 +533,8 @@ impl Threads {
         }
     }
 
-    /// Nobody waits for this call any more. If there is a nursery that must not end before the
-    /// function has, it stays open, and so does the run.
+    /// Notes that nobody waits for this call any more. If there is a nursery that must not end
+    /// before the function does, it stays open, and so does the run.
     fn leave(&self, call: u32, nursery: Option<NurseryRef>) {
         let mut calls = self.calls.borrow_mut();
         let stage = &mut calls[call as usize].stage;
@@ -550,7 +552,7 @@ impl Threads {
         self.one_less();
     }
 
-    /// A thread has asked for something, or has ended.
+    /// Handles the notice that a thread has asked for something, or has ended.
     pub(crate) fn notice(&self, run: &Run, call: u32, ended: bool) {
         let (waiting, bound) = {
             let calls = self.calls.borrow();
@@ -562,7 +564,7 @@ impl Threads {
             (waiting, ended.then(|| active.bound.clone()))
         };
         if let Some(bound) = bound {
-            // Code of others: nothing is borrowed while it runs, and its panic is the caller's.
+            // User code: nothing is borrowed while it runs, and its panic goes to the caller.
             let release = || bound.limiter.release_on_behalf_of(bound.borrower);
             let released = catch_unwind(AssertUnwindSafe(release));
             if waiting.is_some() {
@@ -616,7 +618,7 @@ impl Threads {
         limiter.clone()
     }
 
-    /// The run has ended: nobody answers what threads ask for, and no token is given back.
+    /// The run has ended: requests of threads are not answered, and no token is given back.
     pub(crate) fn abandon_all(&self) {
         let calls = self.calls.take();
         let limiter = self.default_limiter.take();

@@ -48,7 +48,7 @@ use crate::context;
 use crate::error::{Error, Result, RunFinished, Usage};
 
 thread_local! {
-    /// Who waits for what this thread does.
+    /// The task that waits for what this thread does.
     static HOST: RefCell<Option<Arc<dyn Host>>> = const { RefCell::new(None) };
 }
 
@@ -106,7 +106,7 @@ where
 ///
 /// # Errors
 ///
-/// As for [`run`](fn@run), but for those of the future.
+/// As for [`run`](fn@run), except those of the future.
 ///
 /// # Panics
 ///
@@ -206,7 +206,7 @@ pub(super) fn refuse_in_run() -> Result<()> {
     Ok(())
 }
 
-/// Calls `work` with `host` as the one who waits for this thread.
+/// Calls `work` with `host` as the task that waits for this thread.
 pub(super) fn with_host<R>(host: Arc<dyn Host>, work: impl FnOnce() -> R) -> R {
     struct Gone;
     impl Drop for Gone {
@@ -219,10 +219,10 @@ pub(super) fn with_host<R>(host: Arc<dyn Host>, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// A future on the thread of the run; answers by itself.
+/// A future on the thread of the run; it sends its own answer.
 pub(super) type Local = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What makes one there.
+/// Makes such a future there.
 pub(super) type MakeLocal = Box<dyn FnOnce() -> Local + Send>;
 
 /// Leaves `work` to a system task of the run.
@@ -232,19 +232,18 @@ pub(super) fn run_as_system_task(token: &TrioToken, work: MakeLocal) -> Result<(
             work().await;
             Ok(())
         };
-        // If there are no system tasks any more, the thread learns it from the answer that it does
-        // not get.
+        // If there are no system tasks any more, the thread learns it from the missing answer.
         let _ = spawn_system_task_named("from_thread", task);
     };
     let call = Call::Plain(Box::new(spawn));
     Ok(token.shared().call(call).map_err(|_| RunFinished::new())?)
 }
 
-/// An answer that is on its way.
+/// An answer that is to come.
 pub(super) struct Asked<R>(Reply<std::thread::Result<R>>);
 
 impl<R: Send + 'static> Asked<R> {
-    /// A call of `function`, and the answer.
+    /// A call of `function`, and its answer to come.
     pub(super) fn sync<F>(function: F) -> (Work, Self)
     where
         F: FnOnce() -> R + Send + 'static,
@@ -254,7 +253,7 @@ impl<R: Send + 'static> Asked<R> {
         (Box::new(work), Self(answer))
     }
 
-    /// Blocks for the answer.
+    /// Blocks until the answer comes.
     ///
     /// # Panics
     ///
@@ -275,7 +274,7 @@ impl<R: Send + 'static> Asked<R> {
 }
 
 impl<R: Send + 'static> Asked<Result<R>> {
-    /// What makes the future of `function`, and the answer.
+    /// A function that makes the future of `function`, and the answer to come.
     pub(super) fn future<F>(function: F) -> (MakeLocal, Self)
     where
         F: AsyncFnOnce() -> Result<R> + Send + 'static,
@@ -292,8 +291,8 @@ impl<R: Send + 'static> Asked<Result<R>> {
 }
 
 pin_project! {
-    /// Answers with the output of a future, or with its panic, which is the thread's and not the
-    /// task's.
+    /// Answers with the output of a future or with its panic, which belongs to the thread and not
+    /// to the task.
     struct Answering<F, R> {
         #[pin]
         future: F,

@@ -1,17 +1,17 @@
 //! The inbox of a run: the one place where other threads leave something for it.
 //!
-//! Wakes and calls are left under a lock that is held for a push or a swap, never while code of
-//! others runs. A flag beside it tells the run whether there is anything, so that a turn without
-//! news takes no lock, and tells the threads whether the run has been woken already, so that a
+//! Wakes and calls are left under a lock that is held for a push or a swap, never while foreign
+//! code runs. A flag beside it tells the run whether there is anything, so that a turn without news
+//! takes no lock. It also tells the threads whether the run has been woken already, so that a
 //! thousand calls wake it once.
 //!
-//! 1. A thread pushes first and raises the flag afterwards; who raises it wakes the run.
+//! 1. A thread pushes first and raises the flag afterwards; whoever raises it wakes the run.
 //! 2. The run lowers the flag first and takes what is there afterwards. So whatever was pushed is
-//!    either taken now, or its flag is raised after it was lowered, and the run is woken for it.
+//!    either taken now, or its flag is raised after the lowering and the run is woken for it.
 //! 3. What has been accepted is executed (Q1): [`Inbox::close`] refuses whatever comes later and
-//!    gives, in the same critical section, all that has come before.
-//! 4. A call with a key is pending until it starts, and a second one with the same key is the same
-//!    call until then (Q2): [`Inbox::begin`] takes the key out when it does.
+//!    returns, in the same critical section, everything that came before.
+//! 4. A call with a key is pending until it starts, and until then a second one with the same key
+//!    is the same call (Q2): [`Inbox::begin`] removes the key when the call starts.
 //!
 //! The run takes things on its own thread. Nothing here is dropped under the lock.
 
@@ -23,11 +23,11 @@ use trio_platform::Unparker;
 use super::sync::{AtomicBool, Mutex, Ordering, lock};
 use crate::task::Remote;
 
-/// What other threads hold of a run.
+/// The part of a run that other threads hold.
 pub(crate) struct Shared {
     inbox: Inbox<std::sync::Arc<Remote>, Call>,
-    /// Gone with the driver, whose descriptor it keeps, although something that was forgotten or a waker
-    /// elsewhere may keep this for longer.
+    /// `None` once the driver is gone. The unparker keeps a descriptor of the driver, and a waker
+    /// elsewhere, or something that was forgotten, may keep this struct for longer.
     unparker: Mutex<Option<Unparker>>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Call {
 
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
-/// By which two calls are the same: the closure, and what its caller tells of its arguments.
+/// The identity of a call: the closure, and what its caller says about its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallKey {
     closure: TypeId,
@@ -58,7 +58,7 @@ impl CallKey {
     }
 }
 
-/// The run has ended, or is so far on its way that it takes nothing more.
+/// The run has ended, or is ending and accepts nothing more.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
@@ -70,7 +70,7 @@ impl Shared {
         }
     }
 
-    /// Leaves a wake for the run; without effect once the run has ended.
+    /// Leaves a wake for the run; has no effect once the run has ended.
     pub(crate) fn post(&self, wake: std::sync::Arc<Remote>) {
         if self.inbox.push_wake(wake) {
             self.unpark();
@@ -96,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// The driver goes: there is no wait to end any more.
+    /// The driver is going: there is no wait to end any more.
     pub(crate) fn let_go_of_driver(&self) {
         drop(lock(&self.unparker).take());
     }
@@ -107,17 +107,17 @@ impl Shared {
         self.inbox.has_news()
     }
 
-    /// Gives what other threads have left in exchange for two empty lists.
+    /// Takes what other threads have left, in exchange for two empty lists.
     pub(crate) fn collect(&self, wakes: &mut Vec<std::sync::Arc<Remote>>, calls: &mut Vec<Call>) {
         self.inbox.collect(wakes, calls);
     }
 
-    /// A call with a key starts: from now on the same call is another one.
+    /// A call with a key starts: the same call, requested from now on, is a new one.
     pub(crate) fn begin(&self, key: &CallKey) {
         self.inbox.begin(key);
     }
 
-    /// Refuses everything from now on, and gives the calls that have been accepted.
+    /// Refuses everything from now on, and returns the calls that have been accepted.
     pub(crate) fn close(&self) -> Vec<Call> {
         let (wakes, calls) = self.inbox.close();
         drop(wakes);
@@ -135,18 +135,18 @@ impl Shared {
     }
 }
 
-/// Whether a wake of one task stands in the inbox, so that it does so once.
+/// Whether a wake of one task is in the inbox, so that it is there only once.
 #[derive(Default)]
 pub(crate) struct Queued(AtomicBool);
 
 impl Queued {
-    /// Gives whether it has to be put there.
+    /// Returns whether the wake has to be put there.
     pub(crate) fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// It has been taken out, and the task is going to be polled: a wake that comes later has to be
-    /// put there anew.
+    /// The wake has been taken out, and the task is about to be polled: a later wake has to be put
+    /// there anew.
     ///
     /// Reads what it overwrites, so that the poll sees what was written before a wake that found
     /// this one queued. A store could overtake that: the wake would be lost.
@@ -155,7 +155,7 @@ impl Queued {
     }
 }
 
-/// The two lists and the flag; who is woken how is its owner's business.
+/// The two lists and the flag; how the run is woken is up to the owner.
 pub(super) struct Inbox<W, C> {
     pending: Mutex<Pending<W, C>>,
     /// Whether there is anything (rules 1 and 2).
@@ -182,7 +182,7 @@ impl<W, C> Inbox<W, C> {
         }
     }
 
-    /// Takes a wake in; returns whether the run has to be woken. One for a run that has ended is
+    /// Adds a wake; returns whether the run has to be woken. A wake for a run that has ended is
     /// dropped.
     pub(super) fn push_wake(&self, wake: W) -> bool {
         {
@@ -195,7 +195,7 @@ impl<W, C> Inbox<W, C> {
         self.raise()
     }
 
-    /// Takes a call in; returns whether the run has to be woken.
+    /// Adds a call; returns whether the run has to be woken.
     pub(super) fn push_call(&self, call: C, key: Option<CallKey>) -> Result<bool, Closed> {
         {
             let mut pending = lock(&self.pending);
@@ -203,8 +203,8 @@ impl<W, C> Inbox<W, C> {
                 return Err(Closed);
             }
             if key.is_some_and(|key| !pending.keys.insert(key)) {
-                // It stands there already. Its flag has been raised, and the run has been woken or
-                // is awake, or whoever pushed it is about to see to that.
+                // It is there already. Its flag has been raised, and either the run has been woken
+                // or is awake, or whoever pushed it is about to wake it.
                 return Ok(false);
             }
             pending.calls.push(call);
@@ -212,7 +212,7 @@ impl<W, C> Inbox<W, C> {
         Ok(self.raise())
     }
 
-    /// Gives whether nobody has raised the flag before.
+    /// Raises the flag; returns whether it was not raised before.
     fn raise(&self) -> bool {
         !self.news.swap(true, Ordering::AcqRel)
     }
@@ -224,7 +224,7 @@ impl<W, C> Inbox<W, C> {
 
     pub(super) fn collect(&self, wakes: &mut Vec<W>, calls: &mut Vec<C>) {
         debug_assert!(wakes.is_empty() && calls.is_empty(), "lists are exchanged");
-        // The lock orders the rest: who pushes after it was held here has seen this store.
+        // The lock orders the rest: a thread that pushes after holding it has seen this store.
         self.news.store(false, Ordering::Relaxed);
         let mut pending = lock(&self.pending);
         std::mem::swap(&mut pending.wakes, wakes);

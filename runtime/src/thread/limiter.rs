@@ -15,8 +15,8 @@ use crate::sync::{Borrower, CapacityLimiter};
 /// token on behalf of a borrower made for it, and gives the token back on behalf of the same borrower,
 /// on the thread of the run, when the function has really ended.
 pub trait ThreadLimiter {
-    /// Takes a token for `borrower`, as soon as there is one. May fail for its own reasons: then no
-    /// thread is begun, and the call fails with that.
+    /// Takes a token for `borrower`, as soon as there is one. It may fail for reasons of its own:
+    /// then no thread is started, and the call fails with that error.
     fn acquire_on_behalf_of(
         self: Rc<Self>,
         borrower: Borrower,
@@ -59,8 +59,8 @@ impl ThreadLimiter for CapacityLimiter {
     }
 }
 
-/// How many calls that name no limiter are at work in a run: as many as with Trio, enough to hide the
-/// latency of disks, and few enough for the memory of their stacks.
+/// How many calls of a run that name no limiter may be at work. As many as with Trio: enough to
+/// hide the latency of disks, and few enough for the memory of their stacks.
 pub(super) const THREADS: usize = 40;
 
 impl fmt::Debug for dyn ThreadLimiter {

@@ -1,6 +1,6 @@
-//! Every order in which the threads of a few small programs can meet: `cargo xtask loom`.
+//! Every order in which the threads of a few small programs can meet: run by `cargo xtask loom`.
 //!
-//! A wake that is lost shows as a deadlock, which loom finds; the rest is asserted.
+//! A lost wake shows as a deadlock, which loom finds; everything else is asserted.
 
 use std::borrow::Cow;
 use std::sync::Arc as Shared;
@@ -16,8 +16,8 @@ use super::pulse::Pulse;
 use super::reply::reply;
 use super::sync::{Condvar, Mutex, lock};
 
-/// What a driver or a watchdog sleeps in: a wake that comes before the sleep ends it. (That of loom's threads takes
-/// a wake amiss that comes while they are joined.)
+/// What a driver or a watchdog sleeps in: a wake that comes before the sleep ends it. (The parking
+/// of loom's own threads mishandles a wake that comes while they are joined.)
 #[derive(Default)]
 struct Parker {
     called: Mutex<bool>,
@@ -205,7 +205,7 @@ fn job(worked: &Shared<Count>) -> Box<dyn Job> {
     })
 }
 
-/// Does a job, as a worker would.
+/// Does a job as a worker would.
 fn serve(mut job: Box<dyn Job>) {
     job.work();
     job.deliver();
@@ -271,14 +271,14 @@ fn a_run_that_begins_to_work_is_seen_by_its_watchdog() {
         let watchdog = Arc::new(Parker::default());
         let (run, sleeper) = (pulse.clone(), watchdog.clone());
         let working = thread::spawn(move || {
-            // At rest before, and again before it works for long.
+            // At rest before, and again before it works for a longer time.
             for unpark in [run.begin(), run.rest(), run.begin()] {
                 if unpark {
                     sleeper.unpark();
                 }
             }
         });
-        // One that sleeps through the last of these would never see the third change.
+        // A watchdog that sleeps through the last of these would never see the third change.
         loop {
             let turn = pulse.turn();
             if turn / 4 == 3 {

@@ -1,8 +1,9 @@
-//! What a thread and the task that waits for it tell each other meanwhile.
+//! Messages between a thread and the task that waits for it.
 //!
-//! The thread leaves one request at a time, for it blocks until that is answered; the task leaves
-//! word that it was cancelled. When the task stops waiting, it closes the box: a request that lies
-//! there is dropped, by which the thread learns that nobody answers, and later ones are given back.
+//! The thread leaves one request at a time, because it blocks until that is answered; the task
+//! leaves word that it was cancelled. When the task stops waiting, it closes the box: a request
+//! still in it is dropped, from which the thread learns that nobody will answer, and later requests
+//! are returned.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::inbox::{Call, Shared, Work};
 use super::sync::{Mutex, lock};
 use crate::cancel::Cancelled;
 
-/// The call that a thread works for, whatever it returns.
+/// The call that a thread works for, whatever its return type.
 pub(crate) trait Host: Send + Sync {
     fn mail(&self) -> &Mail;
 }
@@ -25,12 +26,13 @@ pub(crate) struct Mail {
 
 struct State {
     request: Option<Request>,
-    /// Nobody takes requests.
+    /// Whether requests are refused.
     closed: bool,
     cancelled: Option<Cancelled>,
 }
 
-/// What a thread asks of the task that waits for it. Both answer by themselves, and do not panic.
+/// What a thread asks of the task that waits for it. Both variants send their own answer, and do
+/// not panic.
 pub(crate) enum Request {
     Sync(Work),
     Future(MakeLocal),
@@ -58,7 +60,7 @@ impl Mail {
         self.call
     }
 
-    /// Leaves a request for the task; returns it if nobody takes it.
+    /// Leaves a request for the task; returns it if it is refused.
     pub(super) fn ask(&self, request: Request) -> Result<(), Request> {
         {
             let mut state = lock(&self.state);
@@ -68,7 +70,8 @@ impl Mail {
             debug_assert!(state.request.is_none(), "a thread waits for its answer");
             state.request = Some(request);
         }
-        // If the run is over, it has closed the box by now, or is going to: the answer tells.
+        // If the run is over, it has closed the box by now or is about to: the missing answer says
+        // so.
         let _ = self.shared.call(Call::Thread {
             call: self.call,
             ended: false,

@@ -1,18 +1,19 @@
-//! Threads: out of a run, back into it, and many runs at once.
+//! Threads: leaving a run, coming back into it, and many runs at once.
 //!
-//! A run has one thread, and its tasks never leave it. What crosses is here, and is `Send`:
+//! A run has one thread, and its tasks never leave it. Everything that crosses threads is here, and
+//! is `Send`:
 //!
 //! - [`to_thread::run_sync`] awaits a blocking function on another thread,
 //!   and [`from_thread`] calls back from there into the waiting task;
 //! - a [`TrioToken`] reaches a run from any thread that has one;
 //! - [`run_workers`] runs one program on every core, supervised as one;
-//! - a [`Watchdog`] sees from outside when the loop of a run does not go on.
+//! - a [`Watchdog`] notices from outside when the loop of a run is stuck.
 //!
-//! Who owns what: the inbox of a run is shared between all who know the run and is closed when it
-//! ends (`inbox.rs`); a worker thread belongs to the pool of the process (`pool.rs`); a call that a
-//! thread works on is an entry of its run until the thread has told of its end (`call.rs`).
-//! Everything that locks, and every atomic but those of wakers, is in this folder, and what of it is
-//! more than a push under a lock has its loom test (`loom.rs`).
+//! Who owns what: the inbox of a run is shared by all who know the run, and is closed when it ends
+//! (`inbox.rs`); a worker thread belongs to the pool of the process (`pool.rs`); a call that a
+//! thread works on is an entry of its run until the thread has reported its end (`call.rs`).
+//! Everything that locks, and every atomic except those of wakers, is in this folder; whatever does
+//! more than push under a lock has its loom test (`loom.rs`).
 
 mod call;
 pub mod from_thread;

@@ -1,17 +1,17 @@
-//! The threads that blocking functions run on: kept for the next, by all runs of the process.
+//! The threads that blocking functions run on, kept for reuse by all runs of the process.
 //!
-//! Beginning a thread takes ten times as long as waking one, so a thread that has done its work waits
-//! for more, for ten seconds. The one that became idle last is taken first: its memory is warm, and
-//! the others come to their end. There is no bound here; bounds are for those who ask,
-//! and stand in `limiter.rs`.
+//! Starting a thread takes ten times as long as waking one, so a thread that has done its work
+//! waits ten seconds for more. The one that became idle last is taken first: its memory is warm,
+//! and the others can reach their end. There is no limit here; limits are set by the callers, and
+//! are in `limiter.rs`.
 //!
-//! 1. A worker stands in the list of the idle, or has work in its slot, or works. Whoever takes it
-//!    out of the list fills its slot, once.
-//! 2. A worker that has waited long enough takes itself out of the list, and ends. If it is not in
-//!    the list any more, somebody is about to fill its slot, and it waits for that (W7).
-//! 3. A worker becomes idle when the work is done and *before* it is delivered: whoever is told of
-//!    the end can give it the next work without beginning another thread.
-//! 4. Nothing of a job is held when it has been delivered.
+//! 1. A worker is in the list of the idle, or has work in its slot, or works. Whoever takes it out
+//!    of the list fills its slot, once.
+//! 2. A worker that has waited long enough takes itself out of the list and ends. If it is no
+//!    longer in the list, somebody is about to fill its slot, and it waits for that (W7).
+//! 3. A worker becomes idle when the work is done and *before* the result is delivered: whoever is
+//!    notified of the end can give it the next work without starting another thread.
+//! 4. Once a job has been delivered, nothing of it is held.
 //!
 //! A job that panics, in its work or while it is delivered, costs no thread.
 
@@ -23,15 +23,15 @@ use std::time::Duration;
 
 use super::sync::{Arc, Condvar, Mutex, lock};
 
-/// Something for a thread to do.
+/// A job for a thread.
 pub(super) trait Job: Send {
-    /// What the thread is called meanwhile.
+    /// The name of the thread while it works.
     fn name(&self) -> Cow<'_, str>;
 
-    /// Does it. Called once.
+    /// Does the work. Called once.
     fn work(&mut self);
 
-    /// Tells of the end; the thread may have been given its next job by then.
+    /// Delivers the result; by then the thread may have been given its next job.
     fn deliver(self: Box<Self>);
 }
 
@@ -61,7 +61,7 @@ struct Counts {
     begun: u64,
 }
 
-/// One of them.
+/// One thread of the pool.
 #[derive(Default)]
 pub(super) struct Worker {
     slot: Mutex<Option<Box<dyn Job>>>,
@@ -93,7 +93,7 @@ impl Pool {
         }
     }
 
-    /// Has a thread do `job`.
+    /// Makes a thread do `job`.
     pub(super) fn start(&'static self, job: Box<dyn Job>) -> io::Result<()> {
         match self.assign(job) {
             None => Ok(()),
@@ -101,7 +101,7 @@ impl Pool {
         }
     }
 
-    /// Gives `job` to the thread that became idle last; returns it if none is.
+    /// Gives `job` to the thread that became idle last; returns it if none is idle.
     pub(super) fn assign(&self, job: Box<dyn Job>) -> Option<Box<dyn Job>> {
         let worker = lock(&self.idle).pop();
         match worker {
@@ -148,10 +148,10 @@ impl Pool {
 
     fn serve(&self, worker: &Arc<Worker>, own_name: &str, mut job: Box<dyn Job>) {
         trio_platform::name_thread(&job.name());
-        // A job keeps the panics of its work; this is for the one whose author has not.
+        // A job catches the panics of its work; this is for a job that does not.
         drop(catch_unwind(AssertUnwindSafe(|| job.work())));
         lock(&self.idle).push(worker.clone());
-        // The hook has printed what there is to say.
+        // The panic hook has printed it already.
         drop(catch_unwind(AssertUnwindSafe(|| job.deliver())));
         trio_platform::name_thread(own_name);
     }
@@ -163,7 +163,7 @@ impl Pool {
             .or_else(|| self.retire(worker))
     }
 
-    /// Ends a worker that has waited in vain: `None`, unless it has been chosen meanwhile (rule 2).
+    /// Ends a worker that has waited in vain: `None`, or its job if it was chosen meanwhile (rule 2).
     pub(super) fn retire(&self, worker: &Arc<Worker>) -> Option<Box<dyn Job>> {
         {
             let mut idle = lock(&self.idle);
@@ -175,7 +175,7 @@ impl Pool {
         Some(worker.take())
     }
 
-    /// Adds a worker to the idle, as one that has worked does.
+    /// Adds a worker to the idle ones, as if it had worked.
     #[cfg(loom)]
     pub(super) fn add_idle(&self, worker: &Arc<Worker>) {
         lock(&self.idle).push(worker.clone());
@@ -201,7 +201,7 @@ impl Worker {
         self.filled.notify_one();
     }
 
-    /// The job that somebody is about to put here.
+    /// Waits for the job that somebody is about to put here.
     pub(super) fn take(&self) -> Box<dyn Job> {
         let mut slot = lock(&self.slot);
         loop {
@@ -217,8 +217,8 @@ impl Worker {
         }
     }
 
-    /// The same, if it comes within `bound`. A wait that ends for no reason begins anew: no harm is
-    /// done if a thread lives longer.
+    /// The same, if it comes within `bound`. A spurious wake starts the wait anew: no harm is done
+    /// if a thread lives longer.
     fn take_within(&self, bound: Duration) -> Option<Box<dyn Job>> {
         let mut slot = lock(&self.slot);
         loop {
@@ -254,10 +254,10 @@ pub fn thread_statistics() -> ThreadStatistics {
 /// Runs `function` on a thread of the pool, then `deliver` with what it returned, or with its panic,
 /// on the same thread.
 ///
-/// May be called from anywhere, in a run or not. Nothing waits for the thread; the caller has to see
-/// to that. As a rule [`to_thread::run_sync`](crate::to_thread::run_sync), which does so, is what you
-/// want. The thread counts as idle while `deliver` runs, so that should not take long. `name` is the
-/// name of the thread meanwhile.
+/// May be called from anywhere, in a run or not. Nothing waits for the thread; that is up to the
+/// caller. Usually [`to_thread::run_sync`](crate::to_thread::run_sync), which does wait, is what
+/// you want. The thread counts as idle while `deliver` runs, so that should not take long. `name`
+/// is the name of the thread until the end.
 ///
 /// # Errors
 ///
@@ -326,7 +326,7 @@ where
     }
 }
 
-/// What a person would call the function: `app::store::load::{{closure}}` is `load`.
+/// A function's name as people would say it: `app::store::load::{{closure}}` is `load`.
 pub(super) fn function_name<F>() -> &'static str {
     let path = std::any::type_name::<F>();
     let whole = path.split('<').next().unwrap_or(path);
@@ -351,7 +351,7 @@ mod tests {
         Box::leak(Box::new(Pool::new(patience)))
     }
 
-    /// Has `pool` call `function`, and then `deliver`.
+    /// Makes `pool` call `function`, and then `deliver`.
     fn start<T: Send + 'static>(
         pool: &'static Pool,
         function: impl FnOnce() -> T + Send + 'static,
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(pool.statistics().idle, 2);
         begin(3).send(()).unwrap();
         assert_eq!(tell.recv().unwrap(), (3, last.1));
-        // Whoever is told of the end is told on the thread that is taken next.
+        // Whoever is notified of the end is notified on the thread that is taken next.
         let again = told.clone();
         start(
             pool,

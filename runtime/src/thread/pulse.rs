@@ -1,14 +1,16 @@
-//! The pulse of a run, as its watchdog feels it: plain stores on the one side, looks on the other.
+//! The pulse of a run, as its watchdog sees it: plain stores on one side, loads on the other.
 //!
-//! 1. One word holds the number of the turn, whether the run works or rests (waits for the kernel or,
-//!    as a guest, for its host), and whether the watchdog sleeps until the word changes. It changes
-//!    with each turn and each rest, so a word that stays is a turn that lasts, or a rest.
-//! 2. A run that begins to work, or to rest, puts the new word there and learns from the old one
-//!    whether the watchdog sleeps, in one step; and the watchdog marks the word only if it is still the
-//!    same. So no run begins to work unseen.
-//! 3. From one turn to the next without a rest the run reads, and then stores. A mark that is made in
-//!    between is lost. So a watchdog that sleeps while a turn lasts does so for a bounded time only.
-//! 4. Which node is polled is its address, or zero: never followed, only looked up.
+//! 1. One word holds the number of the turn, whether the run works or rests (waits for the kernel
+//!    or, as a guest, for its host), and whether the watchdog sleeps until the word changes. It
+//!    changes with each turn and each rest, so a word that stays the same is a turn that lasts, or
+//!    a rest.
+//! 2. A run that begins to work, or to rest, stores the new word and learns from the old one, in
+//!    one step, whether the watchdog sleeps; and the watchdog marks the word only if it is still
+//!    the same. So no run begins to work unnoticed.
+//! 3. From one turn to the next without a rest, the run loads and then stores. A mark that is made
+//!    in between is lost. So a watchdog that sleeps during a turn does so only for a limited time.
+//! 4. The node that is polled is stored as its address, or zero; the address is never followed,
+//!    only looked up.
 
 use super::sync::{AtomicUsize, Ordering};
 
@@ -17,15 +19,15 @@ pub(super) struct Pulse {
     node: AtomicUsize,
 }
 
-/// The run works.
+/// The run is working.
 const WORKING: usize = 1;
-/// The watchdog sleeps, and is to be woken when the word changes.
+/// The watchdog sleeps, and has to be woken when the word changes.
 const ASLEEP: usize = 2;
-/// What lies above that is the number of the turn.
+/// The bits from here up are the number of the turn.
 const TURN: usize = 4;
 
 impl Pulse {
-    /// Of a run at rest.
+    /// The pulse of a run at rest.
     pub(super) fn new() -> Self {
         Self {
             word: AtomicUsize::new(0),
@@ -33,7 +35,7 @@ impl Pulse {
         }
     }
 
-    // The run.
+    // The side of the run.
 
     /// The run begins to work after a rest; returns whether the watchdog has to be woken.
     pub(super) fn begin(&self) -> bool {
@@ -53,27 +55,27 @@ impl Pulse {
 
     /// The run rests; returns whether the watchdog has to be woken.
     pub(super) fn rest(&self) -> bool {
-        // One that sleeps because the run rests already is not to be woken for that.
+        // A watchdog that sleeps because the run rests already need not be woken for another rest.
         let works = self.word.load(Ordering::Relaxed) & WORKING != 0;
         works && self.replace(0)
     }
 
-    /// The next word, with these marks; returns whether the watchdog has slept over the last.
+    /// Stores the next word, with these marks; returns whether the watchdog slept during the last.
     fn replace(&self, marks: usize) -> bool {
         let number = self.word.load(Ordering::Relaxed) & !(WORKING | ASLEEP);
         let next = number.wrapping_add(TURN) | marks;
         self.word.swap(next, Ordering::AcqRel) & ASLEEP != 0
     }
 
-    /// What is polled from now on.
+    /// Stores what is polled from now on.
     #[inline]
     pub(super) fn poll(&self, node: usize) {
         self.node.store(node, Ordering::Relaxed);
     }
 
-    // The watchdog.
+    // The side of the watchdog.
 
-    /// What tells turns and rests from each other.
+    /// A value that is different for each turn and each rest.
     pub(super) fn turn(&self) -> usize {
         self.word.load(Ordering::Relaxed) & !ASLEEP
     }
@@ -86,7 +88,8 @@ impl Pulse {
         self.node.load(Ordering::Relaxed)
     }
 
-    /// The watchdog is about to sleep until `turn` has changed; returns whether it has not by now.
+    /// Marks that the watchdog is about to sleep until `turn` has changed; returns whether it is
+    /// still the same.
     pub(super) fn fall_asleep(&self, turn: usize) -> bool {
         let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
         match self
@@ -94,7 +97,7 @@ impl Pulse {
             .compare_exchange(turn, turn | ASLEEP, order, failed)
         {
             Ok(_) => true,
-            // The mark may be there from before, if nothing has woken the watchdog since.
+            // The mark may still be there, if nothing has woken the watchdog since.
             Err(word) => word == turn | ASLEEP,
         }
     }

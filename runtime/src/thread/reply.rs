@@ -1,8 +1,8 @@
 //! The answer that a thread blocks for.
 //!
-//! Whoever owes it holds a [`Replier`]. If that is dropped without an answer, because the run has
-//! ended, or because the task that was to give it is gone, the thread learns that instead of waiting
-//! for ever.
+//! Whoever has to answer holds a [`Replier`]. If that is dropped without an answer, because the run
+//! has ended or the task that should answer is gone, the thread learns that instead of waiting for
+//! ever.
 
 use std::sync::PoisonError;
 
@@ -20,7 +20,7 @@ struct Slot<R> {
 enum Answer<R> {
     Owed,
     Given(R),
-    /// Nobody is going to give it.
+    /// There will be no answer.
     Never,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn reply<R>() -> (Replier<R>, Reply<R>) {
 }
 
 impl<R> Reply<R> {
-    /// Blocks for the answer; `None` if there will be none.
+    /// Blocks until the answer comes; `None` if there will be none.
     pub(super) fn wait(self) -> Option<R> {
         let mut answer = lock(&self.0.answer);
         loop {

@@ -1,7 +1,8 @@
-//! What other threads and a run meet at: locks and atomics of `std`, or of loom in its tests.
+//! Where other threads and a run meet: the locks and atomics of `std`, or those of loom in its
+//! tests.
 //!
 //! `cargo xtask loom` builds this crate with `--cfg loom` and runs every order in which the threads
-//! of a small program can meet. Only what such a test looks at takes its types from here.
+//! of a small program can meet. Only code that such a test covers takes its types from here.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -16,8 +17,8 @@ pub(crate) use std::sync::{
 
 use std::sync::PoisonError;
 
-/// Locks. What is locked here is never left half changed by a panic, so one that has happened in
-/// another thread is of no concern.
+/// Locks. A panic never leaves the content of these locks half changed, so a lock that is poisoned
+/// by a panic of another thread can be used.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,9 +1,10 @@
-//! Out of the run: blocking functions on threads of their own, awaited by tasks.
+//! Leaving the run: blocking functions on threads of their own, awaited by tasks.
 //!
 //! A task that calls a blocking function holds up its whole run. [`run_sync`] lets another thread
-//! call it and awaits the value, while every other task goes on. Use it for what blocks and has no
-//! asynchronous form (a library that reads files, a name service, a database client), and for long
-//! computations. Each call costs some microseconds, so do not use it for what takes less.
+//! call it and awaits the value, while all other tasks go on. Use it for functions that block and
+//! have no asynchronous form (a library that reads files, a name service, a database client), and
+//! for long computations. Each call costs some microseconds, so it does not pay for anything
+//! shorter.
 //!
 //! - The function and its value are moved to the thread and back: they are `Send` and borrow nothing.
 //! - A cancel waits for the function, which can [ask](crate::from_thread::check_cancelled) whether it

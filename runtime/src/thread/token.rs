@@ -1,4 +1,4 @@
-//! The handle by which other threads reach a run.
+//! The handle through which other threads reach a run.
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ impl TrioToken {
     /// function has been asked for with the same `key`, and has not begun yet, nothing is added.
     ///
     /// Functions are the same if they have the same type: each closure in the source has a type of
-    /// its own, and so has each named `fn` (all function *pointers* of a kind share one). `key`
-    /// distinguishes calls of one function, as its arguments would.
+    /// its own, and so has each named `fn` (but all function *pointers* of one signature share a
+    /// type). `key` distinguishes calls of one function, as its arguments would.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl TrioToken {
     ///
     /// # Errors
     ///
-    /// Those of the future, `Cancelled` too, which are nobody else's. If the run has ended, or is
-    /// about to. [`Usage`](crate::Usage) on a thread that is in a run itself.
+    /// Those of the future, including `Cancelled`; nobody else gets them. [`RunFinished`] if the
+    /// run has ended, or is about to. [`Usage`](crate::Usage) on a thread that is in a run itself.
     ///
     /// # Panics
     ///

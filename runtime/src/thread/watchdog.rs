@@ -1,22 +1,23 @@
-//! The watchdog: a thread beside a run that sees when its loop does not go on, and says why.
+//! The watchdog: a thread beside a run that notices when its loop is stuck, and says why.
 //!
-//! A task that computes for long, or blocks its thread, keeps all others waiting, and nothing in the
-//! loop can tell, for the loop is what stands still. So a thread looks at the pulse of the run
-//! (`pulse.rs`): a turn that is the same at several looks in a row is too long.
+//! A task that computes for long, or blocks its thread, keeps all others waiting, and nothing in
+//! the loop can notice, because the loop itself stands still. So a thread looks at the pulse of the
+//! run (`pulse.rs`): a turn that is the same at several looks in a row is taking too long.
 //!
-//! 1. The run stores which node it polls, and nothing else in a step. What a node is called stands in
-//!    a table under a lock, which the run takes when a task begins or ends, or a nursery. The watchdog
-//!    takes it to look a node up, and looks at the pulse again meanwhile: what has ended since cannot
-//!    be mistaken for what lasts, for it is taken out after its step.
-//! 2. A run at rest is no run that blocks, however long it rests, and the watchdog sleeps as well.
-//! 3. Time is that of the system, whatever the clock of the run says.
-//! 4. The thread belongs to the run, and is joined when that ends, however it does. One that stands in
-//!    the callback meanwhile is waited for.
+//! 1. In each step the run stores which node it polls, and nothing else. The names of nodes are in
+//!    a table under a lock, which the run takes when a task or a nursery begins or ends. The
+//!    watchdog takes the lock to look up a node, and checks the pulse again while holding it: a
+//!    node that has ended since is not mistaken for one that is stuck, because it is removed after
+//!    its step.
+//! 2. A run at rest is not blocked, however long it rests, and the watchdog sleeps as well.
+//! 3. Time is the system's, whatever the clock of the run says.
+//! 4. The thread belongs to the run, and is joined when the run ends, however it ends. If it is in
+//!    the callback at that moment, the run waits for it.
 //! 5. A callback that panics is reported on standard error, and ends the watchdog; the run goes on
 //!    without one.
 //!
-//! Where in its code the blocked thread stands is not told: to see the stack of another thread takes a
-//! signal whose handler may do next to nothing, and there is no way to do it that is safe.
+//! It is not reported where in its code the blocked thread is: looking at the stack of another
+//! thread takes a signal whose handler may do next to nothing, and there is no safe way to do it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -128,13 +129,13 @@ impl fmt::Debug for Watchdog {
     }
 }
 
-/// What blocks in asyncio's debug mode, and what a person notices.
+/// What asyncio's debug mode uses, and about what a person notices.
 const THRESHOLD: Duration = Duration::from_millis(100);
 
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// In how many looks a turn must have been the same. If the whole process has been stopped, little
-/// more than one look sees it.
+/// In how many looks a turn must have been the same. If the whole process is stopped for a while,
+/// at most one or two looks see the same turn.
 const LOOKS: u32 = 4;
 
 /// A turn of the loop that takes or took too long, as the [`Watchdog`] reports it.
@@ -150,7 +151,7 @@ pub struct Blocked {
 
 impl Blocked {
     /// The task, or body of a nursery, that was being polled when the turn had taken too long.
-    /// `None` if none was, but a call from another thread, a waker, or some handler.
+    /// `None` if it was not a task but a call from another thread, a waker, or some handler.
     pub fn task(&self) -> Option<&Task> {
         self.task.as_ref()
     }
@@ -205,23 +206,23 @@ fn print(blocked: &Blocked) {
     eprintln!("trio: {blocked}");
 }
 
-/// The watchdog of a run, from the side of the run; ends when it is dropped.
+/// The watchdog of a run, as the run holds it; ends when it is dropped.
 pub(crate) struct Watched {
     shared: Arc<Shared>,
     thread: Thread,
     join: Cell<Option<JoinHandle<()>>>,
 }
 
-/// What the run and its watchdog share.
+/// Shared by the run and its watchdog.
 struct Shared {
     pulse: Pulse,
-    /// What is polled, by the addresses of the nodes.
+    /// The nodes that could be polled, by their addresses.
     nodes: Mutex<HashMap<usize, Task>>,
     ended: AtomicBool,
 }
 
 impl Watchdog {
-    /// Begins to watch a run at rest.
+    /// Starts to watch a run that is at rest.
     pub(crate) fn watch(self) -> io::Result<Watched> {
         let shared = Arc::new(Shared {
             pulse: Pulse::new(),
@@ -267,19 +268,19 @@ impl Watched {
         }
     }
 
-    /// What is polled from now on, by its address; zero is nothing.
+    /// Stores what is polled from now on, by its address; zero for nothing.
     #[inline]
     pub(crate) fn poll(&self, node: usize) {
         self.shared.pulse.poll(node);
     }
 
-    /// There is a new task, or a nursery.
+    /// Adds a new task or nursery.
     pub(crate) fn add(&self, node: &NodeRef) {
         let task = Task::of(node);
         lock(&self.shared.nodes).insert(node.address(), task);
     }
 
-    /// It has ended, and is not being polled.
+    /// Removes a node that has ended, and is not being polled.
     pub(crate) fn remove(&self, node: &NodeRef) {
         let task = lock(&self.shared.nodes).remove(&node.address());
         drop(task);
@@ -303,7 +304,7 @@ impl Drop for Watched {
     }
 }
 
-/// The watchdog on its thread.
+/// The watchdog on its own thread.
 struct Eyes {
     shared: Arc<Shared>,
     threshold: Duration,
@@ -327,7 +328,8 @@ impl Eyes {
                     return;
                 }
             } else if rested.replace(turn) != Some(turn) {
-                // A run that works and rests by turns is not to pay for waking us each time.
+                // A run that alternates between work and rest should not pay for waking the
+                // watchdog each time.
                 thread::park_timeout(period);
             } else if self.shared.pulse.fall_asleep(turn) && !self.has_ended() {
                 thread::park();
@@ -339,7 +341,7 @@ impl Eyes {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Watches `turn` to its end, and tells of it if it is too long.
+    /// Watches `turn` to its end, and reports it if it takes too long.
     fn watch_turn(&mut self, turn: usize, period: Duration) -> thread::Result<()> {
         let begin = self.clock.now();
         let node = self.shared.pulse.node();
@@ -364,7 +366,8 @@ impl Eyes {
         };
         self.tell(&blocked)?;
         while !self.has_ended() && self.shared.pulse.turn() == turn {
-            // The end is told exactly if the run sees that we sleep, and if not, then soon.
+            // The end is reported at once if the run sees that the watchdog sleeps, and soon
+            // otherwise.
             if self.shared.pulse.fall_asleep(turn) {
                 thread::park_timeout(period);
             }
@@ -385,10 +388,10 @@ impl Eyes {
 }
 
 impl Shared {
-    /// What is polled, if `turn` still lasts.
+    /// What is polled, if `turn` is still going on.
     fn task(&self, turn: usize) -> Option<Option<Task>> {
         let nodes = lock(&self.nodes);
-        // Under the lock: what is polled now has not been taken out (rule 1).
+        // Under the lock: what is polled now has not been removed (rule 1).
         let task = nodes.get(&self.pulse.node()).cloned();
         (self.pulse.turn() == turn).then_some(task)
     }

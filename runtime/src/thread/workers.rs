@@ -1,14 +1,14 @@
 //! One program on every core: a run for each worker, each on a thread of its own, supervised like
 //! the children of a nursery.
 //!
-//! Tasks never leave their run, so nothing in a worker has to be `Send` or locked; what workers
-//! share is what the closure borrows, and that has to be `Sync`.
+//! Tasks never leave their run, so nothing in a worker has to be `Send` or locked; workers share
+//! only what the closure borrows, which has to be `Sync`.
 //!
 //! 1. The first error, or panic, of a worker cancels the others, which end in their own way and are
-//!    waited for. So does a cancel from outside.
-//! 2. A cancel reaches a worker through the inbox of its run, as the cancel of a scope around what
-//!    it does. One that begins later finds the cancel when it registers, under the same lock.
-//! 3. When all have ended, a panic goes on; else the errors come out as one group.
+//!    waited for. A cancel from outside does the same.
+//! 2. A cancel reaches a worker through the inbox of its run, as the cancel of a scope around its
+//!    work. A worker that begins later finds the cancel when it registers, under the same lock.
+//! 3. When all have ended, a panic is resumed; otherwise the errors come out as one group.
 
 use std::any::Any;
 use std::fmt;
@@ -102,7 +102,7 @@ impl Worker {
 /// use trio::Workers;
 ///
 /// let workers = Workers::per_core().pinned(true).run(async |worker| {
-///     // Mostly: a server, whose listener shares its port with those of the others.
+///     // As a rule a server, whose listener shares its port with those of the others.
 ///     Ok(worker.count())
 /// })?;
 /// assert_eq!(workers[0], workers.len());
@@ -270,13 +270,13 @@ impl Workers {
         team.result(values)
     }
 
-    /// The life of a worker. Gives its value, if it has come to one.
+    /// The life of a worker. Returns its value, if there is one.
     fn work<F, T>(&self, team: &Team, worker: Worker, work: &F) -> Option<T>
     where
         F: AsyncFn(Worker) -> Result<T>,
     {
         if self.pinned {
-            // It runs all the same, only not as well.
+            // The worker runs without it too, only less well.
             drop(trio_platform::pin_thread(worker.index));
         }
         let main = async {
@@ -307,14 +307,14 @@ impl fmt::Debug for Workers {
     }
 }
 
-/// The scope around what a worker does, in its run.
+/// The scope around the work of a worker, in its run.
 static SCOPE: RunVar<CancelScope> = RunVar::new("the scope of a worker");
 
-/// What the workers have in common.
+/// Shared by the workers.
 struct Team(Mutex<State>);
 
 struct State {
-    /// Of the workers that are at work, by their numbers.
+    /// Those of the workers that are running, by their numbers.
     tokens: Vec<Option<TrioToken>>,
     cancelled: Option<Cancelled>,
     errors: Vec<Error>,
@@ -346,7 +346,8 @@ impl Team {
         lock(&self.0).tokens[worker.index] = None;
     }
 
-    /// Cancels what is at work and what begins from now on; the first cancel is the one that stays.
+    /// Cancels the workers that are running, and those that begin later; the first cancel is the
+    /// one that stays.
     fn cancel(&self, cancelled: &Cancelled) {
         let tokens = {
             let mut state = lock(&self.0);
@@ -365,7 +366,7 @@ impl Team {
                     }
                 });
             };
-            // One that has ended needs no cancel.
+            // A worker that has ended needs no cancel.
             let _ = token.run_sync_soon(cancel);
         }
     }
@@ -377,12 +378,12 @@ impl Team {
     }
 
     fn panicked(&self, worker: Worker, panic: Box<dyn Any + Send>) {
-        // The first is the one to go on with; the hook has printed every one.
+        // The first panic is the one to resume; the hook has printed all of them.
         lock(&self.0).panic.get_or_insert(panic);
         self.cancel(&because(worker, "panicked"));
     }
 
-    /// What the whole has come to. Without values one worker at least has none.
+    /// The result of the whole. If there are no values, at least one worker failed.
     fn result<T>(&self, values: Option<Vec<T>>) -> Result<Vec<T>> {
         let (panic, errors, cancelled) = {
             let mut state = lock(&self.0);
@@ -408,7 +409,7 @@ fn because(worker: Worker, what: &str) -> Cancelled {
     Cancelled::new(CancelSource::Nursery, Some(reason.into()), None, None)
 }
 
-/// Cancels the workers when the call is over before they are: it has been dropped.
+/// Cancels the workers if the call ends before they do, because it was dropped.
 struct Ending<'a>(&'a Team);
 
 impl Drop for Ending<'_> {
@@ -419,7 +420,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// The supervisor only waits, and takes no thread from those who work.
+/// The supervisor only waits, and must not take a thread from those who work.
 struct Unlimited;
 
 impl ThreadLimiter for Unlimited {

@@ -1,8 +1,8 @@
-//! Channels against plain models: the one of a run and the one between threads against the same,
-//! broadcasts against a list of all that was ever sent, a watch against a number.
+//! Channels against plain models: the channel of a run and the one between threads against the same
+//! model, broadcasts against a list of everything that was ever sent, a watch against a number.
 //!
-//! A model is told of each call when it is made, and says at once who is to get what. What a
-//! waiter that was woken by a close finds is asked of the model when the waiter runs.
+//! A model gets each call when it is made, and says at once who receives what. What a waiter that
+//! was woken by a close finds is asked of the model when the waiter runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -36,13 +36,13 @@ enum What {
     Sleep(u64),
     Send,
     TrySend,
-    /// Begins to send, yields so often, and drops the future.
+    /// Begins to send, yields this often, and drops the future.
     SendAndDrop(u64),
     Receive,
     TryReceive,
     ReceiveAndDrop(u64),
     Cancel(usize),
-    /// Closes the ends of a task, or gives it a new receiver where there is such a thing.
+    /// Closes the ends of a task, or opens a new receiver for it if there is such a thing.
     CloseSend(usize),
     CloseReceive(usize),
 }
@@ -66,7 +66,7 @@ fn draw(random: &mut Random) -> Step {
     Step { task, what }
 }
 
-/// What an operation says; `None` stands for what a send that succeeded gives.
+/// The result of an operation; `None` stands for the result of a successful send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Sent,
@@ -123,7 +123,7 @@ impl From<Result<u64, TryReceiveError>> for Said {
     }
 }
 
-/// The ends of a task in what is put to the test.
+/// The ends of a task in the channel that is tested.
 trait Ends {
     async fn send(&self, value: u64) -> Said;
     fn try_send(&self, value: u64) -> Said;
@@ -131,7 +131,7 @@ trait Ends {
     fn try_receive(&self) -> Said;
     fn close_send(&self);
     fn close_receive(&self);
-    /// What is in the buffer, who waits to send, and who waits to receive.
+    /// How many values are in the buffer, how many senders wait, and how many receivers.
     fn numbers(&self) -> [usize; 3];
 }
 
@@ -172,7 +172,7 @@ macro_rules! ends {
 ends!(MemorySendChannel<u64>, MemoryReceiveChannel<u64>);
 ends!(ThreadSendChannel<u64>, ThreadReceiveChannel<u64>);
 
-/// What the model says of a call.
+/// The model's answer to a call.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Says(Said),
@@ -184,18 +184,18 @@ enum Asked {
 struct Plain {
     capacity: usize,
     buffer: VecDeque<u64>,
-    /// Who waits: the number of the call, the task, and the value.
+    /// The calls that wait: the number of the call, the task, and the value.
     sending: VecDeque<(u64, usize, u64)>,
     receiving: VecDeque<(u64, usize)>,
-    /// What has been decided of calls that waited; `None` if they are to look for themselves.
+    /// What has been decided about calls that waited; `None` if they have to look for themselves.
     decided: HashMap<u64, Option<Said>>,
     send_closed: [bool; TASKS],
     receive_closed: [bool; TASKS],
     next: u64,
-    /// Whether a cancelled call stands in line until its task runs, and may be given something till
-    /// then, because those who give do not ask its run.
+    /// Whether a cancelled call stands in line until its task runs, and may be given something
+    /// until then, because the givers do not ask its run.
     remote: bool,
-    /// Those that have been cancelled: if they are given nothing, that is what they say.
+    /// Those that have been cancelled: their result, unless they are given something.
     cancelled: HashSet<u64>,
 }
 
@@ -226,7 +226,7 @@ impl Plain {
         if self.receive_closed[task] {
             return Said::Closed;
         }
-        // A channel may hold more than it has room for, when something was given back.
+        // A channel may hold more than its capacity, when something was given back.
         let value = self.buffer.pop_front();
         if value.is_none() || self.buffer.len() < self.capacity {
             if let Some((id, _, next)) = self.sending.pop_front() {
@@ -263,7 +263,7 @@ impl Plain {
         }
     }
 
-    /// Takes a call out of line that still stands there.
+    /// Takes a call that still stands in line out of it.
     fn leave(&mut self, id: u64, decision: Option<Said>) {
         let before = self.sending.len() + self.receiving.len();
         self.sending.retain(|(other, ..)| *other != id);
@@ -273,7 +273,7 @@ impl Plain {
         }
     }
 
-    /// What a call that waited says, now that its task runs.
+    /// The result of a call that waited, now that its task runs.
     fn learn(&mut self, id: u64, look: impl FnOnce(&mut Self) -> Said) -> Said {
         match self.decided.remove(&id) {
             Some(Some(said)) => said,
@@ -293,7 +293,7 @@ impl Plain {
         }
     }
 
-    /// A receive has been dropped with something in its hands.
+    /// A receive has been dropped with a value in its hands.
     fn give_back(&mut self, value: u64) {
         if self.receive_closed == [true; TASKS] {
             return;
@@ -336,7 +336,7 @@ impl Plain {
     }
 }
 
-/// Which call a task is in: its scope, and its number in the model.
+/// The call that a task is in: its scope, and its number in the model.
 #[derive(Debug, Default)]
 struct Calls {
     of: RefCell<Vec<Option<(CancelScope, u64)>>>,
@@ -356,7 +356,7 @@ impl Calls {
     async fn wait(&self, task: usize, id: u64, call: impl Future<Output = Said>) -> Result<Said> {
         let scope = CancelScope::new();
         self.of.borrow_mut()[task] = Some((scope.clone(), id));
-        // What is returned is no error, so that the scope does not catch it.
+        // The result is returned as a value, so that the scope does not catch an error.
         let said = scope.enter(async { Ok(call.await) }).await?;
         self.of.borrow_mut()[task] = None;
         Ok(said.expect("no error leaves the scope"))
@@ -375,7 +375,7 @@ impl Calls {
         self.values.get()
     }
 
-    /// Cancels whoever still waits when nothing else can happen any more.
+    /// Cancels all calls that still wait when nothing else can happen any more.
     async fn reap(&self, plain: impl Fn(u64)) -> Result<()> {
         while self.ended.get() < TASKS {
             sleep(secs(10_000)).await?;
@@ -467,7 +467,7 @@ impl<E: Ends> World<'_, E> {
         })
     }
 
-    /// What a call says, and what the model says of it.
+    /// The result of a call, and the model's answer to it.
     async fn call(
         &self,
         task: usize,
@@ -560,7 +560,8 @@ fn tc2_channels_between_threads_do_what_the_model_says_for_every_seed() {
     channel("channel between threads", true, open_thread_channel, clone);
 }
 
-/// The plain model of a broadcast: all that was ever sent, and how far each has read.
+/// The plain model of a broadcast: everything that was ever sent, and how far each receiver has
+/// read.
 #[derive(Debug)]
 struct Log {
     capacity: usize,
@@ -806,8 +807,8 @@ fn br2_lagging_broadcasts_do_what_the_model_says_for_every_seed() {
     broadcast("lagging broadcast", true);
 }
 
-/// A watch is set by all, and looked at by all; the model is the number that was set last, and what
-/// each has seen.
+/// All tasks set and read a watch; the model is the number that was set last, and what each task
+/// has seen.
 #[test]
 fn wv1_watches_do_what_the_model_says_for_every_seed() {
     check("watch", draw, |program, seed| {

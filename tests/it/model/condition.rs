@@ -1,9 +1,10 @@
 //! A condition and its lock against a plain model: who sleeps, who stands in line, who holds.
 //!
-//! What the model checks: a notification moves the oldest sleepers to the end of the line and is not
-//! undone by a cancel; a wait that is cancelled has the lock again when it returns; a wait that is
-//! dropped passes a notification on. One thing the library does that nobody calls for: a wait that was
-//! cancelled stands in line again when its future is polled. So the wait is wrapped, and the model told.
+//! What the model checks: a notification moves the oldest sleepers to the end of the line and is
+//! not undone by a cancel; a wait that is cancelled has the lock again when it returns; a wait that
+//! is dropped passes a notification on. One thing happens in the library without a call: a wait
+//! that was cancelled rejoins the line when its future is polled. So the wait is wrapped, and the
+//! wrapper tells the model.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,11 +30,11 @@ struct Step {
 enum What {
     Yield,
     Sleep(u64),
-    /// Takes the lock, waits, yields so often, and releases it.
+    /// Takes the lock, waits, yields this often, and releases it.
     Wait(u64),
-    /// Takes the lock, begins to wait, yields so often, and drops the wait.
+    /// Takes the lock, begins to wait, yields this often, and drops the wait.
     WaitAndDrop(u64),
-    /// Takes the lock, notifies so many, yields so often, and releases it.
+    /// Takes the lock, notifies this many, yields this often, and releases it.
     Notify(usize, u64),
     Cancel(usize),
 }
@@ -46,9 +47,9 @@ enum Phase {
     Sleeps,
     /// In line again, or holding the lock without knowing it.
     Notified,
-    /// Was cancelled in line, or asleep and has not been polled since.
+    /// Was cancelled in line, or while asleep, and has not been polled since.
     CutShort,
-    /// Was cancelled asleep, and has to have the lock again.
+    /// Was cancelled while asleep, and has to take the lock again.
     ComesBack,
 }
 
@@ -286,7 +287,7 @@ impl World {
         Ok(())
     }
 
-    /// Cancels whoever still waits when nothing else can happen any more.
+    /// Cancels all that still wait when nothing else can happen any more.
     async fn reap(&self) -> Result<()> {
         while self.ended.get() < TASKS {
             sleep(secs(10_000)).await?;

@@ -1,8 +1,8 @@
-//! Everything that is taken and given back, first come first served: locks, semaphores, limiters and
-//! reader-writer locks against one plain model.
+//! Everything that is acquired and released, first come first served: locks, semaphores, limiters
+//! and reader-writer locks against one plain model.
 //!
-//! The model is told of each call when it is made, and says at once who holds what: so it predicts
-//! the outcome of each acquire, and after each step the length of the queue.
+//! The model gets each call when it is made, and says at once who holds what: so it predicts the
+//! outcome of each acquire, and after each step the length of the queue.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ const TASKS: usize = 5;
 /// How something is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// With others, as far as the capacity goes.
+    /// Together with others, as far as the capacity allows.
     Shared,
     Alone,
 }
@@ -41,15 +41,15 @@ enum What {
     Sleep(u64),
     Acquire(Kind),
     TryAcquire(Kind),
-    /// Begins to acquire, yields so often, and drops the future.
+    /// Begins to acquire, yields this often, and drops the future.
     AcquireAndDrop(Kind, u64),
-    /// Gives back what the task has had longest.
+    /// Releases what the task has held longest.
     Release,
     Cancel(usize),
     SetTotal(usize),
 }
 
-/// What is put to the test.
+/// The primitive that is tested.
 trait Subject {
     type Guard<'a>
     where
@@ -61,19 +61,19 @@ trait Subject {
     fn set_total(&self, _total: usize) {}
 }
 
-/// The plain model: who holds, and who waits.
+/// The plain model: the holders and the waiters.
 #[derive(Debug)]
 struct Plain {
     total: usize,
     shared: usize,
     alone: bool,
     queue: VecDeque<(u64, Kind)>,
-    /// What has been handed to those who waited and do not know yet.
+    /// What has been handed to waiting tasks that have not noticed yet.
     handed: Vec<(u64, Kind)>,
     next: u64,
 }
 
-/// What the model says of an acquire.
+/// The model's answer to an acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Taken,
@@ -144,7 +144,7 @@ impl Plain {
         self.queue.retain(|(other, _)| *other != id);
     }
 
-    /// The task knows now: whether it had been handed what it waited for.
+    /// The task runs: returns whether it had been handed what it waited for.
     fn learn(&mut self, id: u64) -> bool {
         let before = self.handed.len();
         self.handed.retain(|(other, _)| *other != id);
@@ -195,7 +195,7 @@ impl<'a, S: Subject> World<'a, S> {
         self.acquiring.borrow_mut()[task] = None;
         let handed = self.plain.borrow_mut().learn(id);
         if !handed {
-            // What stands behind one that was cancelled may fit now.
+            // Those behind one that was cancelled may fit now.
             self.plain.borrow_mut().hand_over();
         }
         self.expect(
@@ -285,7 +285,7 @@ impl<'a, S: Subject> World<'a, S> {
         }
     }
 
-    /// Cancels whoever still waits when nothing else can happen any more.
+    /// Cancels all that still wait when nothing else can happen any more.
     async fn reap(&self) -> Result<()> {
         while self.ended.get() < TASKS {
             sleep(secs(10_000)).await?;

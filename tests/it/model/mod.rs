@@ -2,14 +2,14 @@
 //!
 //! A model test draws a program as a list of steps, runs it on the simulated driver, and compares
 //! what happens with what a plain sequential model says. The list is flat, each step naming the
-//! task that takes it, so that it stays a program whatever is left out: when a schedule fails, [`check`]
-//! leaves out as much as it can and prints what remains, with the seed by which it is found again.
+//! task that takes it, so that any part of it is still a program: when a schedule fails, [`check`]
+//! leaves out as much as it can and prints what remains, with the seed that reproduces it.
 //!
-//! - `TRIO_MODEL_SCHEDULES` is how many schedules each model is put through.
+//! - `TRIO_MODEL_SCHEDULES` is how many schedules each model is run through.
 //! - `TRIO_MODEL_SEED` is the seed of the first; the others count up from there.
 //!
-//! `cargo xtask ci simulation` puts each model through ten thousand, from a seed that is the commit's,
-//! and `cargo xtask soak` through many more, from a seed of its own.
+//! `cargo xtask ci simulation` runs each model through ten thousand, from a seed that is derived
+//! from the commit, and `cargo xtask soak` through many more, from a seed of its own.
 
 mod channel;
 mod condition;
@@ -25,13 +25,13 @@ use trio::{Builder, Error, Result, fail_after};
 
 use crate::support::secs;
 
-/// Schedules a model, unless told otherwise.
+/// Schedules for each model, by default.
 const SCHEDULES: u64 = 2_000;
 
-/// Steps in a program at most.
+/// The most steps in a program.
 const STEPS: u64 = 40;
 
-/// Numbers that follow from a seed.
+/// Random numbers that follow from a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -59,7 +59,7 @@ impl Random {
 /// What went wrong, in words.
 pub(crate) type Verdict = std::result::Result<(), String>;
 
-/// Puts a model through its schedules: `draw` makes a step, `run` runs a program and compares.
+/// Runs a model through its schedules: `draw` makes a step, `run` runs a program and compares.
 ///
 /// # Panics
 ///
@@ -85,7 +85,7 @@ pub(crate) fn check<S: Clone + Debug>(
              found again by\n  TRIO_MODEL_SEED={seed} TRIO_MODEL_SCHEDULES=1 \
              cargo test --test it {}",
             steps.join("\n"),
-            // What runs tests names each thread after its test.
+            // The test runner names each thread after its test.
             std::thread::current().name().unwrap_or("model"),
         );
     }
@@ -97,7 +97,7 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name} takes a number, and not {text:?}")))
 }
 
-/// Leaves steps out, many at a time and then one by one, as long as the program still fails.
+/// Leaves out steps, many at a time and then one by one, as long as the program still fails.
 fn shrink<S: Clone>(
     mut program: Vec<S>,
     mut words: String,
@@ -135,13 +135,13 @@ pub(crate) fn agree<T: PartialEq + Debug>(
 }
 
 /// Runs `main` in the simulation, with an order of tasks that `seed` decides. A panic, an error and
-/// a program that comes to no end are verdicts.
+/// a program that never ends are verdicts.
 pub(crate) fn simulate(seed: u64, main: impl Future<Output = Result<()>>) -> Verdict {
     let builder = Builder::new().simulation(Simulation::new(seed)).seed(seed);
     verdict(builder, fail_after(secs(10_000_000), main))
 }
 
-/// The same with a clock that `main` moves by itself; so here nothing but its own end ends it.
+/// The same with a clock that `main` moves by itself; so `main` must end on its own.
 pub(crate) fn simulate_at(
     clock: &MockClock,
     seed: u64,

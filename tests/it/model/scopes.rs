@@ -1,12 +1,13 @@
 //! Cancels, shields and deadlines in a tree of scopes, against a model that recurses.
 //!
-//! The tree follows from the seed, and the program is what is done to it. In each scope is a nursery,
-//! whose scope is one of its own; in both somebody asks in each turn whether he is cancelled, and under
-//! the nursery a task waits. After each step they are compared with the model: what is visible, of
-//! which cancellation it tells, and that each wait ended in the turn in which the first reached it.
+//! The tree follows from the seed, and the program is what is done to it. In each scope is a
+//! nursery, with a scope of its own. In both, a task checks in each turn whether it is cancelled,
+//! and under the nursery another task waits. After each step they are compared with the model: what
+//! is visible, which cancellation it is, and that each wait ended in the turn in which the first
+//! one reached it.
 //!
-//! Those who ask never rest, so that time has to be moved by hand: there is a clock for that on top of
-//! the simulation.
+//! The tasks that check never rest, so time has to be moved by hand: there is a clock for that on
+//! top of the simulation.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,12 +23,12 @@ use trio::{
 use super::{Random, agree, check, simulate_at};
 use crate::support::secs;
 
-/// Scopes in a tree at most.
+/// The most scopes in a tree.
 const SCOPES: usize = 9;
 
 #[derive(Clone, Debug)]
 struct Step {
-    /// The scope that it is done to, counted around: a tree may be smaller.
+    /// The scope that the step concerns, modulo the size of the tree, which may be smaller.
     scope: usize,
     what: What,
 }
@@ -35,11 +36,11 @@ struct Step {
 #[derive(Clone, Debug)]
 enum What {
     Shield(bool),
-    /// A deadline, so many seconds from now.
+    /// A deadline, this many seconds from now.
     Deadline(u64),
     NoDeadline,
     Cancel,
-    /// So many seconds pass.
+    /// This many seconds pass.
     Jump(u64),
 }
 
@@ -55,9 +56,9 @@ fn draw(random: &mut Random) -> Step {
     Step { scope, what }
 }
 
-/// What a scope is in the model, or the nursery in it, which is a scope of its own that nobody
-/// cancels: scope `n` is number `2 * n` here, and its nursery the next. Cancellations are known by
-/// the step in which they were asked for.
+/// The model's view of a scope, or of the nursery in it, which is a scope of its own that nobody
+/// cancels: scope `n` is number `2 * n` here, and its nursery the next. Cancellations are
+/// identified by the step that requested them.
 #[derive(Clone, Debug, Default)]
 struct Model {
     parent: Option<usize>,
@@ -66,7 +67,7 @@ struct Model {
     /// What is delivered: `None` if nothing is visible.
     visible: Option<u64>,
     deadline: Option<Time>,
-    /// What the wait under the scope ended with.
+    /// The cancellation with which the wait under the scope ended.
     ended: Option<u64>,
 }
 
@@ -81,7 +82,7 @@ fn refresh(scopes: &mut [Model], at: usize) {
     let around = parent.filter(|_| !shield);
     let around = around.and_then(|parent| scopes[parent].visible);
     let now = match (visible, own, around) {
-        // The first to arrive stays, as long as it has a reason to.
+        // The first to arrive stays, as long as it is justified.
         (Some(first), Some(_), Some(_)) => Some(first),
         _ => own.or(around),
     };
@@ -105,11 +106,11 @@ fn cancel(scopes: &mut [Model], at: usize, step: u64) {
     }
 }
 
-/// The tree as the library has it.
+/// The tree in the library.
 struct World {
     parents: Vec<Option<usize>>,
     scopes: Vec<CancelScope>,
-    /// What was seen last in each scope, and in each nursery behind that of its scope.
+    /// What was last seen in each scope, and after that in its nursery.
     seen: RefCell<Vec<Option<Cancelled>>>,
     ended: RefCell<Vec<Option<Cancelled>>>,
     over: Cell<bool>,
@@ -129,7 +130,8 @@ impl World {
         }
     }
 
-    /// Enters a scope, in which two tasks are and the scopes below, and somebody beside their nursery.
+    /// Enters a scope that contains two tasks, the scopes below, and one more task beside their
+    /// nursery.
     fn inside(&self, at: usize) -> Pin<Box<dyn Future<Output = Result<()>> + '_>> {
         Box::pin(async move {
             let inside = open_nursery(async |nursery| {
@@ -170,10 +172,10 @@ impl World {
     }
 }
 
-/// What stands for a step where it was a deadline that cancelled.
+/// Stands for a step if a deadline cancelled.
 const DEADLINE: u64 = u64::MAX;
 
-/// By which step a cancellation was asked for.
+/// The step that requested a cancellation.
 fn step_of(cancelled: Option<&Cancelled>) -> Option<u64> {
     let cancelled = cancelled?;
     match cancelled.source() {
@@ -182,7 +184,7 @@ fn step_of(cancelled: Option<&Cancelled>) -> Option<u64> {
     }
 }
 
-/// Ends everybody, also if the model and the library disagree.
+/// Ends all tasks, even if the model and the library disagree.
 struct Over<'a>(&'a World);
 
 impl Drop for Over<'_> {
@@ -194,7 +196,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// What has come due by now, the earliest first.
+/// The deadlines that are due by now, the earliest first.
 fn due(model: &[Model]) -> Vec<usize> {
     let now = current_time();
     let mut due: Vec<(Time, usize)> = (model.iter().enumerate())
@@ -243,7 +245,7 @@ async fn play(world: &World, clock: &MockClock, program: &[Step]) -> Result<()> 
                 cancel(&mut model, at, number);
             }
         }
-        // One turn for the deadlines, one for everyone to look, and one to spare.
+        // One turn for the deadlines, one for everyone to check, and one to spare.
         for _ in 0..3 {
             cancel_shielded_checkpoint().await;
         }
@@ -273,7 +275,7 @@ fn l1_a_tree_of_scopes_does_what_its_model_does_for_every_seed() {
         let clock = MockClock::new();
         let main = open_nursery(async |nursery| {
             nursery.start_soon(world.inside(0));
-            // Everyone is where they belong, however deep.
+            // Until every task is in its place, however deep.
             for _ in 0..4 * world.scopes.len() {
                 cancel_shielded_checkpoint().await;
             }

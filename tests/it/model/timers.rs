@@ -1,7 +1,7 @@
-//! Sleeps and deadlines, one in the other and many at once, against arithmetic.
+//! Sleeps and deadlines, nested and many at once, against arithmetic.
 //!
-//! The model knows by adding up when each step must end: in virtual time that is exact. Many timers
-//! are set and taken back on the way, in any order.
+//! The model computes by addition when each step must end, which in virtual time is exact. Many
+//! timers are set and taken back on the way, in any order.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,19 +20,19 @@ const TASKS: usize = 12;
 #[derive(Clone, Debug)]
 struct Step {
     task: usize,
-    /// A timer that is set before and taken back after, among those of the others.
+    /// A timer that is set before and taken back after, among those of the other tasks.
     aside: Duration,
     yields: bool,
     timed: Timed,
 }
 
-/// Something that takes a known time, and is cut short by nothing inside it.
+/// Something that takes a known time, and that nothing inside it cuts short.
 #[derive(Clone, Debug)]
 enum Timed {
     Sleep(Duration),
     /// Ends after the shorter of the two.
     Limited(Duration, Box<Self>),
-    /// The limit is moved to another time after so long, by another task.
+    /// Another task moves the limit to a different time after a while.
     Moved {
         first: Duration,
         when: Duration,
@@ -72,7 +72,7 @@ impl Timed {
         }
     }
 
-    /// How long it takes, and whether it comes to its own end.
+    /// How long it takes, and whether it reaches its own end.
     fn expected(&self) -> (Duration, bool) {
         match self {
             Self::Sleep(duration) => (*duration, true),
@@ -90,7 +90,7 @@ impl Timed {
         }
     }
 
-    /// Whether it came to its own end.
+    /// Returns whether it reached its own end.
     fn run(&self) -> Pin<Box<dyn Future<Output = Result<bool>> + '_>> {
         Box::pin(async move {
             match self {

@@ -1,12 +1,13 @@
-//! The line between a server and the harness: who listens where goes out, questions come in.
+//! The connection between a server and the harness: the server announces its port, then answers
+//! questions.
 
 use std::io::BufRead;
 
 use crate::Report;
 
-/// Tells the harness that connections to `port` are accepted, by which backend, and
-/// answers its questions from then on, on a thread that otherwise sleeps. The process ends when the
-/// harness says so, or has gone.
+/// Tells the harness that connections to `port` are accepted, and by which backend. From then on it
+/// answers the harness's questions, on a thread that otherwise sleeps. The process ends when the
+/// harness says so, or is gone.
 pub(crate) fn announce(port: u16, backend: &str) {
     // The first report starts the clock.
     Report::take();

@@ -1,5 +1,5 @@
-//! What every server program of the comparison shares: its orders, its listener, what it counts,
-//! how it reports, and the stopwatch of the micro workloads. Only the runtime differs.
+//! Shared by every server program of the comparison: its orders, its listener, its counters, its
+//! reports, and the stopwatch of the micro workloads. Only the runtime differs.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub use storm::{Roll, pairs, storm_over};
 
 /// Runs `worker` for each of `count` workers: the first one here, the others on threads. Each gets
-/// a seat, which says on which port to listen, and to which it says so when it does.
+/// a seat, which says on which port to listen, and which it notifies when it does.
 pub fn run_workers(orders: &Orders, backend: &str, worker: impl Fn(Seat) + Clone + Send + 'static) {
     let (reserved, seat) = reserve(orders, backend).expect("a free port on the loopback");
     for _ in 1..orders.number("workers", 1) {
@@ -42,12 +42,12 @@ pub fn run_workers(orders: &Orders, backend: &str, worker: impl Fn(Seat) + Clone
 /// Raises the limit of open files as far as this process may.
 pub fn allow_open_files() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // It fails where it is forbidden, and whoever needs the files will say so.
+        // This fails where it is forbidden; whoever needs the files will report it.
         setrlimit(Resource::RLIMIT_NOFILE, most, most).ok();
     }
 }
 
-/// A seat for all workers, for a runtime that starts them itself. The port is kept free for them as
+/// A seat for all workers, for a runtime that starts them itself. The port is reserved for them as
 /// long as the socket lives.
 pub fn reserve(orders: &Orders, backend: &str) -> io::Result<(Socket, Seat)> {
     allow_open_files();
@@ -68,19 +68,19 @@ pub struct Seat {
     port: u16,
     orders: Orders,
     backend: Arc<str>,
-    /// Workers that do not listen yet.
+    /// How many workers do not listen yet.
     missing: Arc<AtomicUsize>,
 }
 
 impl Seat {
-    /// Where to listen.
+    /// The port to listen on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A listener there, the same for every runtime that takes one: non-blocking, with room for
-    /// every connection of the load. `TCP_NODELAY` is set here, for on Linux what is accepted
-    /// inherits it.
+    /// A listener on that port, the same for every runtime that takes one: non-blocking, with room
+    /// for every connection of the load. `TCP_NODELAY` is set here, because on Linux accepted
+    /// sockets inherit it.
     pub fn listen(&self) -> io::Result<TcpListener> {
         let socket = shared_socket()?;
         socket.set_nonblocking(true)?;
@@ -90,8 +90,8 @@ impl Seat {
         Ok(socket.into())
     }
 
-    /// Says that this worker listens; the harness hears of it when all do. What to do with the
-    /// connections is in the service.
+    /// Reports that this worker listens; the harness is notified when all do. The service says what
+    /// to do with the connections.
     pub fn listening(&self) -> Service {
         let service = Service::new(&self.orders);
         if self.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -101,7 +101,7 @@ impl Seat {
     }
 }
 
-/// Wakes itself and waits once: for runtimes that have no such thing.
+/// Wakes itself and waits once: for runtimes that have no such function.
 pub fn yield_now() -> impl Future<Output = ()> {
     let mut yielded = false;
     poll_fn(move |context| {
@@ -113,8 +113,8 @@ pub fn yield_now() -> impl Future<Output = ()> {
     })
 }
 
-/// A free port, which stays reserved for listeners of this process as long as the socket lives:
-/// one that is bound and does not listen gets no connections.
+/// A free port, which stays reserved for listeners of this process as long as the socket lives: a
+/// socket that is bound but does not listen gets no connections.
 fn reserve_port() -> io::Result<(Socket, u16)> {
     let socket = shared_socket()?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -130,5 +130,5 @@ fn shared_socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The queue of connections that have not been accepted.
+/// The length of the queue of connections that have not been accepted.
 pub const BACKLOG: i32 = 4096;

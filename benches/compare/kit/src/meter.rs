@@ -1,4 +1,5 @@
-//! The stopwatch of the micro workloads: batches of a size that can be timed, and their median.
+//! The stopwatch of the micro workloads: batches that are large enough to be timed, and their
+//! median.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::Orders;
 /// ```
 #[derive(Debug)]
 pub struct Meter {
-    /// Nanoseconds an operation, one for each batch that counts.
+    /// Nanoseconds per operation, for each batch that counts.
     batches: Vec<f64>,
     wanted: usize,
     count: u64,
@@ -31,7 +32,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A stopwatch that wants as many batches as `orders` say.
+    /// A stopwatch for as many batches as `orders` say.
     pub fn new(orders: &Orders, backend: &str) -> Self {
         Self {
             batches: Vec::new(),
@@ -44,13 +45,13 @@ impl Meter {
         }
     }
 
-    /// How many operations to do before the next call; `None` when there is enough.
+    /// How many operations to do before the next call; `None` when there are enough.
     pub fn next_batch(&mut self) -> Option<u64> {
         let took = self.started.map(|started| started.elapsed());
         match took {
             None => {}
             Some(took) if self.long_enough < 2 => {
-                // Doubling warms up as well. It takes two batches in a row to end it, because one may
+                // The doubling also warms up. It ends after two long batches in a row, because one may
                 // be long for another reason: the first also does what the set-up put off, such as a
                 // million timers.
                 if took < BATCH {
@@ -73,12 +74,12 @@ impl Meter {
         Some(self.count)
     }
 
-    /// Says that the batch was of another size than wanted.
+    /// Says that the batch had another size than the one requested.
     pub fn did(&mut self, count: u64) {
         self.done = Some(count);
     }
 
-    /// Tells the harness.
+    /// Reports the result to the harness.
     pub fn finish(mut self) {
         self.batches.sort_by(f64::total_cmp);
         let median = self.batches[self.batches.len() / 2];
@@ -87,7 +88,7 @@ impl Meter {
     }
 }
 
-/// Tells the harness the outcome of a job that is not a server.
+/// Reports the outcome of a job that is not a server to the harness.
 pub fn outcome(backend: &str, values: &[(&str, f64)]) {
     let mut line = format!("outcome backend={}", backend.replace(' ', "_"));
     for (name, value) in values {
@@ -96,5 +97,5 @@ pub fn outcome(backend: &str, values: &[(&str, f64)]) {
     println!("{line}");
 }
 
-/// Long enough for the clock, short enough that a disturbance spoils few.
+/// Long enough for the clock, and short enough that a disturbance spoils few of them.
 const BATCH: Duration = Duration::from_millis(2);

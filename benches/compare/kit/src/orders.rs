@@ -1,4 +1,4 @@
-//! What a server program is told: a job, and options by name.
+//! The orders of a server program: a job, and options by name.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// From the arguments of this process; ends it if they make no sense.
+    /// Reads the arguments of this process; ends it if they make no sense.
     pub fn from_arguments() -> Self {
         let mut arguments = std::env::args().skip(1);
         let Some(job) = arguments.next() else {
@@ -27,12 +27,12 @@ impl Orders {
         }
     }
 
-    /// What to do.
+    /// The job to do.
     pub fn job(&self) -> &str {
         &self.job
     }
 
-    /// An option, or nothing.
+    /// An option, or an empty text.
     pub fn text(&self, name: &str) -> &str {
         self.options.get(name).map_or("", String::as_str)
     }
@@ -50,7 +50,8 @@ impl Orders {
         }
     }
 
-    /// Ends the process because this program has no such job: the harness leaves the cell out.
+    /// Ends the process because this program does not have such a job: the harness leaves the cell
+    /// out.
     pub fn refuse(&self, reason: &str) -> ! {
         println!("refused {}, {reason}", self.job);
         std::process::exit(3);

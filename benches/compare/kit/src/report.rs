@@ -1,4 +1,4 @@
-//! What a server has done so far, and what it cost, as a line of text.
+//! What a server has done so far, and what that cost, as a line of text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,21 +11,21 @@ use nix::sys::time::TimeValLike;
 
 use crate::service::TALLIES;
 
-/// A snapshot of a server: counters, and the account that the system keeps.
+/// A snapshot of a server: its counters, and the account that the system keeps of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// Since the first report.
+    /// The time since the first report.
     pub at_ns: u64,
     /// Processor time in user mode. The system tells user from system mode by sampling; the sum is
     /// exact.
     pub user_us: u64,
     /// Processor time in the kernel.
     pub system_us: u64,
-    /// How often a thread waited.
+    /// How often a thread gave the processor up to wait.
     pub voluntary: u64,
-    /// How often a thread was made to wait.
+    /// How often the processor was taken from a thread.
     pub involuntary: u64,
-    /// Anonymous memory that is resident: not the program's text.
+    /// Anonymous memory that is resident: the program's text is not counted.
     pub anonymous_kib: u64,
     /// The most that was ever resident, text included.
     pub peak_kib: u64,
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// What there is to say now.
+    /// Takes a snapshot now.
     pub fn take() -> Self {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         let start = *START;
@@ -62,7 +62,7 @@ impl Report {
         report
     }
 
-    /// From a line that a server has written.
+    /// Reads a line that a server has written.
     pub fn parse(line: &str) -> Option<Self> {
         let fields = fields(line.strip_prefix("report ")?);
         let number = |name: &str| fields.get(name)?.parse().ok();
@@ -106,7 +106,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The fields of a line of `NAME=VALUE`.
+/// The fields of a line of `NAME=VALUE` pairs.
 pub fn fields(line: &str) -> BTreeMap<&str, &str> {
     line.split_whitespace()
         .filter_map(|field| field.split_once('='))

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::Orders;
 
-/// The size of a receive buffer, in every server. What it is told of comes to it in buffers of this size;
-/// a runtime that has buffers of its own may fill several of them by one call.
+/// The size of a receive buffer, in every server. Data arrives in buffers of this size; a runtime
+/// with buffers of its own may fill several of them by one call.
 pub const BUFFER: usize = 16 * 1024;
 
 /// What a server does with each connection.
@@ -16,7 +16,7 @@ pub const BUFFER: usize = 16 * 1024;
 pub struct Service {
     tally: &'static Tally,
     reply: bool,
-    /// After so many bytes the server closes the connection.
+    /// The number of bytes after which the server closes the connection.
     last: u64,
     compute: Duration,
 }
@@ -33,12 +33,12 @@ pub struct Connection {
 pub enum Next {
     /// Send them back.
     Reply,
-    /// Forget them.
+    /// Discard them.
     Take,
 }
 
 impl Service {
-    /// What `orders` say, with a tally of its own.
+    /// The service that `orders` ask for, with a tally of its own.
     pub(crate) fn new(orders: &Orders) -> Self {
         let tally: &'static Tally = Box::leak(Box::default());
         TALLIES.lock().expect("nobody panics with it").push(tally);
@@ -67,7 +67,7 @@ impl Service {
 }
 
 impl Connection {
-    /// Counts what has been received, and says what to do with it.
+    /// Counts what has been received, and returns what to do with it.
     #[inline]
     pub fn received(&mut self, bytes: usize) -> Next {
         add(&self.service.tally.bytes, bytes as u64);
@@ -112,12 +112,12 @@ pub(crate) struct Tally {
     pub(crate) bytes: AtomicU64,
 }
 
-/// A load and a store: there is one writer, and no need to lock the bus.
+/// Adds by a load and a store: there is one writer, so the bus need not be locked.
 #[inline]
 fn add(counter: &AtomicU64, amount: u64) {
     let value = counter.load(Ordering::Relaxed);
     counter.store(value + amount, Ordering::Relaxed);
 }
 
-/// Of all workers of this process.
+/// The tallies of all workers of this process.
 pub(crate) static TALLIES: Mutex<Vec<&'static Tally>> = Mutex::new(Vec::new());

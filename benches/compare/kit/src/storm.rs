@@ -19,8 +19,9 @@ pub fn pairs(orders: &Orders) -> io::Result<Vec<(UnixStream, UnixStream)>> {
     (0..orders.number("receives", 1000)).map(pair).collect()
 }
 
-/// How many tasks have come to their receive. Most runtimes let the main task go on long before they have
-/// polled thousands of others, and to cancel one that has never been polled is no work for the kernel.
+/// How many tasks have reached their receive. Most runtimes let the main task go on long before
+/// they have polled thousands of others, and cancelling one that has never been polled is no work
+/// for the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Roll(Arc<AtomicUsize>);
 
@@ -30,8 +31,8 @@ impl Roll {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until `count` tasks wait, and what they wait for has been submitted: with a sleep of the runtime
-    /// in between, in which it does everything that it has to do.
+    /// Waits until `count` tasks wait, and what they wait for has been submitted: it uses the
+    /// runtime's own sleep, during which the runtime does everything that it has to do.
     pub async fn complete<S: Future>(&self, count: usize, sleep: impl Fn(Duration) -> S) {
         while self.0.load(Ordering::Relaxed) < count {
             sleep(MOMENT).await;
@@ -42,7 +43,7 @@ impl Roll {
 
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// Tells the harness that all receives have ended that were cancelled at `begin`.
+/// Reports to the harness that all receives that were cancelled at `begin` have ended.
 pub fn storm_over(backend: &str, receives: usize, begin: Instant) {
     let nanoseconds = begin.elapsed().as_nanos() as f64;
     outcome(

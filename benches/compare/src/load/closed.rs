@@ -1,4 +1,5 @@
-//! A closed loop: each connection has one message on its way, and sends the next when it is back.
+//! A closed loop: each connection has one message under way, and sends the next when it has come
+//! back.
 
 use std::io;
 use std::net::TcpStream;
@@ -10,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{Pattern, Phase, Seen, connect, differs, hung_up};
 
-/// Runs `connections` connections against `port`, in each phase until all replies are there.
+/// Runs `connections` connections against `port`, in each phase until all replies have arrived.
 pub(crate) fn closed_loop(
     port: u16,
     connections: usize,
@@ -82,12 +83,12 @@ struct Client {
     stream: TcpStream,
     number: usize,
     message: u64,
-    /// Bytes of the message that is on its way.
+    /// Bytes sent of the message that is under way.
     sent: usize,
     received: usize,
-    /// When, since the load began.
+    /// When it was sent, counted from the start of the load.
     sent_at: u64,
-    /// Whether that was while measuring: then the reply counts, whenever it comes.
+    /// Whether it was sent while measuring: then the reply counts, whenever it comes.
     counts: bool,
 }
 
@@ -101,7 +102,8 @@ struct Load {
 }
 
 impl Load {
-    /// Begins the next message. `sent_at` of a client that has just had a reply is that time.
+    /// Begins the next message. For a client that has just received a reply, `sent_at` is that
+    /// moment.
     fn begin(&mut self, client: &mut Client) -> io::Result<()> {
         client.message += 1;
         client.counts = self.measuring;
@@ -110,7 +112,7 @@ impl Load {
         self.send(client)
     }
 
-    /// Sends what there is room for.
+    /// Sends as much as there is room for.
     fn send(&self, client: &mut Client) -> io::Result<()> {
         if client.sent == self.size {
             return Ok(());
@@ -126,7 +128,7 @@ impl Load {
         Ok(())
     }
 
-    /// Takes what is there of the reply; whether that is all of it.
+    /// Receives what has arrived of the reply; returns whether that is all of it.
     fn receive(&mut self, client: &mut Client) -> io::Result<bool> {
         while client.received < self.size {
             let wanted = (self.size - client.received).min(self.buffer.len());

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::{Pattern, Phase, Seen, connect, differs, hung_up};
 
 /// Keeps `at_once` connections going, each for one message of `size` bytes, in each phase until the
-/// last has been closed.
+/// last one has been closed.
 pub(crate) fn one_message_each(
     port: u16,
     at_once: usize,
@@ -73,7 +73,7 @@ struct Client {
     message: u64,
     received: usize,
     opened: Instant,
-    /// Whether that was while measuring.
+    /// Whether it was begun while measuring.
     counts: bool,
 }
 
@@ -111,7 +111,7 @@ impl Client {
         })
     }
 
-    /// Takes what is there; whether the server has closed after the whole message.
+    /// Receives what has arrived; returns whether the server has closed after the whole message.
     fn receive(&mut self, buffer: &mut [u8], expected: &[u8]) -> io::Result<bool> {
         loop {
             match recv(&self.stream, &mut *buffer, RecvFlags::empty()) {

@@ -1,11 +1,11 @@
-//! Connections that have said one thing, and then wait.
+//! Connections that send one message, and are silent after that.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::{Pattern, connect, differs};
 
-/// Opens `count` connections, sends a message of `size` bytes on each, and has it back.
+/// Opens `count` connections, sends a message of `size` bytes on each, and receives it back.
 pub(crate) fn idle(port: u16, count: usize, size: usize) -> io::Result<Vec<TcpStream>> {
     let pattern = Pattern::new(size);
     let mut buffer = vec![0; size];

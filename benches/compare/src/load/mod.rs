@@ -1,11 +1,11 @@
-//! The load: what plays the clients, on the core that the server does not have.
+//! The load: it plays the clients, on the core that the server does not have.
 //!
-//! It costs less than any server: no tasks, no allocation, one look at the clock a message. Each byte
-//! that comes back is compared with what was sent.
+//! It costs less than any server: no tasks, no allocation, one reading of the clock a message. Each
+//! byte that comes back is compared with what was sent.
 //!
-//! A load keeps its connections as long as its server lives, and sleeps most of that time: of all the
-//! servers that are alive, one is measured at a time. Who steers it holds a [`Load`], it holds a
-//! [`Phase`]; a load that fails says so, and ends.
+//! A load keeps its connections as long as its server lives, and sleeps most of that time: of all
+//! the servers that are alive, one is measured at a time. The one who steers it holds a [`Load`];
+//! the load itself holds a [`Phase`]. A load that fails reports the error, and ends.
 
 mod closed;
 mod connections;
@@ -27,15 +27,15 @@ pub(crate) use stream::one_way;
 
 use crate::machine::{Cores, Delay};
 
-/// What the load saw.
+/// What the load has seen.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    /// Messages sent, and as many came back if replies are expected.
+    /// Messages sent; as many came back, if replies are expected.
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
     pub(crate) connections: u64,
-    /// Nanoseconds from sending a message to having all of the reply, while measuring, since the load
-    /// last slept.
+    /// Nanoseconds from sending a message to having received all of the reply, for the messages
+    /// sent while measuring since the load last slept.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn latencies() -> Histogram<u64> {
 }
 
 /// A load that runs on a thread of its own, and sleeps until it is told to go on. Dropping it ends
-/// it, as soon as the replies are there that it waits for.
+/// it, once the replies that it waits for have arrived.
 #[derive(Debug)]
 pub(crate) struct Load {
     flags: Arc<Flags>,
@@ -63,7 +63,7 @@ pub(crate) struct Load {
     news: Receiver<News>,
 }
 
-/// What a load looks at between two messages.
+/// What a load checks between two messages.
 #[derive(Debug)]
 pub(crate) struct Phase {
     flags: Arc<Flags>,
@@ -75,7 +75,7 @@ pub(crate) struct Phase {
 struct Flags {
     measuring: AtomicBool,
     resting: AtomicBool,
-    /// Its number, as the system has it.
+    /// The system's number for its thread.
     thread: AtomicU32,
 }
 
@@ -87,17 +87,17 @@ enum Order {
 
 #[derive(Debug)]
 enum News {
-    /// All replies are there.
+    /// All replies have arrived.
     Asleep(Rest),
     Ended(io::Result<Seen>),
 }
 
-/// What a load says when it falls asleep.
+/// The report of a load that falls asleep.
 #[derive(Debug)]
 pub(crate) struct Rest {
-    /// The latencies that counted since it last slept.
+    /// The latencies of the messages that counted since it last slept.
     pub(crate) latency: Histogram<u64>,
-    /// What it has sent in all its life.
+    /// The bytes that it has sent in its whole life.
     pub(crate) bytes: u64,
 }
 
@@ -121,7 +121,7 @@ impl Load {
             let known = &phase.flags.thread;
             known.store(thread.unsigned_abs(), Ordering::Relaxed);
             let result = Cores::pin(core).and_then(|()| load(&phase));
-            // It fails if whoever steers has given up.
+            // Fails if the one who steers has given up.
             says.send(News::Ended(result)).ok();
         });
         let load = Self {
@@ -133,16 +133,16 @@ impl Load {
         Ok(load)
     }
 
-    /// How long it had to wait for the processor.
+    /// How long it has had to wait for the processor.
     pub(crate) fn delay(&self) -> Delay {
-        // It was stored before the load slept for the first time.
+        // The load stored it before it first slept.
         Delay::of_thread(self.flags.thread.load(Ordering::Relaxed))
     }
 
-    /// Has it run for `time`.
+    /// Lets the load run for `time`.
     pub(crate) fn run(&self, time: Duration) -> Result<(), String> {
         if self.flags.resting.swap(false, Ordering::Relaxed) {
-            // It fails if the load has ended, which the next line tells.
+            // Fails if the load has ended, which the next line reports.
             self.orders.send(Order::Go).ok();
         }
         match self.news.recv_timeout(time) {
@@ -152,18 +152,18 @@ impl Load {
         }
     }
 
-    /// From now on the latencies count, or no more.
+    /// Whether latencies count from now on.
     pub(crate) fn measure(&self, measuring: bool) {
         self.flags.measuring.store(measuring, Ordering::Relaxed);
     }
 
-    /// Has it finish what it has begun, and sleep.
+    /// Lets the load finish what it has begun, and puts it to sleep.
     pub(crate) fn rest(&self) -> Result<Rest, String> {
         self.flags.resting.store(true, Ordering::Relaxed);
         self.asleep()
     }
 
-    /// Ends it, which sleeps: what it saw in all its life.
+    /// Ends a load that sleeps; returns what it saw in its whole life.
     pub(crate) fn end(self) -> Result<Seen, String> {
         self.orders.send(Order::End).ok();
         match self.news.recv_timeout(PATIENCE) {
@@ -183,7 +183,7 @@ impl Load {
 }
 
 impl Phase {
-    /// Sleeps until there is something to do; whether there is, or the end has come.
+    /// Sleeps until there is something to do; returns `false` at the end.
     fn wait(&self, seen: &mut Seen) -> bool {
         let latency = std::mem::replace(&mut seen.latency, latencies());
         let bytes = seen.bytes;
@@ -195,17 +195,17 @@ impl Phase {
         self.flags.measuring.load(Ordering::Relaxed)
     }
 
-    /// Whether no new message is to be begun.
+    /// Whether no new message should be begun.
     fn is_resting(&self) -> bool {
         self.flags.resting.load(Ordering::Relaxed)
     }
 }
 
-/// Bytes without a period that a message could hide in.
+/// Bytes without a period, so that a message out of place is noticed.
 pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
-    /// For messages of `size` bytes.
+    /// A pattern for messages of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
         // SplitMix64, by Steele, Lea and Flood.
         let mut state = 1_u64;
@@ -220,7 +220,8 @@ impl Pattern {
         Self(bytes)
     }
 
-    /// Message `number` of connection `connection`: other bytes each time, and nothing to compute.
+    /// Message `number` of connection `connection`: different bytes each time, without computing
+    /// any.
     fn message(&self, connection: usize, number: u64, size: usize) -> &[u8] {
         let offset = (connection * 37 + number as usize * 11) % OFFSETS;
         &self.0[offset..offset + size]
@@ -249,7 +250,7 @@ fn hung_up() -> io::Error {
 }
 
 const OFFSETS: usize = 4096;
-/// How long connecting, and the last replies, may take.
+/// How long connecting may take, and the last replies.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -259,7 +260,8 @@ mod tests {
 
     use super::*;
 
-    /// Accepts `count` connections and echoes; the number of bytes of all, when they are closed.
+    /// Accepts `count` connections and echoes; returns the number of all bytes, when they are
+    /// closed.
     fn echo(count: usize) -> (u16, std::thread::JoinHandle<u64>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! One way: bytes go to the server as fast as it takes them, and nothing comes back.
+//! One direction: bytes go to the server as fast as it takes them, and nothing comes back.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use rustix::net::{SendFlags, send};
 
 use super::{Pattern, Phase, Seen, connect};
 
-/// Sends over `connections` connections while it is told to.
+/// Sends over `connections` connections while the phase says so.
 pub(crate) fn one_way(port: u16, connections: usize, phase: &Phase) -> io::Result<Seen> {
     let pattern = Pattern::new(CHUNK);
     let chunk = pattern.message(0, 0, CHUNK);
@@ -36,8 +36,8 @@ pub(crate) fn one_way(port: u16, connections: usize, phase: &Phase) -> io::Resul
             }
             for event in &events {
                 let number = usize::try_from(event.data.u64()).expect("the number of a stream");
-                // A stream never has a part of a chunk left: where in the pattern it is does not
-                // matter to a server that counts.
+                // A stream never keeps the rest of a chunk: a server that only counts does not care
+                // which part of the pattern it gets.
                 match send(&streams[number], chunk, SendFlags::NOSIGNAL) {
                     Ok(count) => seen.bytes += count as u64,
                     Err(Errno::AGAIN | Errno::INTR) => {}

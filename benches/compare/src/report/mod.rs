@@ -1,4 +1,4 @@
-//! What was measured, for people: on the terminal, in Markdown, and in pictures.
+//! The results, for people: on the terminal, in Markdown, and as plots.
 
 mod plot;
 mod profile;
@@ -38,7 +38,7 @@ pub(crate) fn write(results: &Results) -> io::Result<()> {
     Ok(())
 }
 
-/// `results/`, which is there after this.
+/// The folder `results/`, which is created if necessary.
 pub(crate) fn folder() -> io::Result<PathBuf> {
     let folder = contestant::folder().join("results");
     fs::create_dir_all(&folder)?;

@@ -1,6 +1,5 @@
-//! Pictures: a panel for each cell, a bar for each contestant, a whisker for how sure
-//! it is, and a line where the better bare loop is. Plain SVG, which a browser and a reader of the
-//! source can both read.
+//! Plots: a panel for each cell, a bar for each contestant, a whisker for how sure it is, and a
+//! line at the better bare loop. Plain SVG, readable by a browser and as source.
 
 use crate::contestant::{Contestant, Role};
 use crate::report::text::{number, players};
@@ -20,7 +19,7 @@ pub(crate) fn plot(results: &Results, table: &Table, metric: &Metric) -> String 
     let rows = panels.len().div_ceil(columns);
     let bars = panels.iter().map(|panel| panel.bars.len()).max();
     let panel_height = PANEL_HEAD + bars.unwrap_or_default() as f64 * BAR_STEP + PANEL_FOOT;
-    // The heading is wider than a panel.
+    // The heading may be wider than a panel.
     let width = MARGIN * 2.0 + columns.max(2) as f64 * PANEL_WIDTH;
     let height = HEAD + rows as f64 * panel_height + MARGIN;
     let mut svg = Svg::new(width, height);
@@ -83,7 +82,7 @@ impl<'a> Panel<'a> {
         } else {
             limits.reduce(f64::max)
         };
-        // One that is far off must not make the others equal: beyond so many medians a bar is cut.
+        // One outlier must not make all others look equal: a bar is cut at this many medians.
         let middle = median(bars.iter().map(|bar| bar.summary.median));
         let cut = middle.map_or(0.0, |middle| middle * CUT);
         let longest = bars
@@ -128,7 +127,7 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// A picture that is being written.
+/// A plot that is being written.
 struct Svg(String);
 
 impl Svg {
@@ -192,5 +191,5 @@ const BAR_STEP: f64 = 16.0;
 const BAR_HEIGHT: f64 = 12.0;
 const HEAD: f64 = 66.0;
 const MARGIN: f64 = 20.0;
-/// How many medians of all a bar may be long.
+/// How many medians long a bar may be.
 const CUT: f64 = 2.2;

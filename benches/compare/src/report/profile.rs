@@ -1,4 +1,4 @@
-//! What a message is made of, as tables.
+//! What a message consists of, as tables.
 
 use crate::profile::PLACES;
 use crate::report::text::{grid, number, players};

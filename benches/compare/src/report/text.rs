@@ -50,7 +50,7 @@ pub(crate) fn markdown(results: &Results, table: &Table) -> String {
     text
 }
 
-/// What a reader has to know before believing a number.
+/// What a reader has to know before trusting a number.
 pub(crate) fn conditions(results: &Results) -> Vec<(String, String)> {
     let facts = results.facts.iter();
     let mut conditions: Vec<(String, String)> = facts
@@ -155,7 +155,7 @@ pub(crate) fn summary(results: &Results) -> String {
     text
 }
 
-/// The median, and its ratio, of which `sure` tells how sure it is.
+/// The median, and its ratio; `sure` says how sure the ratio is.
 fn value(
     results: &Results,
     column: &Column,
@@ -214,7 +214,7 @@ fn failures(table: &Table) -> String {
     let mut lines = Vec::new();
     for column in &table.cells {
         for (name, reason) in &column.failures {
-            // What a program has no job for it has it for in no cell, and once is enough.
+            // A program that does not have a job has it in no cell, so one line is enough.
             let line = match reason.strip_prefix("refused ") {
                 Some(reason) => format!("- {name} does not take part: {reason}\n"),
                 None => format!("- {}, {name}: {reason}\n", column.cell.label),
@@ -235,7 +235,7 @@ pub(crate) fn players(results: &Results) -> impl Iterator<Item = &Contestant> {
         .filter(|contestant| !absent.contains_key(contestant.name))
 }
 
-/// Three digits that mean something.
+/// Formats with three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{:.2} M", value / 1e6),
@@ -289,5 +289,5 @@ pub(super) fn grid(rows: &[Vec<String>], markdown: bool) -> String {
 }
 
 const MISSING: &str = "–";
-/// Before a ratio that may well be one.
+/// Stands before a ratio that may well be one.
 const LEVEL: &str = "≈ ";

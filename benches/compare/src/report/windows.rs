@@ -1,4 +1,4 @@
-//! What each window yielded, for whoever trusts no median but their own.
+//! The values of each window, for readers who trust no median but their own.
 
 use crate::tournament::Table;
 

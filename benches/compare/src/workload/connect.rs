@@ -1,4 +1,4 @@
-//! Connections a second: each brings one message, gets it back, and is closed by the server.
+//! Connections a second: each carries one message, there and back, and is closed by the server.
 
 use super::served::{Count, Served};
 use super::{BUSY, Cell, Entrant, Metric, P50, P99, P999, Stage, Workload, less, more};

@@ -1,4 +1,4 @@
-//! The memory of a connection that waits: after one message each, nobody says anything.
+//! The memory of an idle connection: each sends one message, and then nothing more.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Workload for Idle {
         Duration::from_millis(if stage.quick { 250 } else { 1000 })
     }
 
-    /// Once: what is measured is the same from window to window, and takes long.
+    /// Once: the result is the same from window to window, and takes long.
     fn laps(&self, _stage: &Stage) -> usize {
         1
     }
@@ -71,7 +71,7 @@ impl Entrant for Waiting {
         let job = ["echo".to_owned(), format!("size={}", cell.size)];
         let mut server = Server::start(&self.contestant, &job, self.cores, Place::ServerCore)?;
         let explain = |error: std::io::Error| error.to_string();
-        // What the first connection brings about is not a connection's.
+        // What the first connection causes once is not part of the cost of a connection.
         let first = idle(server.port, 1, cell.size).map_err(explain)?;
         let before = server.mark()?;
         let clients = idle(server.port, cell.connections, cell.size).map_err(explain)?;

@@ -59,7 +59,7 @@ impl Workload for Micro {
         ]
     }
 
-    /// Fewer: a window is longer, by the start of a process.
+    /// Fewer than usual: a window takes longer, by the start of a process.
     fn laps(&self, stage: &Stage) -> usize {
         stage.laps.div_ceil(2)
     }
@@ -81,7 +81,7 @@ impl Workload for Micro {
     }
 }
 
-/// A job that tells its own outcome, and is a process of its own in each window.
+/// A job that reports its own outcome, and is a new process in each window.
 pub(crate) struct Job {
     contestant: Contestant,
     job: Vec<String>,
@@ -126,5 +126,5 @@ impl Entrant for Job {
     }
 }
 
-/// Of two milliseconds each: short windows, and many of them.
+/// They take two milliseconds each: many short batches.
 const BATCHES: usize = 15;

@@ -1,4 +1,4 @@
-//! What is measured. A workload is a file here, which says what its cells are and how one
+//! What is measured. Each workload is a file here, which says what its cells are and how one
 //! contestant is measured in one of them; a new one is added to `all`.
 
 mod connect;
@@ -18,36 +18,36 @@ use crate::machine::Cores;
 
 /// Something to measure in several cells.
 pub(crate) trait Workload {
-    /// The name on the command line, and of the files.
+    /// The name on the command line and in file names.
     fn name(&self) -> &'static str;
 
-    /// One line on what it is.
+    /// One line that describes it.
     fn about(&self) -> &'static str;
 
     /// The cells, in the order of the table.
     fn cells(&self, quick: bool) -> Vec<Cell>;
 
-    /// What is measured in each cell; the first is what the ratios are of.
+    /// The metrics of each cell; ratios are taken of the first.
     fn metrics(&self) -> Vec<Metric>;
 
-    /// How often everybody is measured in a round.
+    /// How often each contestant is measured in a round.
     fn laps(&self, stage: &Stage) -> usize {
         stage.laps
     }
 
-    /// Whether the entrants are servers, which can be looked into while they work.
+    /// Whether the entrants are servers, which can be profiled while they work.
     fn is_served(&self) -> bool {
         false
     }
 
-    /// How long a contestant takes in a round, more or less.
+    /// About how long a contestant takes in a round.
     fn expected(&self, cell: &Cell, stage: &Stage) -> Duration {
         let ends = Duration::from_millis(5) + Duration::from_micros(40) * cell.connections as u32;
         let window = stage.settle + stage.window + ends;
         Duration::from_millis(50) + stage.warm_up + window * self.laps(stage) as u32
     }
 
-    /// Has `contestant` take part in a round in `cell`, one of its own.
+    /// Enters `contestant` in a round of `cell`.
     fn enter(
         &self,
         cell: &Cell,
@@ -58,21 +58,21 @@ pub(crate) trait Workload {
 
 /// A contestant that takes part in a round. It sleeps while another is measured.
 pub(crate) trait Entrant {
-    /// Measures it, alone.
+    /// Measures it, while all others sleep.
     fn window(&mut self) -> Result<Sample, String>;
 
-    /// Checks at the end of the round that everything went well. What can be told of the round only as
-    /// a whole.
+    /// Checks at the end of the round that everything went well. Returns the values that can only
+    /// be determined for the round as a whole.
     fn leave(self: Box<Self>) -> Result<Values, String> {
         Ok(Values::new())
     }
 
-    /// The process that can be looked into while it [runs](Self::run), if it has one.
+    /// The process to profile while it [runs](Self::run), if it has one.
     fn process(&self) -> Option<u32> {
         None
     }
 
-    /// Has it work for so long without measuring it; how many messages it took.
+    /// Lets it work for this long without measuring it; returns how many messages that was.
     fn run(&mut self, _time: Duration) -> Result<u64, String> {
         Err("it is not a server".to_owned())
     }
@@ -96,25 +96,25 @@ pub(crate) fn all() -> Vec<Box<dyn Workload>> {
 pub(crate) struct Cell {
     pub(crate) label: String,
     pub(crate) connections: usize,
-    /// Of a message, in bytes.
+    /// The size of a message, in bytes.
     pub(crate) size: usize,
-    /// For the programs, beside the job.
+    /// Options for the programs, besides the job.
     pub(crate) options: Vec<String>,
 }
 
-/// One thing that a sample tells.
+/// One property of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metric {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) less_is_better: bool,
-    /// Whether there is a picture of it.
+    /// Whether it is plotted.
     pub(crate) plotted: bool,
 }
 
 impl Metric {
-    /// The same, with a picture.
+    /// The same metric, with a plot.
     pub(crate) const fn plotted(self) -> Self {
         Self {
             plotted: true,
@@ -123,19 +123,19 @@ impl Metric {
     }
 }
 
-/// By the key of the metric.
+/// Values, by the key of the metric.
 pub(crate) type Values = BTreeMap<&'static str, f64>;
 
-/// What one measurement yields.
+/// The outcome of one measurement.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) values: Values,
-    /// What the program said that it uses, and what the system saw.
+    /// The backend that the program says it uses, and what the system saw.
     pub(crate) backend: String,
-    /// The part of the window in which the server, or the load, could have run and did not get the
-    /// processor; `None` where the kernel does not tell.
+    /// The share of the window in which the server, or the load, was ready to run and did not get
+    /// the processor; `None` where the kernel does not count this.
     pub(crate) delayed: Option<f64>,
-    /// How many windows were thrown away because that was much.
+    /// How many windows were discarded because that was too much.
     pub(crate) repeated: u32,
 }
 
@@ -144,7 +144,7 @@ pub(crate) struct Sample {
 pub(crate) struct Stage {
     pub(crate) cores: Cores,
     pub(crate) laps: usize,
-    /// How long a server is loaded before the first window, and before each.
+    /// How long a server is loaded before the first window, and how long before each.
     pub(crate) warm_up: Duration,
     pub(crate) settle: Duration,
     pub(crate) window: Duration,

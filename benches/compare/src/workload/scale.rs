@@ -1,6 +1,6 @@
-//! Two workers against one. A message costs some computing, as a request does, so that the load,
-//! which has to share the cores where there are only two, is a small part of the whole. There, two workers
-//! can only show that the second comes at no cost; what eight do to each other needs eight cores.
+//! Two workers against one. A message costs some computation, as a request does, so that the load,
+//! which has to share the cores if there are only two, is a small part of the whole. On two cores this can
+//! only show that the second worker costs the first nothing; more takes a machine with more.
 
 use super::served::{Count, Served};
 use super::{CPU, Cell, Entrant, Metric, P50, P99, RATE, Stage, Workload};

@@ -1,5 +1,5 @@
-//! Measuring a server under a load: go on, look, let it run, look again, and rest; at the end, check
-//! that both sides have counted the same.
+//! Measures a server under a load: wake it, read the counters, let it run, read them again, and let
+//! it rest; at the end, check that both sides have counted the same.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use crate::load::{Load, Phase, Rest, Seen, latencies};
 use crate::machine::Delay;
 use crate::server::{Place, Server};
 
-/// What is sent, and what a message is for the server's counters, which count bytes.
+/// What is sent, and how many bytes a message is for the server's counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count {
     pub(crate) connections: usize,
     pub(crate) bytes_a_message: usize,
-    /// Whether what is sent comes back, so that the server has all of it when the load rests.
+    /// Whether what is sent comes back, in which case the server has all of it when the load rests.
     pub(crate) replies: bool,
 }
 
@@ -28,16 +28,17 @@ pub(crate) struct Served {
     load: Load,
     count: Count,
     stage: Stage,
-    /// Of the server, and of the load; none where they share their cores and wait for each other.
+    /// The delays of the server and of the load; empty if they share their cores and wait for each
+    /// other.
     delays: Vec<Delay>,
-    /// How many windows may still be thrown away in this round.
+    /// How many windows may still be discarded in this round.
     repeats: u32,
-    /// Of all windows so far: one alone has too few messages for a tail.
+    /// The latencies of all windows so far: a single one has too few messages for a tail.
     latency: Histogram<u64>,
 }
 
 impl Served {
-    /// Starts a server of `contestant` that is told `job`, and warms it up with `load`.
+    /// Starts a server of `contestant` with the job `job`, and warms it up with `load`.
     pub(crate) fn start(
         contestant: &Contestant,
         job: &[String],
@@ -72,8 +73,9 @@ impl Served {
 }
 
 impl Entrant for Served {
-    /// A window in which either side had to wait for its core tells of somebody else, and is measured
-    /// again. On a machine that is always busy that would never end, so a round has only so many.
+    /// If either side had to wait for its core in a window, something else was running, and the
+    /// window is measured again. On a machine that is always busy that would never end, so it may
+    /// happen only a limited number of times a round.
     fn window(&mut self) -> Result<Sample, String> {
         let mut repeated = 0;
         loop {
@@ -117,7 +119,8 @@ impl Entrant for Served {
 }
 
 impl Served {
-    /// Waits until the server has taken what was sent, so that it sleeps when the next one is measured.
+    /// Waits until the server has taken what was sent, so that it sleeps while the next one is
+    /// measured.
     fn drain(&mut self, rest: &Rest) -> Result<(), String> {
         let begin = Instant::now();
         while !self.count.replies && self.server.mark()?.bytes < rest.bytes {
@@ -129,13 +132,14 @@ impl Served {
         Ok(())
     }
 
-    /// How long each side has waited for its core until now.
+    /// How long each side has waited for its core so far.
     fn waited(&self) -> Vec<Option<u64>> {
         self.delays.iter().map(Delay::now).collect()
     }
 
     fn measure(&mut self) -> Result<(Sample, Histogram<u64>), String> {
-        // Until each connection has been served, others have what this server had in the caches.
+        // What this server had in the caches has been replaced by others', until each connection is
+        // served.
         let settle = self.stage.settle + SETTLE_EACH * self.count.connections as u32;
         self.load.run(settle)?;
         self.load.measure(true);
@@ -143,7 +147,7 @@ impl Served {
         let first = self.server.mark()?;
         self.load.run(self.stage.window)?;
         let mut second = self.server.mark()?;
-        // Some servers stall for longer than a window, and that is a part of what they do.
+        // Some servers stall for longer than a window; that is a part of their behaviour.
         let mut stalled = 0;
         while second.bytes == first.bytes && stalled < STALLS {
             self.load.run(self.stage.window)?;
@@ -204,7 +208,7 @@ fn agree(last: &Report, seen: &Seen) -> Result<(), String> {
     Ok(())
 }
 
-/// What it says, and what the system saw where that is something else.
+/// The claimed backend, and what the system saw if that is something else.
 fn backend(claimed: &str, seen: &str) -> String {
     if seen.is_empty() || claimed.contains(seen) {
         claimed.to_owned()
@@ -213,14 +217,14 @@ fn backend(claimed: &str, seen: &str) -> String {
     }
 }
 
-/// How many windows a server may stall: some stand still for more than a second.
+/// How many windows a server may stall for: some stand still for more than a second.
 const STALLS: u32 = 100;
-/// How long a server may take for what is on its way.
+/// How long a server may take for what is under way.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks at a server that may still be receiving.
+/// The pause between two checks of a server that may still be receiving.
 const DRAIN: Duration = Duration::from_millis(1);
-/// How long a connection takes to be served for the first time, and more.
+/// How long it takes to serve a connection for the first time, generously.
 const SETTLE_EACH: Duration = Duration::from_micros(20);
-/// The part of a window that either side may have waited for its core. Being asked for a report makes
-/// a server wait, too, for a thousandth or two.
+/// The share of a window that either side may have waited for its core. Being asked for a report
+/// makes a server wait, too, for a thousandth or two.
 const DISTURBED: f64 = 0.05;

@@ -1,4 +1,4 @@
-//! One way: how many bytes a second a server takes, and what a gibibyte costs it.
+//! One direction: how many bytes a second a server takes, and what a gibibyte costs it.
 
 use super::served::{Count, Served};
 use super::{BUSY, Cell, Entrant, Metric, PEAK, Stage, Workload, less, more};

@@ -1,6 +1,6 @@
-//! A cancel storm: receives in flight, each on a socket of its own, cancelled at once; the time from
-//! the cancel to the end of the last. The more of them the better, as far as the limit of open files
-//! allows, for each needs two.
+//! A cancel storm: receives in flight, each on a socket of its own, cancelled at once; the time
+//! from the cancel to the end of the last. The more of them the better, as far as the limit on open
+//! files allows, since each needs two.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Workload for Storm {
         Duration::from_millis(if stage.quick { 250 } else { 1000 })
     }
 
-    /// Once: it takes long.
+    /// Once, because it takes long.
     fn laps(&self, _stage: &Stage) -> usize {
         1
     }
@@ -71,5 +71,5 @@ fn allowed() -> usize {
 }
 
 const WANTED: usize = 100_000;
-/// For everything else.
+/// Descriptors for everything else.
 const SPARE: usize = 200;

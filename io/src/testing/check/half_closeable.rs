@@ -1,4 +1,4 @@
-//! The cases of a stream whose sending direction can be ended alone.
+//! The cases of a stream whose sending direction can be closed alone.
 
 use trio_runtime::{BusyResource, ClosedResource, Result};
 

@@ -1,10 +1,10 @@
 //! Whether a stream keeps the rules of [`crate::SendStream`] and its siblings: a list of cases, each
 //! on a fresh stream.
 //!
-//! Each case has a time limit, by the clock of the run, after which it counts as hanging; so a stream
-//! that forgets to wake a task is found instead of being waited for. A failure is a panic that names
-//! the check, the case and what was seen. If `make` fails, or the check is cancelled, an error is
-//! returned.
+//! Each case has a time limit, by the clock of the run, after which it counts as hanging; so a
+//! stream that forgets to wake a task is found instead of being waited for. A failure is a panic
+//! that names the check, the case and what was observed. If `make` fails, or the check is
+//! cancelled, an error is returned.
 
 mod half_closeable;
 mod one_way;
@@ -20,21 +20,21 @@ use self::one_way::check_one_way;
 use self::two_way::check_two_way;
 use crate::{HalfCloseableStream, ReceiveStream, SendStream, Stream};
 
-/// Checks a stream that sends one way: `make` gives its two ends, fresh each time.
+/// Checks a stream that sends one way: `make` returns its two ends, new each time.
 ///
-/// `make_clogged` gives two ends between which so much has been sent that a further send waits, and
-/// `wait_send_all_might_not_block` too; or `None` if the stream cannot be brought to that, and then
-/// those cases are left out.
+/// `make_clogged` returns two ends between which so much has been sent that a further send waits,
+/// and `wait_send_all_might_not_block` too; or `None` if the stream cannot get into that state, in
+/// which case the checks that need it are left out.
 ///
 /// The ends are used by several tasks at once, through references, so that it can be seen what
 /// happens when two use the same direction, or one closes what another waits in: implement the
 /// traits for `&YourStream` as well.
 ///
-/// It checks: that data arrives, in order and complete, from whatever it was sent; that an empty
-/// send does no harm; that an empty buffer is refused; that every operation is a checkpoint; that
-/// two users of a direction are told apart; that closing is what the traits say, gracefully,
-/// forcefully, cancelled, repeated, from under somebody who waits, and seen from the other side; and
-/// that a cancelled operation leaves something that can be closed.
+/// It checks that data arrives, in order and complete, in whatever form it was sent; that an empty
+/// send does no harm; that an empty buffer is refused; that every operation is a checkpoint; that a
+/// second user of a direction is refused; that closing does what the traits say, gracefully,
+/// forcefully, cancelled, repeated, while a task waits, and as seen from the other side; and that a
+/// cancelled operation leaves a stream that can be closed.
 ///
 /// # Cancellation
 ///
@@ -46,9 +46,9 @@ use crate::{HalfCloseableStream, ReceiveStream, SendStream, Stream};
 ///
 /// # Panics
 ///
-/// If the stream breaks a rule; the text tells which. A case that takes more than ten seconds on the
-/// clock of the run counts as hanging; under a [`MockClock`](trio_runtime::testing::MockClock) that
-/// jumps at once only streams can be checked that wait for nothing outside the run.
+/// If the stream breaks a rule; the message says which. A case that takes more than ten seconds on
+/// the clock of the run counts as hanging; under a [`MockClock`](trio_runtime::testing::MockClock)
+/// that jumps at once, only streams that wait for nothing outside the run can be checked.
 ///
 /// # Examples
 ///
@@ -73,9 +73,9 @@ where
     check_one_way("check_one_way_stream", &make, &make_clogged).await
 }
 
-/// Checks a stream that sends both ways: everything of [`check_one_way_stream`] in both directions,
-/// a mebibyte each way at the same time in pieces of random length, and that closing one end is
-/// the end of file for the other. What `make_clogged` gives has to be clogged both ways.
+/// Checks a stream that sends both ways: everything of [`check_one_way_stream`] in both directions;
+/// a mebibyte each way at the same time in pieces of random length; and that closing one end is the
+/// end of file for the other. What `make_clogged` returns has to be clogged both ways.
 ///
 /// # Cancellation
 ///
@@ -112,10 +112,10 @@ where
     check_two_way("check_two_way_stream", &make, &make_clogged).await
 }
 
-/// Checks a stream whose sending direction can be ended alone: everything of
+/// Checks a stream whose sending direction can be closed alone: everything of
 /// [`check_two_way_stream`]; that the end of file arrives behind the data; that nothing can be sent
-/// after it and it may be sent again; that the other direction goes on; and that it does not go
-/// together with a send or a wait.
+/// after it, but it may be sent again; that the other direction goes on; and that it is refused
+/// while another task sends or waits to send.
 ///
 /// # Cancellation
 ///
@@ -157,7 +157,7 @@ where
 /// How long a case may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs one case of `check`; what goes wrong in it is a panic with its name.
+/// Runs one case of `check`; a failure in it becomes a panic that names it.
 async fn case(check: &str, name: &str, future: impl Future<Output = Result<()>>) -> Result<()> {
     let patience = CancelScope::with_timeout(PATIENCE);
     let result = patience.enter(future).await;
@@ -167,12 +167,12 @@ async fn case(check: &str, name: &str, future: impl Future<Output = Result<()>>)
         (!texts.is_empty()).then(|| texts.join("; "))
     };
     match result {
-        // What was woken by the end of the patience may have found then what it was waiting for.
+        // The timeout may have woken a task that then found what it was waiting for.
         _ if patience.cancel_called() => {
             panic!("{check}: {name}: nothing happened for {PATIENCE:?}")
         }
         Ok(_) => Ok(()),
-        // Somebody has cancelled the check.
+        // The check itself has been cancelled.
         Err(error) if error.is_cancelled() => Err(error),
         Err(error) => match rules(&error) {
             Some(rules) => panic!("{check}: {name}: {rules}"),
@@ -181,7 +181,7 @@ async fn case(check: &str, name: &str, future: impl Future<Output = Result<()>>)
     }
 }
 
-/// A rule that has been broken: an error until the case has ended, so that its tasks end first.
+/// A broken rule: returned as an error, not a panic, so that the tasks of the case end first.
 #[derive(Debug)]
 struct Broken(String);
 
@@ -193,7 +193,7 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// `Ok` if `holds`; otherwise that `rule` is broken.
+/// `Ok` if `holds`; otherwise the error that `rule` is broken.
 fn demand(holds: bool, rule: impl Into<String>) -> Result<()> {
     if holds {
         return Ok(());
@@ -201,7 +201,7 @@ fn demand(holds: bool, rule: impl Into<String>) -> Result<()> {
     Err(Broken(rule.into()).into())
 }
 
-/// That `result` is the error `E`, of which `what` is the operation. A cancellation passes.
+/// Demands that `result`, of the operation `what`, is the error `E`. A cancellation is passed on.
 fn demand_error<E: std::error::Error + 'static>(what: &str, result: Result<()>) -> Result<()> {
     let name = std::any::type_name::<E>();
     let name = name.rsplit("::").next().unwrap_or(name);

@@ -80,10 +80,10 @@ where
     Ok(())
 }
 
-/// More than any buffer on the way holds that a clogged stream has left room in.
+/// More than all buffers on the way can take, even with the room that a clogged stream has left.
 const PLENTY: usize = 16 * 1024 * 1024;
 
-/// So many sends of 4 KiB to a receiver that was closed are more than any buffer on the way holds.
+/// This many sends of 4 KiB to a closed receiver are more than all buffers on the way can take.
 const SENDS_MAX: u32 = 10_000;
 
 /// The two ends of a fresh stream. Both are dropped when a case has ended.
@@ -223,7 +223,7 @@ where
                 let mut other = receive;
                 let second = other.receive().await.map(drop);
                 demand_error::<BusyResource>("a second receive", second)?;
-                // The first is none the worse.
+                // The first send is unharmed.
                 let mut send = send;
                 send.send_all(b"x").await
             })
@@ -246,7 +246,7 @@ where
     async fn receiver_closed(mut self) -> Result<()> {
         self.receive.aclose().await?;
         let mut result = Ok(());
-        // There may be room on the way, and it may take a while until the news is here.
+        // There may be room on the way, and the news of the close may take a while to arrive.
         for _ in 0..SENDS_MAX {
             checkpoint().await?;
             result = self.send.send_all(&[b'x'; 4096]).await;
@@ -336,7 +336,7 @@ where
 
     async fn close_after_cancelled_send(mut self) -> Result<()> {
         reports_cancel("`send_all`", self.send.send_all(b"x")).await?;
-        // The stream may have been broken by that; it can be closed all the same.
+        // The stream may have been broken by that; it can be closed nevertheless.
         aclose_forcefully(&mut self.send).await?;
         self.sender_is_closed().await
     }
@@ -407,8 +407,8 @@ where
                     !waited.get(),
                     "`wait_send_all_might_not_block` returned at once: the stream is not clogged",
                 )?;
-                // What had been sent before is taken out until there is room. Cancelled by the end
-                // of the wait, because at some point there is nothing left to receive.
+                // Takes out what was sent before, until there is room. Cancelled by the end of the
+                // wait, because at some point there is nothing left to receive.
                 let drain = async {
                     let mut receive = receive;
                     let mut buffer = vec![0; 64 * 1024];
@@ -422,7 +422,7 @@ where
             })
             .await?;
         }
-        // From here on it is a stream as any other, but for what is still on the way.
+        // From here on it is a stream like any other, except for what is still on the way.
         self.receive.aclose().await
     }
 
@@ -529,7 +529,7 @@ async fn receive(from: &mut impl ReceiveStream, max: usize) -> Result<Bytes> {
     Ok(Bytes { buffer, count })
 }
 
-/// That exactly `expected` comes, in whatever pieces.
+/// Expects exactly `expected`, in whatever pieces.
 pub(super) async fn expect(from: &mut impl ReceiveStream, expected: &[u8]) -> Result<()> {
     let mut got = Vec::new();
     while got.len() < expected.len() {
@@ -551,7 +551,7 @@ pub(super) async fn expect(from: &mut impl ReceiveStream, expected: &[u8]) -> Re
     )
 }
 
-/// That the end of file comes, and stays.
+/// Expects the end of file, and that it stays.
 pub(super) async fn is_at_end(from: &mut impl ReceiveStream) -> Result<()> {
     let rule = "a receive after the end gives the end of file";
     let piece = receive(from, 16).await?;
@@ -600,7 +600,7 @@ where
     resource.aclose().await
 }
 
-/// Both at the same time, for a stream that holds nothing in between.
+/// Runs both at the same time, for a stream that holds nothing in between.
 pub(super) async fn together(
     send: impl Future<Output = Result<()>>,
     receive: impl Future<Output = Result<()>>,
@@ -613,7 +613,7 @@ pub(super) async fn together(
     .await
 }
 
-/// `then` happens while `first` waits; both are to end well.
+/// Runs `then` while `first` waits; both should end well.
 async fn meanwhile(
     first: impl Future<Output = Result<()>>,
     then: impl Future<Output = Result<()>>,
@@ -626,7 +626,7 @@ async fn meanwhile(
     .await
 }
 
-/// `then` happens while `first` waits, which is cancelled afterwards.
+/// Runs `then` while `first` waits; `first` is cancelled afterwards.
 pub(super) async fn meanwhile_cancelled(
     first: impl Future<Output = Result<()>>,
     then: impl Future<Output = Result<()>>,
@@ -641,7 +641,7 @@ pub(super) async fn meanwhile_cancelled(
     .await
 }
 
-/// That `operation` is a checkpoint; what is not, panics by itself, with less to say.
+/// Checks that `operation` is a checkpoint. If it is not, this panics itself, with less to say.
 async fn is_checkpoint(what: &str, operation: impl Future<Output = Result<()>>) -> Result<()> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::pin::pin;
@@ -655,7 +655,7 @@ async fn is_checkpoint(what: &str, operation: impl Future<Output = Result<()>>) 
     .await
 }
 
-/// That `operation` reports a cancellation in a scope that has been cancelled.
+/// Checks that `operation` reports a cancellation in a scope that has been cancelled.
 async fn reports_cancel(what: &str, operation: impl Future<Output = Result<()>>) -> Result<()> {
     let scope = CancelScope::new();
     scope.cancel("by the check of a stream");
@@ -664,7 +664,7 @@ async fn reports_cancel(what: &str, operation: impl Future<Output = Result<()>>)
     demand(scope.cancelled_caught(), rule)
 }
 
-/// That `operation`, which waits, ends with a cancellation.
+/// Checks that `operation`, which waits, can be cancelled.
 async fn cancelled_in_the_middle(
     what: &str,
     operation: impl Future<Output = Result<()>>,
@@ -685,7 +685,7 @@ async fn cancelled_in_the_middle(
     demand(scope.cancelled_caught(), rule)
 }
 
-/// Whoever waits to send may learn that the stream is broken, or leave that to the send.
+/// A task that waits to send may get the error of a broken stream, or leave that to the send.
 fn may_be_broken(result: Result<()>) -> Result<()> {
     match result {
         Err(error) if !error.is::<BrokenResource>() => Err(error),

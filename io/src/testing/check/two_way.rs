@@ -35,13 +35,13 @@ where
     case(check, name, closes(one, other)).await
 }
 
-/// How much goes each way.
+/// How much is sent each way.
 const AMOUNT: usize = 1024 * 1024;
 
-/// No piece is longer.
+/// The length of the longest piece.
 const PIECE_MAX: u64 = 10_000;
 
-/// A mebibyte each way, in pieces of random length, and by the same seed each time.
+/// Sends a mebibyte each way, in pieces of random length, which are the same each time.
 async fn duplex<A, B>(one: &A, other: &B) -> Result<()>
 where
     for<'a> &'a A: Stream,
@@ -101,7 +101,8 @@ async fn closes<A: Stream, B: Stream>(mut one: A, mut other: B) -> Result<()> {
     other.aclose().await
 }
 
-/// SplitMix64, by Steele, Lea and Flood: enough to be unlike anything that a stream might expect.
+/// SplitMix64, by Steele, Lea and Flood: random enough to be unlike anything that a stream might
+/// expect.
 struct Random(u64);
 
 impl Random {

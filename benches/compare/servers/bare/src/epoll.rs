@@ -1,7 +1,7 @@
 //! A server over epoll: edge-triggered, one buffer for all connections, and a reply sent at once.
 //!
 //! A receive that does not fill the buffer has emptied the socket, and a new edge follows when more
-//! arrives; so a message costs a receive, a send, and its part of a wait.
+//! arrives. So a message costs a receive, a send, and its share of a wait.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -68,11 +68,11 @@ fn accept(
     }
 }
 
-/// A connection, whichever way its edges are told.
+/// A connection, however its edges are delivered.
 pub(crate) struct Peer {
     stream: TcpStream,
     connection: Connection,
-    /// What the socket had no room for. Until it has, nothing more is received.
+    /// What the socket had no room for. Until this is sent, nothing more is received.
     unsent: Vec<u8>,
 }
 
@@ -85,7 +85,7 @@ impl Peer {
         }
     }
 
-    /// Does what can be done now; whether the connection goes on.
+    /// Does what is possible now; returns whether the connection goes on.
     pub(crate) fn advance(&mut self, buffer: &mut [u8]) -> bool {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);

@@ -1,5 +1,5 @@
-//! The limits: the same services without a runtime, over epoll and over io_uring, each the best
-//! that we can write. What stands between them and a runtime is the price of tasks.
+//! The limits: the same services without a runtime, over epoll and over io_uring, each as good as
+//! we can write it. The difference between them and a runtime is the price of tasks.
 
 mod epoll;
 mod uring;

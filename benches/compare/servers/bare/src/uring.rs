@@ -1,10 +1,11 @@
-//! A server over io_uring: multishot accept, a multishot poll for each connection, one call a turn that
-//! waits and submits, and one buffer for all connections, which is received into and sent from at once.
+//! A server over io_uring: multishot accept, a multishot poll for each connection, one call a turn
+//! that waits and submits, and one buffer for all connections, which is received into and sent from
+//! at once.
 //!
-//! The ring tells of edges, as epoll does, so what a connection does with one is the same. To have the
-//! ring receive (multishot, into a ring of provided buffers, replies sent by the ring as well) was no
-//! better for small messages, and worse for large ones and streams, where the buffers of one turn do
-//! not fit into the cache: decision 13 has the figures.
+//! The ring reports edges, as epoll does, so a connection handles them in the same way. Letting the
+//! ring receive (multishot, into a ring of provided buffers, with replies sent by the ring as well)
+//! was no better for small messages, and worse for large ones and streams, where the buffers of one
+//! turn do not fit into the cache: decision 13 has the figures.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +20,7 @@ use crate::epoll::Peer;
 
 /// Serves for ever.
 pub(crate) fn serve(listener: &TcpListener, service: Service) -> io::Result<()> {
-    // The listener is asked through the ring only, which waits for it.
+    // The listener is only used through the ring, which waits for it.
     listener.set_nonblocking(false)?;
     let ring: IoUring = IoUring::builder()
         .setup_clamp()
@@ -65,10 +66,11 @@ pub(crate) fn serve(listener: &TcpListener, service: Service) -> io::Result<()> 
 struct Server {
     ring: IoUring,
     service: Service,
-    /// By number of the descriptor, with what the ring calls its poll.
+    /// By the number of the descriptor, each with the name of its poll in the ring.
     peers: Vec<Option<(u64, Peer)>>,
     buffer: Vec<u8>,
-    /// Connections so far: the upper half of what the ring calls them, for numbers are used again.
+    /// Connections so far: the upper half of the names in the ring, because descriptor numbers are
+    /// reused.
     accepted: u32,
 }
 
@@ -87,7 +89,7 @@ impl Server {
         if result < 0 {
             return Err(io::Error::from_raw_os_error(-result));
         }
-        // SAFETY: the ring has just opened it, and tells of it once.
+        // SAFETY: the ring has just opened it, and reports it once, so nobody else owns it.
         let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(result) });
         stream.set_nonblocking(true)?;
         self.accepted = self.accepted % (u32::MAX - 1) + 1;
@@ -108,7 +110,7 @@ impl Server {
         };
         if !peer.advance(&mut self.buffer) {
             *slot = None;
-            // The poll keeps the connection open.
+            // While the poll exists it keeps the connection open.
             let forget = opcode::AsyncCancel::new(name).build();
             self.push(&forget.user_data(OTHER));
         } else if !goes_on {
@@ -138,6 +140,6 @@ fn place(name: u64) -> usize {
 }
 
 const ENTRIES: u32 = 512;
-/// No connection is called so: their upper halves count from one.
+/// No connection has this name: the upper halves of theirs count from one.
 const ACCEPT: u64 = 0;
 const OTHER: u64 = 1;

@@ -25,7 +25,7 @@ fn main() {
     });
 }
 
-/// With the flags of the ring that a runtime of one thread wants, which compio leaves to its user.
+/// With the ring flags that a runtime of one thread wants, which compio leaves to its user.
 fn runtime() -> Runtime {
     let mut proactor = ProactorBuilder::new();
     proactor

@@ -9,7 +9,7 @@ use kit::{Meter, Orders, yield_now};
 pub(crate) fn run(orders: &Orders) {
     let runtime = crate::runtime();
     runtime.block_on(measure(orders, crate::backend(&runtime)));
-    // The tasks that still sleep are not worth waking.
+    // The tasks that are still asleep need not be woken.
     std::process::exit(0);
 }
 

@@ -28,7 +28,8 @@ fn executor() -> LocalExecutor {
 }
 
 async fn serve(seat: &Seat) -> glommio::Result<(), ()> {
-    // It takes no listener of others; its own shares the port as well, with a queue of its choice.
+    // It cannot use an existing listener; its own shares the port as well, with a queue length of
+    // its choice.
     let listener = TcpListener::bind(("127.0.0.1", seat.port()))?;
     let service = seat.listening();
     loop {

@@ -8,7 +8,7 @@ use kit::{Meter, Orders, yield_now};
 
 pub(crate) fn run(orders: &Orders) {
     crate::executor().run(measure(orders));
-    // The tasks that still sleep are not worth waking.
+    // The tasks that are still asleep need not be woken.
     std::process::exit(0);
 }
 

@@ -23,7 +23,7 @@ fn main() {
     });
 }
 
-/// Not the `FusionDriver`, which does not tell what it became.
+/// Not the `FusionDriver`, which does not say which driver it became.
 fn runtime() -> Runtime<TimeDriver<IoUringDriver>> {
     RuntimeBuilder::<IoUringDriver>::new()
         .enable_timer()

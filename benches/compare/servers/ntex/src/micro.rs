@@ -8,7 +8,7 @@ pub(crate) fn run(orders: &Orders) {
     let orders = orders.clone();
     let system = ntex::rt::System::new("micro", ntex::rt::DefaultRuntime);
     system.block_on(async move { measure(&orders).await });
-    // The tasks that still sleep are not worth waking.
+    // The tasks that are still asleep need not be woken.
     std::process::exit(0);
 }
 

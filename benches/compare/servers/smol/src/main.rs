@@ -1,4 +1,4 @@
-//! The servers on smol: a `LocalExecutor` a worker, and the reactor that async-io keeps.
+//! The servers on smol: a `LocalExecutor` a worker, and async-io's own reactor.
 
 #![forbid(unsafe_code)]
 

@@ -98,7 +98,7 @@ pub(crate) fn run(orders: &Orders) {
         }
         meter.finish();
     }));
-    // The tasks that still sleep are not worth waking.
+    // The tasks that are still asleep need not be woken.
     std::process::exit(0);
 }
 

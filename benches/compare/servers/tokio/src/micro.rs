@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) fn run(orders: &Orders) {
     crate::runtime().block_on(measure(orders));
-    // The tasks that still sleep are not worth waking.
+    // The tasks that are still asleep need not be woken.
     std::process::exit(0);
 }
 

@@ -1,4 +1,4 @@
-//! The servers on trio, through the same door as any user's: one run a worker.
+//! The servers on trio, through the public interface like any user's: one run a worker.
 
 #![forbid(unsafe_code)]
 

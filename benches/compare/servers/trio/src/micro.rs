@@ -12,7 +12,7 @@ pub(crate) fn run(orders: &Orders) {
     let result = crate::builder(orders).run(async {
         open_nursery(async |nursery| {
             measure(orders, nursery).await?;
-            // The tasks that still sleep are not worth waking.
+            // The tasks that are still asleep need not be woken.
             std::process::exit(0)
         })
         .await
@@ -41,7 +41,8 @@ async fn measure<'scope, 'env: 'scope>(
             }
         }
         "cancel" => {
-            // By the handle of the task, as on the other runtimes; a scope of its own is not needed.
+            // Through the handle of the task, as on the other runtimes; a scope of its own is not
+            // needed.
             let mut started = Vec::new();
             while let Some(count) = meter.next_batch() {
                 let groups = count.div_ceil(tasks);
@@ -124,7 +125,7 @@ async fn measure<'scope, 'env: 'scope>(
     Ok(())
 }
 
-/// Wakes a task `count` times that lives `depth` nurseries down, and is the only one that is ready.
+/// Wakes a task `count` times that is `depth` nurseries down, and is the only one that is ready.
 async fn nested(depth: usize, count: u64) -> Result<()> {
     if depth == 0 {
         for _ in 0..count {
