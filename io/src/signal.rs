@@ -18,11 +18,12 @@
 //! }
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{self, FORBIDDEN};
 use signal_hook::low_level::{pipe, unregister};
@@ -105,12 +106,11 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
     let mut receiver = SignalReceiver {
         bell,
         reader,
-        pending: Vec::new(),
-        hooks: Vec::new(),
+        asked: Vec::new(),
     };
     for &signal in signals {
         // Named twice, it would be received twice.
-        if receiver.pending.iter().any(|&(known, _)| known == signal) {
+        if receiver.asked.iter().any(|known| known.signal == signal) {
             continue;
         }
         if FORBIDDEN.contains(&signal.0) {
@@ -119,15 +119,7 @@ pub fn open_signal_receiver(signals: &[Signal]) -> io::Result<SignalReceiver> {
                 "no program can receive it, or go on after it",
             ));
         }
-        // The flag first: it must be set up when the bell rings.
-        let raised = Arc::new(AtomicBool::new(false));
-        receiver.hooks.push(
-            flag::register(signal.0, raised.clone()).map_err(|error| refused(signal, error))?,
-        );
-        receiver
-            .hooks
-            .push(pipe::register(signal.0, writer.try_clone()?)?);
-        receiver.pending.push((signal, raised));
+        receiver.asked.push(Asked::new(signal, &writer)?);
     }
     Ok(receiver)
 }
@@ -178,9 +170,8 @@ pub fn dump_on_signal(signal: Signal, mut sink: impl FnMut(&TaskTree) + 'static)
 
 /// A stream of signals, from [`open_signal_receiver`].
 ///
-/// A signal that comes several times before it is received is received once. A signal that has come
-/// but has not been received when the receiver is dropped is raised again, and then has its default
-/// effect.
+/// A signal that comes several times before it is received is received once. If a signal has come that
+/// no receiver had received when the last of its receivers was dropped, it has its default effect then.
 #[derive(Debug)]
 pub struct SignalReceiver {
     /// Readable when a signal has come.
@@ -188,8 +179,7 @@ pub struct SignalReceiver {
     /// The same socket, from which the bell is emptied.
     reader: UnixStream,
     /// In the order in which they are checked; a signal that was received goes to the end.
-    pending: Vec<(Signal, Arc<AtomicBool>)>,
-    hooks: Vec<SigId>,
+    asked: Vec<Asked>,
 }
 
 impl SignalReceiver {
@@ -221,27 +211,111 @@ impl SignalReceiver {
     }
 
     fn take(&mut self) -> Option<Signal> {
-        let raised = |(_, flag): &(Signal, Arc<AtomicBool>)| flag.swap(false, Ordering::AcqRel);
-        let at = self.pending.iter().position(raised)?;
-        let entry = self.pending.remove(at);
-        let signal = entry.0;
-        self.pending.push(entry);
+        let at = self.asked.iter().position(Asked::take)?;
+        let asked = self.asked.remove(at);
+        let signal = asked.signal;
+        self.asked.push(asked);
         // Another may be pending, for which the bell, now empty, will not ring again.
         Some(signal)
     }
 }
 
-impl Drop for SignalReceiver {
+/// One signal that one receiver has asked for.
+#[derive(Debug)]
+struct Asked {
+    signal: Signal,
+    /// It has come, and this receiver has not received it.
+    raised: Arc<AtomicBool>,
+    /// What the handler of the signal does for this receiver.
+    hooks: Vec<SigId>,
+    /// It has come, and no receiver has received it.
+    unnoticed: Arc<AtomicBool>,
+}
+
+/// What all receivers of a signal have in common.
+struct Common {
+    receivers: usize,
+    unnoticed: Arc<AtomicBool>,
+    hook: SigId,
+}
+
+/// By the number of the signal, as long as it has receivers.
+static COMMON: Mutex<BTreeMap<i32, Common>> = Mutex::new(BTreeMap::new());
+
+impl Asked {
+    fn new(signal: Signal, bell: &UnixStream) -> io::Result<Self> {
+        let mut asked = Self {
+            signal,
+            raised: Arc::default(),
+            hooks: Vec::new(),
+            unnoticed: enter(signal)?,
+        };
+        // The flag first: it must be set when the bell rings.
+        let flag = flag::register(signal.0, asked.raised.clone());
+        asked.hooks.push(flag?);
+        asked
+            .hooks
+            .push(pipe::register(signal.0, bell.try_clone()?)?);
+        Ok(asked)
+    }
+
+    /// Whether the signal has come; it has been received then.
+    fn take(&self) -> bool {
+        if !self.raised.load(Ordering::Acquire) {
+            return false;
+        }
+        // In this order: a signal that comes in between is received along with the one before, and is
+        // no longer pending here, which is asked too before it has its default effect.
+        self.unnoticed.store(false, Ordering::Release);
+        self.raised.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Drop for Asked {
     fn drop(&mut self) {
         for hook in self.hooks.drain(..) {
             unregister(hook);
         }
-        for (signal, flag) in &self.pending {
-            if flag.load(Ordering::Acquire) {
-                // Nobody received it: it now has its default effect. If that fails, nothing more
-                // can be done.
-                drop(signal_hook::low_level::emulate_default_handler(signal.0));
-            }
+        let was_last = leave(self.signal);
+        let pending = self.raised.load(Ordering::Acquire);
+        if was_last && pending && self.unnoticed.load(Ordering::Acquire) {
+            // If that fails, nothing more can be done.
+            drop(signal_hook::low_level::emulate_default_handler(
+                self.signal.0,
+            ));
         }
     }
+}
+
+/// Another receiver asks for `signal`.
+fn enter(signal: Signal) -> io::Result<Arc<AtomicBool>> {
+    let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(common) = common.get_mut(&signal.0) {
+        common.receivers += 1;
+        return Ok(common.unnoticed.clone());
+    }
+    let unnoticed = Arc::<AtomicBool>::default();
+    let hook = flag::register(signal.0, unnoticed.clone()).map_err(|error| refused(signal, error));
+    let first = Common {
+        receivers: 1,
+        unnoticed: unnoticed.clone(),
+        hook: hook?,
+    };
+    common.insert(signal.0, first);
+    Ok(unnoticed)
+}
+
+/// A receiver of `signal` is dropped; returns whether it was the last.
+fn leave(signal: Signal) -> bool {
+    let mut common = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(entry) = common.get_mut(&signal.0) else {
+        return false;
+    };
+    entry.receivers -= 1;
+    if entry.receivers > 0 {
+        return false;
+    }
+    unregister(entry.hook);
+    common.remove(&signal.0);
+    true
 }

@@ -43,3 +43,22 @@ fn sg2_what_cannot_be_received_is_an_error_that_names_it() {
     check(&[Signal::from_raw(9999)], "signal 9999 cannot be received");
     check(&[Signal::from_raw(-1)], "signal -1 cannot be received");
 }
+
+#[trio::test]
+async fn sg3_who_comes_again_and_again_does_not_keep_the_others_back() -> Result<()> {
+    let (often, once) = (Raw::URG, Raw::CONT);
+    let of = |raw: Raw| Signal::from_raw(raw.as_raw());
+    let mut signals = open_signal_receiver(&[of(often), of(once)])?;
+    // The signal may interrupt another thread. What the second receiver has got, the first has too.
+    let mut witness = open_signal_receiver(&[of(often), of(once)])?;
+    for raw in [often, once] {
+        kill_process(getpid(), raw)?;
+        assert_eq!(witness.next().await?, of(raw));
+    }
+    assert_eq!(signals.next().await?, of(often));
+    kill_process(getpid(), often)?;
+    assert_eq!(witness.next().await?, of(often));
+    assert_eq!(signals.next().await?, of(once));
+    assert_eq!(signals.next().await?, of(often));
+    Ok(())
+}

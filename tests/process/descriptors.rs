@@ -21,7 +21,7 @@ const INSIDE: &str = "TRIO_TEST_PROCESS";
 pub(crate) const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Polling];
 
 /// This program again, with only `test`, started by the shell command `before`.
-fn again(test: &str, before: &str) -> Command {
+pub(crate) fn again(test: &str, before: &str) -> Command {
     let mut command = Command::new("sh");
     let program = std::env::current_exe().unwrap();
     command
@@ -33,9 +33,14 @@ fn again(test: &str, before: &str) -> Command {
     command
 }
 
+/// Whether this is the process in which the test happens.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Runs `body` in a process in which nothing else runs.
 pub(crate) fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         body();
         return;
     }
@@ -226,7 +231,7 @@ fn serve_in_a_small_process(backend: Backend) {
 /// Checks that a server that ran out of descriptors continues when there are some, and serves all
 /// clients.
 fn check_recovery(test: &str, backend: Backend) {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return serve_in_a_small_process(backend);
     }
     let mut child = again(test, "ulimit -n 64;")

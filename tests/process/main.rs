@@ -13,6 +13,7 @@ mod lines;
 mod load;
 mod says;
 mod server;
+mod signals;
 mod start;
 mod stop;
 
