@@ -3,6 +3,7 @@
 //! They can be counted only where nothing else runs, so each test starts this program again with
 //! itself as the only test, and does its work there.
 
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream as StdStream};
@@ -325,4 +326,42 @@ fn tl4_a_lack_of_descriptors_under_polling_is_told_with_address_and_remedy() {
     let test =
         "descriptors::tl4_a_lack_of_descriptors_under_polling_is_told_with_address_and_remedy";
     check_remedies(test, Backend::Polling);
+}
+
+/// A run that gets no descriptor says why it cannot begin, and what to do.
+fn check_start(test: &str, backend: Backend) {
+    if std::env::var_os(INSIDE).is_none() {
+        let output = again(test, "ulimit -n 64;").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        return;
+    }
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    // A driver has several descriptors. Each of them is once the one that there is none for.
+    let mut failures = 0;
+    while let Err(error) = Builder::new().backend(backend).try_run(async {}) {
+        let told = error.to_string();
+        assert!(
+            told.contains("raise the limit of open files (`ulimit -n`)"),
+            "{told}"
+        );
+        failures += 1;
+        taken.pop().expect("at last there are enough");
+    }
+    assert!(failures >= 2, "a selector or a ring, and what wakes it");
+}
+
+#[test]
+fn a_run_on_io_uring_that_gets_no_descriptor_says_what_to_do() {
+    let test = "descriptors::a_run_on_io_uring_that_gets_no_descriptor_says_what_to_do";
+    check_start(test, Backend::IoUring);
+}
+
+#[test]
+fn a_run_on_polling_that_gets_no_descriptor_says_what_to_do() {
+    let test = "descriptors::a_run_on_polling_that_gets_no_descriptor_says_what_to_do";
+    check_start(test, Backend::Polling);
 }

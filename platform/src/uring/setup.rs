@@ -133,7 +133,8 @@ pub(super) fn register(driver: &Uring) -> io::Result<()> {
 /// is up, and a cancel ends what waits.
 pub(super) fn self_test(driver: &mut Uring) -> io::Result<()> {
     const PATTERN: &[u8] = b"a block chosen by the kernel";
-    let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+    let (near, far) =
+        Socket::pair(Domain::UNIX, Type::STREAM, None).map_err(|error| explain(&error))?;
     let near = Descriptor::from_socket(near)?;
 
     let key = driver.submit(Receive::new(near.clone()).into(), Token(0));
