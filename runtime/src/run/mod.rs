@@ -35,6 +35,7 @@ pub(crate) use pause::Pause;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
@@ -118,7 +119,8 @@ pub(crate) struct Run {
     fallback: Option<String>,
     remote_wakes: Cell<Vec<Arc<Remote>>>,
     calls: Cell<Vec<Call>>,
-    orphan_watchers: RefCell<Vec<u32>>,
+    /// The waits for the end of an orphan. A set, because thousands of them may be cancelled at once.
+    orphan_watchers: RefCell<BTreeSet<u32>>,
     /// Who wants to know whether a task is at checkpoints; the innermost last.
     counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     /// The nurseries that are open, for the task tree.
