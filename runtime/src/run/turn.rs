@@ -210,6 +210,8 @@ impl Run {
         }
         // Kept for its storage, so that no turn allocates. Nobody else looks at it.
         let mut completed = self.completed.borrow_mut();
+        // Not at the end: who panics below leaves nothing to be dealt with a second time.
+        completed.clear();
         if let Err(error) = self.driver().turn(wait, &mut completed) {
             panic!("the {} driver cannot go on: {error}", self.backend);
         }
@@ -219,7 +221,6 @@ impl Run {
             &[alone] => self.ended(alone, effects),
             all => self.all_ended(all, effects),
         }
-        completed.clear();
         drop(completed);
         if self.instrumented.get() {
             self.instrument(&Event::AfterIo(longest(wait)));
