@@ -595,7 +595,7 @@ impl NurseryRef {
                 // The body stands in the queue once. What is behind it is not polled by this loop:
                 // the code of the body would become part of the loop.
                 self.end_step(node);
-                if !self.ready.is_empty() {
+                if self.ready.is_any_woken_before(self.turn()) {
                     self.step_rest(around);
                 }
                 break;
@@ -833,8 +833,10 @@ impl NurseryRef {
             return self.child_panicked(child, panic, around);
         }
         self.run.put_back(around);
-        let own = self.child_ended(child);
-        self.leave_own(own);
+        match self.child_ended(child) {
+            Own::Nothing => {}
+            own => self.leave_own(own),
+        }
     }
 
     /// A child has returned with an error.
@@ -876,12 +878,19 @@ impl NurseryRef {
         child.set_home(None);
         drop(child.replace_locals(None));
         if let Some(joiner) = child.take_joiner() {
-            self.run.claim_wait(joiner);
+            self.claim_joiner(joiner);
         }
         if self.run.observed.get() {
             self.run.observe_exited(child);
         }
         own
+    }
+
+    /// Wakes the task that waits for a child to end. Called: mostly nobody waits, and the end of a child saves
+    /// no registers for it.
+    #[inline(never)]
+    fn claim_joiner(&self, joiner: u32) {
+        self.run.claim_wait(joiner);
     }
 
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).
