@@ -123,7 +123,12 @@ pub mod instrument {
 /// # Ok::<(), trio::Error>(())
 /// ```
 pub mod io {
-    pub use trio_io::*;
+    #[cfg(unix)]
+    pub use trio_io::signal;
+    pub use trio_io::{
+        AsyncResource, Channel, HalfCloseableStream, Lease, Listener, Outgoing, ReceiveChannel,
+        ReceiveStream, SendChannel, SendStream, StapledStream, Stream, aclose_forcefully,
+    };
 }
 
 /// TCP: streams, listeners, servers.
@@ -160,7 +165,10 @@ pub mod io {
 /// # Ok::<(), trio::Error>(())
 /// ```
 pub mod net {
-    pub use trio_net::*;
+    pub use trio_net::{
+        Bind, Receive, ReceiveSome, SendAll, Server, TcpListener, TcpStream, connect_tcp,
+        open_tcp_listeners, serve_listeners, serve_tcp,
+    };
 }
 
 /// Tools for tests: clocks, simulated worlds, ordered steps, streams in memory, and checks of streams.

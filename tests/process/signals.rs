@@ -2,16 +2,17 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use rustix::process::{Signal as Raw, getpid, kill_process};
+use signal_hook::low_level::raise;
 use trio::io::signal::{Signal, SignalReceiver, open_signal_receiver};
 
 use crate::descriptors::{again, alone, is_inside};
 
-/// Ends a process that does nothing about it.
-const ENDS: Raw = Raw::USR1;
+/// Ends a process that does nothing about it. It is sent to the thread, so it has come when `raise`
+/// returns; one that is sent to the process may come to another thread, and later.
+const ENDS: Signal = Signal::USER_1;
 
 fn two_receivers() -> (SignalReceiver, SignalReceiver) {
-    let open = || open_signal_receiver(&[Signal::USER_1]).unwrap();
+    let open = || open_signal_receiver(&[ENDS]).unwrap();
     (open(), open())
 }
 
@@ -21,8 +22,7 @@ fn sg4_what_nobody_has_received_has_its_effect_when_the_last_receiver_is_dropped
         "signals::sg4_what_nobody_has_received_has_its_effect_when_the_last_receiver_is_dropped";
     if is_inside() {
         let (first, second) = two_receivers();
-        // There is one thread, so the signal has come when this returns.
-        kill_process(getpid(), ENDS).unwrap();
+        raise(ENDS.as_raw()).unwrap();
         drop(first);
         println!("one receiver is left");
         drop(second);
@@ -42,9 +42,9 @@ fn sg4_what_one_receiver_has_received_does_nothing_when_another_is_dropped() {
         "signals::sg4_what_one_receiver_has_received_does_nothing_when_another_is_dropped",
         || {
             let (mut first, second) = two_receivers();
-            kill_process(getpid(), ENDS).unwrap();
+            raise(ENDS.as_raw()).unwrap();
             let received = trio::run(async { first.next().await });
-            assert_eq!(received.unwrap(), Signal::USER_1);
+            assert_eq!(received.unwrap(), ENDS);
             drop(first);
             drop(second);
         },
