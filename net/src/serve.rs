@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -94,7 +95,7 @@ where
 ///
 /// # Errors
 ///
-/// As for [`serve_tcp`].
+/// As for [`Server::serve`].
 pub async fn serve_listeners<'env, L, H, F>(handler: H, listeners: Vec<L>) -> Result<()>
 where
     L: Listener + 'env,
@@ -173,7 +174,8 @@ impl<'env, H> Server<'env, H> {
     ///
     /// # Errors
     ///
-    /// A group with what went wrong in a handler or while accepting.
+    /// A group with what went wrong in a handler or while accepting; or with an [`io::Error`] of the kind
+    /// `InvalidInput` if `listeners` is empty: it would wait for ever.
     pub fn serve<L, F>(self, listeners: Vec<L>) -> impl Future<Output = Result<()>>
     where
         L: Listener + 'env,
@@ -209,6 +211,7 @@ impl<'env, H> Server<'env, H> {
         // Returns the future of the nursery itself: a future around it would be on the way of each
         // message.
         open_nursery(async move |nursery: &Nursery<'_, 'env>| {
+            require_one(&listeners)?;
             for listener in listeners {
                 let server = server.clone();
                 nursery.start_soon_named("accept", async move {
@@ -230,7 +233,8 @@ impl<'env, H> Server<'env, H> {
     ///
     /// # Errors
     ///
-    /// A group with what went wrong while accepting. What goes wrong in a handler goes to `nursery`.
+    /// A group with what went wrong while accepting. What goes wrong in a handler goes to `nursery`. An
+    /// [`io::Error`] of the kind `InvalidInput` if `listeners` is empty.
     pub async fn serve_in<'scope, L, F>(
         self,
         nursery: &'scope Nursery<'scope, 'env>,
@@ -242,6 +246,7 @@ impl<'env, H> Server<'env, H> {
         H: Fn(L::Stream) -> F + 'env,
         F: Future<Output = Result<()>> + 'env,
     {
+        require_one(&listeners)?;
         let server = Rc::new(self);
         open_nursery(async move |accepting: &Nursery<'_, '_>| {
             for listener in listeners {
@@ -285,6 +290,17 @@ impl<'env, H> Server<'env, H> {
             }
         }
     }
+}
+
+/// A server without listeners would wait for ever, and nobody would see why.
+fn require_one<L>(listeners: &[L]) -> io::Result<()> {
+    if !listeners.is_empty() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a server needs at least one listener to serve: open one with `open_tcp_listeners`",
+    ))
 }
 
 pin_project! {

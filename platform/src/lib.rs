@@ -31,7 +31,7 @@ pub use op::{
     accept_failure, cancelled, is_cancelled,
 };
 pub use prefetch::prefetch;
-pub use socket::is_family_unavailable;
+pub use socket::{is_family_unavailable, lacks_descriptors};
 pub use stack::{stack_position, stack_remaining};
 pub use thread::{name_thread, pin_thread, processors};
 pub use waiter::Waiter;

@@ -287,6 +287,15 @@ pub fn is_family_unavailable(error: &io::Error) -> bool {
     error.raw_os_error() == Some(CODE)
 }
 
+/// Whether `error`, from making a socket, means that this process has as many descriptors as it may.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const CODE: i32 = 24; // EMFILE of Linux, macOS and the BSDs
+    #[cfg(windows)]
+    const CODE: i32 = 10024; // WSAEMFILE
+    error.raw_os_error() == Some(CODE)
+}
+
 /// Repeats `call` while a signal interrupts it.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

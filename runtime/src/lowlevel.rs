@@ -46,7 +46,7 @@ pub use trio_platform::buf::{Lease, Pool, SendData};
 pub use trio_platform::{
     Accept, AcceptFailure, Backend, Connect, Descriptor, Direction, DriverStatistics, Family,
     Finished, Interest, Key, Operation, Ready, Receive, Send, WeakDescriptor, accept_failure,
-    is_cancelled, is_family_unavailable,
+    is_cancelled, is_family_unavailable, lacks_descriptors,
 };
 
 pub use crate::cancellable::{Cancellable, cancellable};

@@ -213,5 +213,19 @@
 //!   [`into_single`](crate::Error::into_single) unwraps it.
 //! - **Blocking.** One thread runs all tasks of a run, so a call that blocks holds up all of them.
 //!   Make it on another thread with [`to_thread::run_sync`](crate::to_thread::run_sync).
+//! - **Borrowing from inside the block.** A child borrows what was declared before `open_nursery`. What
+//!   its body declares is gone while the children still run: the compiler says that the `async` block "may
+//!   outlive the current function". Move it in, with `async move`, or declare it before.
+//! - **Changing one variable in two children.** Each would borrow it for itself ("cannot borrow as
+//!   mutable more than once"). Put it into a [`Cell`](std::cell::Cell) or a
+//!   [`RefCell`](std::cell::RefCell), and borrow that.
+//! - **`|nursery| async move { … }`.** The compiler wants a type for `nursery`. The body is an async
+//!   closure: `async |nursery| { … }`.
+//! - **An error in a box.** `?` takes what implements [`std::error::Error`], which boxes of it do not: write
+//!   `.map_err(trio::Error::from_boxed)?`, for a `Box<dyn Error + Send + Sync>`.
+//! - **An address as text.** `"127.0.0.1:8000"` is no address yet: it is
+//!   `"127.0.0.1:8000".parse::<SocketAddr>()?`, or `([127, 0, 0, 1], 8000)` where it is fixed.
+//! - **A memory channel to another thread.** Its ends stay in their run, and the compiler says that an `Rc`
+//!   cannot be sent. [`open_thread_channel`](crate::open_thread_channel) makes one whose ends go anywhere.
 //! - **Expecting many threads.** A run uses one core. [`run_workers`](crate::run_workers) starts a
 //!   run on each: nothing is shared, so nothing is locked.

@@ -110,10 +110,12 @@ fn rn3_the_panic_names_the_place_of_the_call() {
     let of_time = place_of(|| assert!(current_time() > Time::PAST));
     let of_backend = place_of(|| drop(backend()));
     let of_workers = place_of(|| drop(trio::run_workers(0, async |_| Ok(()))));
+    let of_semaphore = place_of(|| drop(trio::sync::Semaphore::with_max_value(2, 1)));
     let last = line!() - 1;
-    assert_eq!(of_time, (file!().to_owned(), last - 2));
-    assert_eq!(of_backend, (file!().to_owned(), last - 1));
-    assert_eq!(of_workers, (file!().to_owned(), last));
+    assert_eq!(of_time, (file!().to_owned(), last - 3));
+    assert_eq!(of_backend, (file!().to_owned(), last - 2));
+    assert_eq!(of_workers, (file!().to_owned(), last - 1));
+    assert_eq!(of_semaphore, (file!().to_owned(), last));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +17,7 @@ use futures::future::{Either, select};
 use trio::channel::{ThreadSendChannel, open_thread_channel};
 use trio::lowlevel::{Abort, Reschedule, RunVar, cancellable};
 use trio::lowlevel::{spawn_system_task, task_tree, wait_task_rescheduled};
-use trio::net::TcpStream;
+use trio::net::{TcpListener, TcpStream, open_tcp_listeners};
 use trio::sync::{Event, Lock};
 use trio::testing::{Clock, MockClock, Simulation, wait_all_tasks_blocked};
 use trio::{
@@ -280,6 +282,9 @@ fn x4_a_wait_that_goes_on_in_another_run_says_so() {
         let kept = Rc::new(RefCell::new(None));
         let waits: Result<Vec<Boxed<'static, ()>>> = builder.run(async {
             let (here, there) = connection().await?;
+            let listener = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0))
+                .await?
+                .remove(0);
             let (limiter, handle) = (slow.clone(), kept.clone());
             assert!(limiter.try_acquire());
             let mut waits: Vec<Boxed<'static, ()>> = vec![
@@ -293,6 +298,7 @@ fn x4_a_wait_that_goes_on_in_another_run_says_so() {
                 })),
                 Box::pin(async move { here.receive().await.map(drop) }),
                 Box::pin(async move { there.receive().await.map(drop) }),
+                Box::pin(async move { listener.accept().await.map(drop) }),
                 Box::pin(wait_all_tasks_blocked(PATIENCE)),
             ];
             for wait in &mut waits {
@@ -381,6 +387,14 @@ fn x6_a_simulated_connection_is_refused_by_the_system_s_drivers_and_the_reverse(
         .simulation(Simulation::new(1))
         .run(connection());
     let (one, _other) = of_simulation.unwrap();
+    let listen = || async {
+        Ok(open_tcp_listeners((Ipv4Addr::LOCALHOST, 0))
+            .await?
+            .remove(0))
+    };
+    let of_simulation: Result<TcpListener> =
+        Builder::new().simulation(Simulation::new(1)).run(listen());
+    let listener = of_simulation.unwrap();
     for backend in [Backend::IoUring, Backend::Polling] {
         Builder::new().backend(backend).run(async {
             for _ in 0..3 {
@@ -392,16 +406,22 @@ fn x6_a_simulated_connection_is_refused_by_the_system_s_drivers_and_the_reverse(
                         .is_err()
                 );
                 assert!(one.local_address().is_err());
+                let error = fail_after(PATIENCE, listener.accept()).await.map(drop);
+                assert!(error.unwrap_err().is::<io::Error>());
             }
         });
     }
     let of_system: Result<(TcpStream, TcpStream)> =
         Builder::new().backend(Backend::Polling).run(connection());
     let (one, _other) = of_system.unwrap();
+    let of_system: Result<TcpListener> = Builder::new().backend(Backend::Polling).run(listen());
+    let listener = of_system.unwrap();
     Builder::new().simulation(Simulation::new(1)).run(async {
         for _ in 0..3 {
             assert!(fail_after(PATIENCE, one.receive()).await.is_err());
             assert!(fail_after(PATIENCE, one.send_all(b"x")).await.is_err());
+            let error = fail_after(PATIENCE, listener.accept()).await.map(drop);
+            assert!(error.unwrap_err().is::<io::Error>());
             assert!(
                 fail_after(PATIENCE, one.wait_send_all_might_not_block())
                     .await

@@ -382,6 +382,8 @@ async fn k3_a_semaphore_may_be_released_by_anyone_up_to_its_bound() -> Result<()
     let bounded = Semaphore::with_max_value(1, 1);
     let error = bounded.release().expect_err("it is at its maximum");
     assert!(error.is::<Usage>());
+    let told = "above its max_value of 1: a permit that is dropped has been released by that";
+    assert!(error.to_string().ends_with(told), "{error}");
     let permit = bounded.acquire().await?;
     assert_eq!(bounded.statistics().value, 0);
     bounded.release()?;
@@ -506,6 +508,93 @@ async fn k4_a_borrower_that_was_cancelled_may_borrow_again() -> Result<()> {
     assert!(waited.await?.is_none());
     drop(token);
     drop(limiter.acquire_on_behalf_of(borrower).await?);
+    Ok(())
+}
+
+#[trio::test]
+#[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
+async fn k9_a_borrower_whose_wait_was_forgotten_may_borrow_again_when_its_task_has_ended()
+-> Result<()> {
+    // By a child that ends, by a child that is cancelled, and by the body of a nursery.
+    for case in 0..3 {
+        let limiter = Rc::new(CapacityLimiter::new(1));
+        let borrower = Borrower::new();
+        let token = limiter.acquire().await?;
+        let (finish, scope) = (Event::new(), CancelScope::new());
+        let forget = async || {
+            let limiter = limiter.clone();
+            let mut wait =
+                Box::pin(async move { limiter.acquire_on_behalf_of(borrower).await.map(drop) });
+            begin(&mut wait).await;
+            std::mem::forget(wait);
+            finish.wait().await
+        };
+        open_nursery(async |nursery| {
+            nursery.start_soon(async {
+                match case {
+                    0 => forget().await,
+                    1 => scope.enter(forget()).await.map(drop),
+                    _ => open_nursery(async |_| forget().await).await,
+                }
+            });
+            wait_all_tasks_blocked(secs(0)).await?;
+            let again = limiter.acquire_on_behalf_of(borrower).await;
+            let error = again.expect_err("the task that waits for it lives");
+            assert!(error.is::<Usage>(), "{error} (case {case})");
+            match case {
+                1 => scope.cancel(""),
+                _ => finish.set(),
+            }
+            wait_all_tasks_blocked(secs(0)).await?;
+
+            let full = limiter.try_acquire_on_behalf_of(borrower);
+            let error = full.expect_err("the token is out");
+            assert!(error.is::<WouldBlock>(), "{error} (case {case})");
+            let mut again = limiter.acquire_on_behalf_of(borrower);
+            begin(&mut again).await;
+            drop(token);
+            assert_eq!(limiter.statistics().borrowers, [borrower]);
+            drop(again.await?);
+            assert_eq!(limiter.borrowed_tokens(), 0, "none is lost (case {case})");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[trio::test]
+async fn k4_a_wait_that_was_over_takes_nothing_from_the_next_of_its_borrower() -> Result<()> {
+    let limiter = CapacityLimiter::new(1);
+    let borrower = Borrower::new();
+    let token = limiter.acquire().await?;
+    // The task of each has ended, and the futures have not been dropped.
+    let (mut to_drop, mut to_poll) = (
+        limiter.acquire_on_behalf_of(borrower),
+        limiter.acquire_on_behalf_of(borrower),
+    );
+    for wait in [&mut to_drop, &mut to_poll] {
+        open_nursery(async |nursery| {
+            nursery.start_soon(async move {
+                begin(wait).await;
+                Ok(())
+            });
+            Ok(())
+        })
+        .await?;
+    }
+    let mut waiting = limiter.acquire_on_behalf_of(borrower);
+    begin(&mut waiting).await;
+    drop(to_drop);
+    let error = to_poll.await.expect_err("the next waits by now");
+    assert!(error.is::<Usage>(), "{error}");
+    let again = limiter.try_acquire_on_behalf_of(borrower);
+    let error = again.expect_err("it waits still");
+    assert!(error.is::<Usage>(), "{error}");
+    drop(token);
+    assert_eq!(limiter.statistics().borrowers, [borrower]);
+    drop(waiting.await?);
+    assert_eq!(limiter.borrowed_tokens(), 0);
     Ok(())
 }
 
@@ -838,6 +927,41 @@ async fn k7_readers_behind_a_forgotten_writer_go_on_when_its_task_has_ended() ->
         assert_eq!(lock.statistics().readers, 1);
         drop(reader);
     }
+    Ok(())
+}
+
+#[trio::test]
+#[expect(clippy::mem_forget, reason = "what is leaked is the subject")]
+async fn k7_so_do_those_behind_another_that_is_forgotten_in_a_task_that_lives() -> Result<()> {
+    let lock = RwLock::new(0);
+    let reader = lock.read().await?;
+    let (finish, read) = (Event::new(), Cell::new(false));
+    open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            let mut write = Box::pin(lock.write());
+            begin(&mut write).await;
+            std::mem::forget(write);
+            finish.wait().await
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        // The next in line: to wake this task is to poll nothing that stands there.
+        let mut next = Box::pin(lock.read());
+        begin(&mut next).await;
+        std::mem::forget(next);
+        nursery.start_soon(async {
+            let _guard = lock.read().await?;
+            read.set(true);
+            Ok(())
+        });
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(!read.get(), "the task of the writer lives");
+        finish.set();
+        wait_all_tasks_blocked(secs(0)).await?;
+        assert!(read.get(), "nobody is before it any more");
+        Ok(())
+    })
+    .await?;
+    drop(reader);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -499,9 +499,25 @@ async fn a_connect_to_nobody_says_what_the_system_said() -> Result<()> {
     let (listener, address) = listen().await?;
     drop(listener);
     let error = connect_tcp(address).await.unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.ends_with("; nobody listens there: start the server first"),
+        "{told}"
+    );
     let error = error.downcast::<io::Error>()?;
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     Ok(())
+}
+
+#[test]
+fn a_connect_that_gets_no_socket_says_to_which_address() {
+    let world = Simulation::new(1).without_family(Family::V6);
+    simulate(&world, async {
+        let error = connect_tcp((Ipv6Addr::LOCALHOST, 80).into()).await;
+        let told = error.unwrap_err().to_string();
+        assert!(told.starts_with("cannot connect to [::1]:80: "), "{told}");
+        Ok(())
+    });
 }
 
 // The end of file.

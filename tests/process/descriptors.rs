@@ -3,6 +3,7 @@
 //! They can be counted only where nothing else runs, so each test starts this program again with
 //! itself as the only test, and does its work there.
 
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream as StdStream};
@@ -278,4 +279,89 @@ fn v3_a_server_on_io_uring_recovers_from_a_lack_of_descriptors() {
 fn v3_a_server_on_polling_recovers_from_a_lack_of_descriptors() {
     let test = "descriptors::v3_a_server_on_polling_recovers_from_a_lack_of_descriptors";
     check_recovery(test, Backend::Polling);
+}
+
+/// What is told of a lack of descriptors says with which address, and what is to be done.
+fn check_remedies(test: &str, backend: Backend) {
+    if std::env::var_os(INSIDE).is_none() {
+        let output = again(test, "ulimit -n 64;").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        return;
+    }
+    let ends =
+        "(os error 24); close what is not needed, or raise the limit of open files (`ulimit -n`)";
+    let told: Result<()> = Builder::new().backend(backend).run(async {
+        let (_listener, address) = listen().await?;
+        let mut taken = Vec::new();
+        let told = loop {
+            match connect_tcp(address).await {
+                Ok(stream) => taken.push(stream),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(
+            told.starts_with(&format!("cannot connect to {address}: ")),
+            "{told}"
+        );
+        assert!(told.ends_with(ends), "{told}");
+        let told = open_tcp_listeners((Ipv4Addr::LOCALHOST, 0)).await;
+        let told = told.unwrap_err().to_string();
+        assert!(told.starts_with("cannot listen on 127.0.0.1:0: "), "{told}");
+        assert!(told.ends_with(ends), "{told}");
+        Ok(())
+    });
+    told.unwrap();
+}
+
+#[test]
+fn tl4_a_lack_of_descriptors_under_io_uring_is_told_with_address_and_remedy() {
+    let test =
+        "descriptors::tl4_a_lack_of_descriptors_under_io_uring_is_told_with_address_and_remedy";
+    check_remedies(test, Backend::IoUring);
+}
+
+#[test]
+fn tl4_a_lack_of_descriptors_under_polling_is_told_with_address_and_remedy() {
+    let test =
+        "descriptors::tl4_a_lack_of_descriptors_under_polling_is_told_with_address_and_remedy";
+    check_remedies(test, Backend::Polling);
+}
+
+/// A run that gets no descriptor says why it cannot begin, and what to do.
+fn check_start(test: &str, backend: Backend) {
+    if std::env::var_os(INSIDE).is_none() {
+        let output = again(test, "ulimit -n 64;").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        return;
+    }
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        taken.push(file);
+    }
+    // A driver has several descriptors. Each of them is once the one that there is none for.
+    let mut failures = 0;
+    while let Err(error) = Builder::new().backend(backend).try_run(async {}) {
+        let told = error.to_string();
+        assert!(
+            told.contains("raise the limit of open files (`ulimit -n`)"),
+            "{told}"
+        );
+        failures += 1;
+        taken.pop().expect("at last there are enough");
+    }
+    assert!(failures >= 2, "a selector or a ring, and what wakes it");
+}
+
+#[test]
+fn a_run_on_io_uring_that_gets_no_descriptor_says_what_to_do() {
+    let test = "descriptors::a_run_on_io_uring_that_gets_no_descriptor_says_what_to_do";
+    check_start(test, Backend::IoUring);
+}
+
+#[test]
+fn a_run_on_polling_that_gets_no_descriptor_says_what_to_do() {
+    let test = "descriptors::a_run_on_polling_that_gets_no_descriptor_says_what_to_do";
+    check_start(test, Backend::Polling);
 }

@@ -151,7 +151,7 @@ fn build(contestants: &[Contestant]) -> BTreeMap<&'static str, String> {
     });
     bar.finish_and_clear();
     for (name, reason) in &absent {
-        eprintln!("left out: {name}, for it {reason}");
+        eprintln!("{name} is left out: {reason}");
     }
     absent
 }
@@ -169,21 +169,14 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
     };
     let workloads = workload::all().into_iter();
     let workloads: Vec<_> = workloads
-        .filter(|workload| {
-            arguments
-                .workloads
-                .iter()
-                .any(|name| name == workload.name())
-        })
+        .filter(|workload| arguments.wants(workload.name()))
         .map(|workload| {
-            let cells = workload.cells(arguments.quick).into_iter();
-            let wanted = |cell: &Cell| {
-                let text = arguments.cell.as_deref();
-                text.is_none_or(|text| cell.label.contains(text))
-            };
-            let cells: Vec<Cell> = cells.filter(wanted).collect();
+            let mut cells = workload.cells(arguments.quick);
+            cells.retain(|cell| arguments.wants_cell(&cell.label));
             (workload, cells)
         })
+        // One of which no cell is wanted has no table.
+        .filter(|(_, cells)| !cells.is_empty())
         .collect();
     let players: Vec<Contestant> = results
         .contestants
@@ -191,6 +184,9 @@ fn play(arguments: &Arguments, results: &mut Results) -> io::Result<()> {
         .filter(|contestant| !results.absent.contains_key(contestant.name))
         .copied()
         .collect();
+    if players.is_empty() {
+        return Err(io::Error::other("nobody is left to take part"));
+    }
     // The steps of the progress bar are milliseconds, as far as they can be known in advance.
     let expected = workloads.iter().flat_map(|(workload, cells)| {
         let expected = cells.iter().map(|cell| workload.expected(cell, &stage));

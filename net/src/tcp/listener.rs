@@ -10,7 +10,7 @@ use trio_runtime::lowlevel::{
 };
 use trio_runtime::{ClosedResource, Error, Result, checkpoint};
 
-use super::TcpStream;
+use super::{TcpStream, explain};
 use crate::Bind;
 
 /// The longest queue of connections that have not been accepted, and the default.
@@ -79,14 +79,14 @@ impl TcpListener {
             match Self::open(&address, backlog, share_port) {
                 Ok(listener) => listeners.push(listener),
                 // A machine without IPv6 either has no such sockets or no such addresses.
-                Err(error) if is_family_unavailable(&error) => unavailable.push(Error::from(error)),
                 Err(error)
-                    if matches!(on, Bind::Everywhere(_))
-                        && error.kind() == io::ErrorKind::AddrNotAvailable =>
+                    if is_family_unavailable(&error)
+                        || matches!(on, Bind::Everywhere(_))
+                            && error.kind() == io::ErrorKind::AddrNotAvailable =>
                 {
-                    unavailable.push(Error::from(error));
+                    unavailable.push(cannot_listen(&address, &error));
                 }
-                Err(error) => return Err(explain(&address, &error).into()),
+                Err(error) => return Err(cannot_listen(&address, &error)),
             }
         }
         if listeners.is_empty() {
@@ -166,17 +166,15 @@ impl TcpListener {
     }
 }
 
-/// The system's error of listening on `address`, with what it lacks: the address, and, where there
-/// is a remedy, the remedy.
-fn explain(address: &SocketAddr, error: &io::Error) -> io::Error {
-    let remedy = match error.kind() {
+/// The system's error of listening on `address`, with the address and, where there is one, the remedy.
+fn cannot_listen(address: &SocketAddr, error: &io::Error) -> Error {
+    let remedy = |kind| match kind {
         io::ErrorKind::AddrInUse => "; another socket has it: end that, or take another port",
         io::ErrorKind::AddrNotAvailable => "; take an address that this machine has",
         io::ErrorKind::PermissionDenied => "; ports below 1024 may need a privilege",
         _ => "",
     };
-    let text = format!("cannot listen on {address}: {error}{remedy}");
-    io::Error::new(error.kind(), text)
+    explain("listen on", address, error, remedy).into()
 }
 
 impl AsyncResource for TcpListener {

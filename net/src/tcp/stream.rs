@@ -9,9 +9,9 @@ use trio_runtime::lowlevel::{
     self, Connect, Descriptor, Family, Gate, Handle, Interest, Ready, socket,
 };
 pub use trio_runtime::lowlevel::{ReceiveBlock as Receive, ReceiveInto as ReceiveSome};
-use trio_runtime::{ClosedResource, Result, checkpoint};
+use trio_runtime::{ClosedResource, Error, Result, checkpoint};
 
-use super::SendAll;
+use super::{SendAll, explain};
 
 /// A TCP connection.
 ///
@@ -66,7 +66,8 @@ pub struct TcpStream {
 ///
 /// # Errors
 ///
-/// What the system said, and about which address.
+/// An [`io::Error`] of the kind that the system gave, which says about which address and, where nobody
+/// listens there or no descriptor is left, what to do.
 ///
 /// # Examples
 ///
@@ -86,17 +87,21 @@ pub struct TcpStream {
 #[doc(alias = "open_tcp_stream")]
 #[doc(alias = "connect")]
 pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
-    let descriptor = socket::stream(Family::of(&address))?;
+    let failed = |error| cannot_connect(&address, &error);
+    let descriptor = socket::stream(Family::of(&address)).map_err(failed)?;
     let connect = Connect::new(descriptor, address);
     let finished = lowlevel::submit(connect).await?;
-    let connected = finished.into_connected().map_err(|error| {
-        // The system does not say to which address, and that is what a log needs.
-        io::Error::new(
-            error.kind(),
-            format!("cannot connect to {address}: {error}"),
-        )
-    })?;
+    let connected = finished.into_connected().map_err(failed)?;
     Ok(TcpStream::from_descriptor(connected))
+}
+
+/// What the system said of connecting to `address`.
+fn cannot_connect(address: &SocketAddr, error: &io::Error) -> Error {
+    let remedy = |kind| match kind {
+        io::ErrorKind::ConnectionRefused => "; nobody listens there: start the server first",
+        _ => "",
+    };
+    explain("connect to", address, error, remedy).into()
 }
 
 impl TcpStream {

@@ -77,9 +77,16 @@ impl Polling {
     ///
     /// # Errors
     ///
-    /// If the system gives no selector, most likely for want of descriptors.
+    /// If the system gives no selector, most likely for want of descriptors; the error then says what to do.
     pub fn new() -> io::Result<Self> {
-        Selector::new().map(Self::with_selector)
+        match Selector::new() {
+            Ok(selector) => Ok(Self::with_selector(selector)),
+            Err(error) if socket::lacks_descriptors(&error) => Err(io::Error::new(
+                error.kind(),
+                "no descriptor is left to poll with: raise the limit of open files (`ulimit -n`)",
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     fn with_selector(selector: Selector) -> Self {

@@ -113,7 +113,7 @@ impl Uring {
             table: Table::default(),
             blocks: Blocks::new(blocks)?,
             pool: Pool::new(buffers::BLOCK_SIZE, SPARE_BLOCKS),
-            wakeup: Wakeup::new()?,
+            wakeup: Wakeup::new().map_err(|error| setup::explain(&error))?,
             bell: None,
             feeds: Feeds::new(),
             ended: Vec::new(),

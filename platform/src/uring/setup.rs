@@ -133,7 +133,8 @@ pub(super) fn register(driver: &Uring) -> io::Result<()> {
 /// is up, and a cancel ends what waits.
 pub(super) fn self_test(driver: &mut Uring) -> io::Result<()> {
     const PATTERN: &[u8] = b"a block chosen by the kernel";
-    let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
+    let (near, far) =
+        Socket::pair(Domain::UNIX, Type::STREAM, None).map_err(|error| explain(&error))?;
     let near = Descriptor::from_socket(near)?;
 
     let key = driver.submit(Receive::new(near.clone()).into(), Token(0));
@@ -197,7 +198,7 @@ fn too_old() -> io::Error {
 }
 
 /// Says why the kernel gives no ring, and what to do about it.
-fn explain(error: &io::Error) -> io::Error {
+pub(super) fn explain(error: &io::Error) -> io::Error {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
     explain_with(error, disabled.as_deref().map(str::trim))
 }

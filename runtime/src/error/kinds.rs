@@ -67,7 +67,7 @@ impl std::error::Error for TooSlow {}
 plain! {
     /// Another task is using this direction of the resource already; a mistake of the caller.
     #[doc(alias = "BusyResourceError")]
-    BusyResource, "another task is already using this direction of the resource"
+    BusyResource, "another task is already using this direction of the resource, which is for one at a time"
 }
 
 plain! {

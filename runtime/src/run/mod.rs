@@ -35,6 +35,7 @@ pub(crate) use pause::Pause;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
@@ -106,7 +107,8 @@ pub(crate) struct Run {
     calls: Cell<Vec<Call>>,
     /// Foreign wakers, to be called between turns, when nothing is borrowed.
     deferred: RefCell<Vec<Waker>>,
-    orphan_watchers: RefCell<Vec<u32>>,
+    /// The waits for the end of an orphan. A set, because thousands of them may be cancelled at once.
+    orphan_watchers: RefCell<BTreeSet<u32>>,
     /// Who wants to know whether a task is at checkpoints; the innermost last.
     counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     idle_waiters: RefCell<Vec<(Duration, u32)>>,

@@ -102,13 +102,11 @@ impl Run {
     }
 
     pub(crate) fn watch_orphans(&self, wait: u32) {
-        self.orphan_watchers.borrow_mut().push(wait);
+        self.orphan_watchers.borrow_mut().insert(wait);
     }
 
     pub(crate) fn unwatch_orphans(&self, wait: u32) {
-        self.orphan_watchers
-            .borrow_mut()
-            .retain(|watcher| *watcher != wait);
+        self.orphan_watchers.borrow_mut().remove(&wait);
     }
 
     pub(crate) fn defer_wake(&self, waker: Waker) {

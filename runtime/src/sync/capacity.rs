@@ -10,7 +10,9 @@
 //!
 //! 1. A token is free only if nobody who could be claimed waits.
 //! 2. `named` holds the borrowers that were named, from the beginning of their wait until they give
-//!    the token back.
+//!    the token back. A borrower that waits is refused a second wait only while the first can still
+//!    be claimed: a future that was forgotten keeps its borrower's name until its task has ended, as
+//!    it keeps its place in the queue (K9).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -68,14 +70,25 @@ pub struct CapacityLimiter {
     total: Cell<usize>,
     borrowed: Cell<usize>,
     named: RefCell<HashMap<u64, Named, ByNumber>>,
-    queue: WaitList<Option<Borrower>>,
+    queue: WaitList<Option<Request>>,
+    /// How many named borrowers have begun to wait: the numbers of their requests.
+    requests: Cell<u64>,
 }
 
 /// Whether a named borrower waits or has a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
-    Waits,
+    /// It has made the request of this number.
+    Waits(u64),
     Holds,
+}
+
+/// What a named borrower waits with. The number tells its future from another of the same borrower
+/// that came after the wait was over, so that a future never takes back a name that is not its own.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    borrower: Borrower,
+    number: u64,
 }
 
 /// The borrower of a token: it stands for whatever the caller wants.
@@ -137,6 +150,7 @@ impl CapacityLimiter {
             borrowed: Cell::new(0),
             named: RefCell::new(HashMap::with_hasher(ByNumber)),
             queue: WaitList::new(),
+            requests: Cell::new(0),
         }
     }
 
@@ -289,12 +303,20 @@ impl CapacityLimiter {
         let does = match self.named.borrow().get(&borrower.number) {
             None => return Ok(()),
             Some(Named::Holds) => "has",
-            Some(Named::Waits) => "waits for",
+            Some(Named::Waits(_)) if !self.is_queued(borrower) => return Ok(()),
+            Some(Named::Waits(_)) => "waits for",
         };
         Err(Usage::new(format!(
             "{borrower:?} {does} a token of this limiter already, and would wait for itself"
         ))
         .into())
+    }
+
+    /// Whether the borrower, which `named` has as one that waits, can still be handed a token. A wait
+    /// that is over stays in `named` as long as its future lives: for ever if that was forgotten.
+    fn is_queued(&self, borrower: Borrower) -> bool {
+        let is = |request: &Option<Request>| request.is_some_and(|it| it.borrower == borrower);
+        self.queue.find_or_pass_over(is)
     }
 
     /// Lends a token if one is free.
@@ -335,17 +357,31 @@ impl CapacityLimiter {
     #[inline]
     fn hand_over(&self) {
         while self.has_room() {
-            let Some(borrower) = self.queue.claim_first(|borrower| *borrower) else {
+            let Some(request) = self.queue.claim_first(|request| *request) else {
                 return;
             };
-            self.count(borrower);
+            self.count(request.map(|request| request.borrower));
         }
     }
 
-    /// Forgets a borrower that no longer waits and has no token.
-    fn forget_waiting(&self, borrower: Option<Borrower>) {
-        if let Some(borrower) = borrower {
-            self.named.borrow_mut().remove(&borrower.number);
+    /// Notes that the borrower, if it is named, waits from now on.
+    fn request(&self, borrower: Option<Borrower>) -> Option<Request> {
+        let borrower = borrower?;
+        let number = self.requests.get();
+        self.requests.set(number + 1);
+        let mut named = self.named.borrow_mut();
+        named.insert(borrower.number, Named::Waits(number));
+        Some(Request { borrower, number })
+    }
+
+    /// Forgets a request that no longer waits and was lent no token.
+    fn withdraw(&self, request: Option<Request>) {
+        let Some(Request { borrower, number }) = request else {
+            return;
+        };
+        let mut named = self.named.borrow_mut();
+        if named.get(&borrower.number) == Some(&Named::Waits(number)) {
+            named.remove(&borrower.number);
         }
     }
 }
@@ -377,14 +413,14 @@ impl<'a> Future for CapacityAcquire<'a> {
         let (limiter, borrower) = (this.limiter, this.borrower);
         if this.waiter.is_some() {
             match ready!(Waiter::poll(&mut this.waiter, &limiter.queue, context)) {
-                Outcome::Claimed(borrower) => {
+                Outcome::Claimed(_) => {
                     return Poll::Ready(Ok(CapacityToken { limiter, borrower }));
                 }
-                Outcome::Cancelled(cancelled, borrower) => {
-                    limiter.forget_waiting(borrower);
+                Outcome::Cancelled(cancelled, request) => {
+                    limiter.withdraw(request);
                     return Poll::Ready(Err(Error::cancelled(cancelled)));
                 }
-                Outcome::Lapsed(borrower) => limiter.forget_waiting(borrower),
+                Outcome::Lapsed(request) => limiter.withdraw(request),
                 Outcome::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
             }
         }
@@ -395,12 +431,9 @@ impl<'a> Future for CapacityAcquire<'a> {
         if limiter.has_room() {
             return Poll::Ready(Ok(limiter.lend(borrower)));
         }
-        if let Some(borrower) = borrower {
-            let mut named = limiter.named.borrow_mut();
-            named.insert(borrower.number, Named::Waits);
-        }
+        let request = limiter.request(borrower);
         let what = "CapacityLimiter::acquire";
-        Waiter::join(&mut this.waiter, &limiter.queue, context, what, borrower);
+        Waiter::join(&mut this.waiter, &limiter.queue, context, what, request);
         Poll::Pending
     }
 }
@@ -412,10 +445,10 @@ impl Drop for CapacityAcquire<'_> {
             return;
         };
         match waiter.leave(&self.limiter.queue) {
-            Leaving::Claimed(borrower) => {
-                self.limiter.take_back(borrower);
+            Leaving::Claimed(_) => {
+                self.limiter.take_back(self.borrower);
             }
-            Leaving::Unclaimed(borrower) => self.limiter.forget_waiting(borrower),
+            Leaving::Unclaimed(request) => self.limiter.withdraw(request),
             Leaving::Moved(..) => unreachable!("nobody moves who waits for a limiter"),
         }
     }

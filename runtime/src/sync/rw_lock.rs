@@ -10,6 +10,12 @@
 //!
 //! 1. Nobody overtakes: a reader that comes while a writer waits stands behind it.
 //! 2. The first in the queue never fits beside those who hold the lock.
+//!
+//! If a future was forgotten, rule 2 is restored when its task ends. The run cannot reach the lock, which
+//! may be gone by then. Instead it has every future in this queue polled: the first to be polled hands
+//! the lock to those whose turn it is, and the others continue to wait. It is not enough to wake
+//! one, because the next in the queue may itself have been forgotten by a task that still runs, and would be
+//! woken in vain. So each forgotten future costs everyone in the queue one poll, once.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;

@@ -72,6 +72,7 @@ impl Semaphore {
     /// # Panics
     ///
     /// If `initial` is more than `max_value`.
+    #[track_caller]
     pub const fn with_max_value(initial: usize, max_value: usize) -> Self {
         assert!(
             initial <= max_value,
@@ -139,7 +140,8 @@ impl Semaphore {
         }
         let max = self.max;
         Err(Usage::new(format!(
-            "a semaphore was released above its max_value of {max}"
+            "a semaphore was released above its max_value of {max}: a permit that is dropped has \
+             been released by that"
         ))
         .into())
     }

@@ -258,6 +258,26 @@ impl<T> WaitList<T> {
         Some(keep(entry.wait.clone(), &mut entry.value))
     }
 
+    /// Whether an entry for which `is` holds can still be claimed. Entries for which it holds but whose
+    /// wait is over are passed over at once: their futures may live, and must not come back to
+    /// their places from another task after somebody else was let in instead.
+    pub(crate) fn find_or_pass_over(&self, is: impl Fn(&T) -> bool) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        let mut key = self.ends.get().0;
+        while key != NONE {
+            let entry = &entries[key as usize];
+            let next = entry.next;
+            if is(&entry.value) {
+                if entry.wait.is_waiting() {
+                    return true;
+                }
+                self.unlink(&mut entries, key, Place::Passed);
+            }
+            key = next;
+        }
+        false
+    }
+
     /// The first that could be claimed; passes over those before it.
     fn first_waiting(&self, entries: &mut Slab<Entry<T>>) -> Option<u32> {
         loop {

@@ -20,12 +20,11 @@ impl Workload for Storm {
     }
 
     fn cells(&self, quick: bool) -> Vec<Cell> {
-        let wanted = if quick { 2000 } else { WANTED };
+        let wanted = if quick { WANTED / 10 } else { WANTED };
         let count = wanted.min(allowed());
-        let few = if count < wanted {
-            format!(" (of {wanted}: `ulimit -n`)")
-        } else {
-            String::new()
+        let few = match count < wanted {
+            true => format!(" (for {wanted}, raise `ulimit -Hn`)"),
+            false => String::new(),
         };
         vec![Cell {
             label: format!("{count} receives{few}"),
@@ -63,7 +62,7 @@ impl Workload for Storm {
     }
 }
 
-/// How many pairs of sockets a process may have.
+/// How many pairs of sockets a process may have: each program raises its limit to the hard one.
 fn allowed() -> usize {
     use rustix::process::{Resource, getrlimit};
     let limit = getrlimit(Resource::Nofile).maximum;
