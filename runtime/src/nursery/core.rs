@@ -833,10 +833,8 @@ impl NurseryRef {
             return self.child_panicked(child, panic, around);
         }
         self.run.put_back(around);
-        match self.child_ended(child) {
-            Own::Nothing => {}
-            own => self.leave_own(own),
-        }
+        let own = self.child_ended(child);
+        self.leave_own(own);
     }
 
     /// A child has returned with an error.
@@ -878,19 +876,12 @@ impl NurseryRef {
         child.set_home(None);
         drop(child.replace_locals(None));
         if let Some(joiner) = child.take_joiner() {
-            self.claim_joiner(joiner);
+            self.run.claim_wait(joiner);
         }
         if self.run.observed.get() {
             self.run.observe_exited(child);
         }
         own
-    }
-
-    /// Wakes the task that waits for a child to end. Called: mostly nobody waits, and the end of a child saves
-    /// no registers for it.
-    #[inline(never)]
-    fn claim_joiner(&self, joiner: u32) {
-        self.run.claim_wait(joiner);
     }
 
     /// Asks the operations that a task has forgotten to end, and stays open until they have (D8).

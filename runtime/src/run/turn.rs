@@ -61,14 +61,10 @@ impl Run {
 
     /// Whether a deadline has passed. Counts, as [`expire`](Self::expire) does, those from now that have
     /// not been counted.
-    #[inline]
     fn is_any_due(&self) -> bool {
-        !self.tree.borrow().timers.is_empty() && self.is_any_due_now()
-    }
-
-    /// The same when there are deadlines. Called, so that a turn without any saves no registers for it.
-    #[inline(never)]
-    fn is_any_due_now(&self) -> bool {
+        if self.tree.borrow().timers.is_empty() {
+            return false;
+        }
         // A virtual clock may do anything when it is read, and only the loop decides its time.
         self.is_virtual() || {
             let now = self.now();
