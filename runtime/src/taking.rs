@@ -293,7 +293,7 @@ impl<'a, K: Kind> Taking<'a, K> {
     ) -> Poll<Result<Taken<T, K::Won>>> {
         // One after the other, and not by a table of places to jump to: the two that every message comes
         // through are the first.
-        let told = self.phase == Phase::Watching;
+        let mut told = self.phase == Phase::Watching;
         if told {
             if !self.gate.rest(run) {
                 ready!(self.poll_watch(context))?;
@@ -311,19 +311,21 @@ impl<'a, K: Kind> Taking<'a, K> {
                 ready!(enter_operation_in(run, context))?;
             } else if let Some(won) = ready!(self.poll_rarely(context))? {
                 return Poll::Ready(Ok(Taken::Waited(won)));
+            } else {
+                told = true;
             }
         }
         self.look(run, context, told, attempt)
     }
 
     /// Looks and tries, and waits if that gave nothing. Tries in any case if it has been `told` that there
-    /// is something.
+    /// may be something, and has passed no checkpoint since.
     #[inline(always)]
     fn look<T>(
         &mut self,
         run: &Rc<Run>,
         context: &mut Context<'_>,
-        told: bool,
+        mut told: bool,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
         let handle = self.from;
@@ -344,6 +346,7 @@ impl<'a, K: Kind> Taking<'a, K> {
             if let Some(won) = ready!(self.poll_rarely(context))? {
                 return Poll::Ready(Ok(Taken::Waited(won)));
             }
+            told = true;
         };
         // Who has answered a message mostly finds no other, and the driver knows that without a look.
         let watch = |wait: u32| {
@@ -358,6 +361,13 @@ impl<'a, K: Kind> Taking<'a, K> {
         if let Some(taken) = taken {
             let taken = taken.map_err(|error| K::error(handle, error));
             return Poll::Ready(taken.map(Taken::AtOnce));
+        }
+        if told {
+            // For nothing: others may have the same socket, and were first. A cancellation that has come
+            // since then found nobody waiting, and would not come to the wait that begins here.
+            if let Some(cancelled) = run.cancelled() {
+                return Poll::Ready(Err(Error::cancelled(cancelled)));
+            }
         }
         let watch = |wait: u32| {
             let token = Token(u64::from(wait));

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use futures::future::{FutureExt, join};
 use futures::stream::{FuturesUnordered, StreamExt};
+use socket2::Socket;
 use trio::lowlevel::{
     Accept, Connect, Descriptor, Family, Send, driver_statistics, socket, submit,
 };
 use trio::net::{Bind, TcpListener, TcpStream, connect_tcp};
 use trio::testing::{Fault, Kind, Outcome, Rule, Simulation, What, wait_all_tasks_blocked};
 use trio::{
-    Backend, Builder, CancelScope, Result, backend, checkpoint, current_time, move_on_after,
-    open_nursery, sleep,
+    Backend, Builder, CancelScope, Result, backend, checkpoint, current_time, fail_after,
+    move_on_after, open_nursery, sleep,
 };
 
 use crate::network::{
@@ -25,6 +26,72 @@ use crate::network::{
     numbered, pair, receive_exactly, receive_to_end, simulate,
 };
 use crate::support::{builders, on_every_driver};
+
+/// A descriptor of its own for the same socket, as another process may have.
+fn another(socket: impl Into<Socket>) -> Result<Descriptor> {
+    Ok(Descriptor::from_socket(socket.into())?)
+}
+
+/// Waits in both, calls `come`, and has the first that gets something cancel the other. Both may have been
+/// told of it by then.
+async fn first_of_two<T>(
+    waiting: [impl Future<Output = Result<T>>; 2],
+    come: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
+    let scopes = [CancelScope::new(), CancelScope::new()];
+    let came = Cell::new(0);
+    let both = open_nursery(async |nursery| {
+        for (own, future) in waiting.into_iter().enumerate() {
+            let (scopes, came) = (&scopes, &came);
+            nursery.start_soon(async move {
+                if scopes[own].enter(future).await?.is_some() {
+                    came.set(came.get() + 1);
+                    scopes[1 - own].cancel("the other was first");
+                }
+                Ok(())
+            });
+        }
+        wait_all_tasks_blocked(Duration::ZERO).await?;
+        come().await
+    });
+    fail_after(secs(10), both).await?;
+    assert_eq!(came.get(), 1, "one of them got it, and the other ended");
+    Ok(())
+}
+
+#[test]
+fn l1_who_was_woken_for_nothing_is_cancelled_all_the_same() {
+    for backend in [Backend::IoUring, Backend::Polling] {
+        let accepted = Builder::new().backend(backend).run(async {
+            let shared = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let listener =
+                || -> Result<_> { Ok(TcpListener::from_descriptor(another(shared.try_clone()?)?)) };
+            let (first, second) = (listener()?, listener()?);
+            let address = shared.local_addr()?;
+            let client = Cell::new(None);
+            let come = async || {
+                client.set(Some(std::net::TcpStream::connect(address)?));
+                Ok(())
+            };
+            first_of_two([first.accept(), second.accept()], come).await?;
+
+            let (far, near) = connected()?;
+            let stream =
+                || -> Result<_> { Ok(TcpStream::from_descriptor(another(near.try_clone()?)?)) };
+            let (first, second) = (stream()?, stream()?);
+            let come = async || Ok(std::io::Write::write_all(&mut &far, b"once")?);
+            first_of_two([first.receive(), second.receive()], come).await
+        });
+        accepted.unwrap_or_else(|error| panic!("on {backend:?}: {error:?}"));
+    }
+}
+
+/// Two ends of a connection that no run has made.
+fn connected() -> Result<(std::net::TcpStream, std::net::TcpStream)> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let far = std::net::TcpStream::connect(listener.local_addr()?)?;
+    Ok((far, listener.accept()?.0))
+}
 
 // D1: an operation that has happened is returned, whatever was cancelled meanwhile.
 

@@ -18,6 +18,7 @@ use trio::{
     open_nursery, sleep, sleep_forever,
 };
 
+use crate::network::pair;
 use crate::support::{begin, failure, oops, secs};
 
 #[trio::test]
@@ -402,6 +403,46 @@ fn f4_tasks_that_are_ready_take_one_step_each_in_every_turn() {
             );
         }
     }
+}
+
+#[trio::test(backend = "all")]
+async fn f4_who_never_rests_and_joins_without_end_keep_nobody_from_io() -> Result<()> {
+    let (client, server) = pair().await?;
+    let (steps, over) = (Cell::new(0_u64), Cell::new(false));
+    let turn = async || {
+        steps.set(steps.get() + 1);
+        assert!(steps.get() < 1_000_000, "the rest is kept waiting for ever");
+        checkpoint().await
+    };
+    let busy = open_nursery(async |nursery| {
+        nursery.start_soon(async {
+            while !over.get() {
+                turn().await?;
+            }
+            Ok(())
+        });
+        while !over.get() {
+            assert_eq!(nursery.spawn(async { Ok(7) }).join().await?, 7);
+        }
+        Ok(())
+    });
+    open_nursery(async |nursery| {
+        nursery.start_soon(busy);
+        nursery.start_soon(async {
+            while let Some(data) = server.receive().await? {
+                server.send_all(data).await?;
+            }
+            Ok(())
+        });
+        for _ in 0..50 {
+            client.send_all(b"echo").await?;
+            assert_eq!(&*client.receive().await?.expect("it is open"), b"echo");
+        }
+        client.send_eof().await?;
+        over.set(true);
+        Ok(())
+    })
+    .await
 }
 
 /// The levels on the way down to the bottom.

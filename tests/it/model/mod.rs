@@ -14,6 +14,7 @@
 mod channel;
 mod condition;
 mod fifo;
+mod joins;
 mod scopes;
 mod timers;
 
