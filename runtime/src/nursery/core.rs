@@ -595,7 +595,7 @@ impl NurseryRef {
                 // The body stands in the queue once. What is behind it is not polled by this loop:
                 // the code of the body would become part of the loop.
                 self.end_step(node);
-                if !self.ready.is_empty() {
+                if self.ready.is_any_woken_before(self.turn()) {
                     self.step_rest(around);
                 }
                 break;

@@ -205,16 +205,20 @@ impl Ended<'_> {
             return false;
         }
         self.stepped_back = true;
-        // With a waker of others it is theirs when the joiner is polled.
-        let child_first = context::with(|run| {
-            let joiner = &run.current;
-            joiner.owns(context.waker())
-                && joiner.with(|joiner| joiner.is_some_and(|joiner| self.node.is_ahead_of(joiner)))
-        });
-        if child_first {
-            context.waker().wake_by_ref();
-        }
-        child_first
+        context::with(|run| {
+            // With a waker of others it is theirs when the joiner is polled.
+            if !run.current.owns(context.waker()) {
+                return false;
+            }
+            run.current.with(|joiner| {
+                let ahead = joiner.filter(|joiner| self.node.is_ahead_of(joiner));
+                // What its waker would do, which would first have to find out on which thread it is.
+                ahead.is_some_and(|joiner| {
+                    joiner.schedule();
+                    true
+                })
+            })
+        })
     }
 
     #[inline(never)]

@@ -1184,15 +1184,21 @@ impl ReadyQueue {
         Some(node)
     }
 
+    /// Whether the next node was woken in another turn than `turn`.
+    #[inline]
+    pub(crate) fn is_any_woken_before(&self, turn: u32) -> bool {
+        // SAFETY: the queue holds a reference to each node in it.
+        let head = self.head.get().map(|head| unsafe { head.as_ref() });
+        head.is_some_and(|head| head.stamp.get() != turn)
+    }
+
     /// The next node, if it was woken in another turn than `turn`.
     #[inline]
     pub(crate) fn pop_woken_before(&self, turn: u32) -> Option<NodeRef> {
-        // SAFETY: the queue holds a reference to each node in it.
-        let head = unsafe { self.head.get()?.as_ref() };
-        if head.stamp.get() == turn {
-            return None;
+        match self.is_any_woken_before(turn) {
+            true => self.pop(),
+            false => None,
         }
-        self.pop()
     }
 
     #[inline]
