@@ -17,9 +17,9 @@
 //! 5. **No request is lost.** A submission or a cancel that finds the queue of the kernel full
 //!    waits in a queue of the driver.
 //! 6. **[`Driver::drain`] leaves nothing in flight**, or says how many operations it had to leak.
-//! 7. **A watch is no operation.** [`Driver::watch`] has a token reported, once, when a receive or an
-//!    accept is worth trying again: it owns no memory, takes nothing, and is over when [`Driver::unwatch`]
-//!    returns. A driver that would rather have an operation says so.
+//! 7. **A watch is not an operation.** After [`Driver::watch`] the driver reports a token, once, when it is
+//!    worth trying a receive or an accept again. A watch owns no memory and takes nothing, and it is over
+//!    when [`Driver::unwatch`] returns. A driver that would rather have an operation says so.
 //! 8. A driver never calls into a task: `turn` fills a list of tokens and returns.
 
 use std::io;
@@ -275,11 +275,11 @@ pub trait Driver {
         false
     }
 
-    /// The same for one who has looked into the stash only: `false`, and nothing done, unless it is known
-    /// without a call of the system that [`receive_now`](Self::receive_now) or
-    /// [`accept_now`](Self::accept_now) would find nothing, and that something is going to be told of.
+    /// The same for a caller who has looked only into the stash. Does nothing and returns `false` unless it
+    /// is known without a system call that [`receive_now`](Self::receive_now) or
+    /// [`accept_now`](Self::accept_now) would find nothing and that the next arrival will be reported.
     ///
-    /// Who goes on to wait after each message spares an attempt that is known to fail.
+    /// A task that waits again after each message is spared an attempt that is known to fail.
     fn watch_blocked(&mut self, on: &Descriptor, direction: Direction, token: Token) -> bool {
         let _ = (on, direction, token);
         false
@@ -369,7 +369,7 @@ pub trait Driver {
     }
 
     /// Takes a connection off the queue of `listener`, if there is likely to be one and taking it
-    /// costs less than an operation would; `None` if there is none, or an operation is to be used.
+    /// costs less than an operation would; `None` if there is none, or if an operation should be used.
     fn accept_now(&mut self, listener: &Descriptor) -> Option<io::Result<Descriptor>> {
         let _ = listener;
         None

@@ -122,14 +122,16 @@ pub(crate) struct Shown {
 /// Receives what is there into blocks of `pool`; `None` if nothing is. To be called when the stash of
 /// `from` is empty.
 ///
-/// Into one block, and into [`BLOCKS_AT_ONCE`] from a stream: the price of the call is then paid once
-/// for all of them. A stream is what has filled [`IN_A_ROW`] blocks, one after the other; a message that
-/// fills one and is followed by nothing is none. Decision 13 has the figures. Where so many blocks are
-/// out that many streams may have readers that do not keep up ([`AHEAD_MAX`]), nothing is received ahead.
-/// Gives the first block; the others are in the stash. `note` is told what the call has shown, unless that
-/// is an error.
-// What has been shown goes its own way, and all is inlined: a block that is returned with it would be copied
-// from frame to frame.
+/// A call fills one block, or [`BLOCKS_AT_ONCE`] if `from` is a stream, which pay the price of the call
+/// once. A descriptor counts as a stream when it has filled [`IN_A_ROW`] blocks one after the other; a
+/// message that fills a single block and is followed by nothing does not make it one. Decision 13 has the
+/// figures. Nothing is received ahead where so many blocks are out that the readers of many streams may not
+/// be keeping up ([`AHEAD_MAX`]).
+///
+/// Returns the first block and puts the others into the stash. Unless the call has failed, `note` gets what
+/// it has shown.
+// `note` is called rather than its argument returned, and all is inlined: a block that is returned along with
+// something else would be copied from frame to frame.
 #[inline(always)]
 pub(crate) fn receive_blocks(
     from: &Descriptor,

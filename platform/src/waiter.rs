@@ -84,8 +84,8 @@ pub(crate) fn unavailable() -> io::Error {
     )
 }
 
-/// Nothing is rounded, for a wait that is too long makes a deadline late. One that is longer than the
-/// system counts is cut, and the caller comes back for the rest.
+/// Nothing is rounded, because a wait that is too long makes a deadline late. A wait that is longer than
+/// the system can count is cut short, and the caller comes back for the rest.
 #[cfg(unix)]
 fn timespec(timeout: Duration) -> Timespec {
     let timeout = timeout.min(LONGEST);

@@ -19,7 +19,7 @@ pub struct Connect {
     pub socket: Descriptor,
     /// The peer, as the simulation wants it.
     pub peer: SocketAddr,
-    /// The peer, as the kernel wants it: boxed, for the kernel reads it where it lies (rule 1).
+    /// The peer, as the kernel wants it: boxed, because the kernel reads it where it lies (rule 1).
     pub(crate) address: Box<SockAddr>,
     /// Whether the system has been asked already, by a driver that knows readiness only.
     pub(crate) begun: bool,

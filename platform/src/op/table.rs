@@ -176,7 +176,7 @@ impl Table {
         })
     }
 
-    /// Gives an operation up on behalf of its submitter.
+    /// Gives up an operation on behalf of its submitter.
     pub(crate) fn abandon(&mut self, key: Key) -> Abandon {
         let Some(index) = self.index(key) else {
             return Abandon::Settled;

@@ -7,9 +7,9 @@
 //! # When a short transfer is as good as `WouldBlock`
 //!
 //! epoll(7) grants that a stream socket which took or gave fewer bytes than asked for is drained,
-//! and that the next edge is reported. Two things may hide behind the short transfer without an
-//! edge to come: an end of file or an error that arrived together with the data, and urgent data,
-//! at whose mark a read stops short. For TCP each of them is safe to tell:
+//! and that the next edge is reported. Two things may hide behind the short transfer without a
+//! further edge: an end of file or an error that arrived together with the data, and urgent data,
+//! at whose mark a read stops short. For TCP each of them can be recognised:
 //!
 //! * Whatever arrives after the report that led to the transfer is an edge of its own, and will be
 //!   reported: epoll takes a file off its ready list *before* it looks at the file's state.

@@ -7,8 +7,8 @@
 //! 1. An attempt is made by this thread, inside a call of the driver. So the kernel never holds
 //!    memory of an operation, a cancel takes effect at once, and nothing is ever leaked.
 //! 2. A descriptor is registered when an operation first has to wait for it, and each direction is
-//!    added when one first has to wait for that. The system watches for edges where it can, so
-//!    that this is all it has to be told; elsewhere each wait is one more call.
+//!    added when an operation first has to wait for that direction. Where the system can watch for
+//!    edges, these are the only calls; elsewhere each wait costs one more.
 //! 3. Between a `WouldBlock` and the registration the descriptor may become ready. All systems
 //!    report a descriptor that is ready when it is registered, so nothing is missed.
 //! 4. Readiness is remembered, and cleared by `WouldBlock` only, or by what is proved to mean the
@@ -269,8 +269,8 @@ impl Polling {
         }
     }
 
-    /// Waits for reports and deals with each; gives whether there is something to return for. Always
-    /// inlined, for it is what a turn is.
+    /// Waits for reports and deals with each; returns whether there is something to return for. Always
+    /// inlined, because it is most of a turn.
     #[inline(always)]
     fn wait_once(
         &mut self,

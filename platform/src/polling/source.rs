@@ -93,7 +93,7 @@ impl Source {
         self.readable.keys().chain(self.writable.keys())
     }
 
-    /// Lets `token` be told of the next report, if it is certain that one comes.
+    /// Reports `token` with the next report of the system, if it is certain that there will be one.
     pub(super) fn watch(&mut self, token: Token) -> bool {
         if !self.readable.is_blocked() {
             return false;

@@ -648,7 +648,7 @@ fn own_socket(simulation: &Simulation, descriptor: &Descriptor) -> io::Result<So
     Ok(endpoint.socket)
 }
 
-/// The addresses of a socket, as far as it has some, for the rules of the script.
+/// The addresses that a socket has, for the rules of the script.
 fn addresses(
     world: &World,
     socket: io::Result<SocketId>,

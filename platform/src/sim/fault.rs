@@ -54,8 +54,8 @@ impl Faults {
         }
     }
 
-    /// Everything that may happen on a good network, and far too often: a correct program gives the
-    /// same answers as without.
+    /// Everything that may happen on a good network, far more often than there: a correct program gives
+    /// the same answers as without it.
     pub const fn chaos() -> Self {
         Self::none()
             .short_transfers(300)

@@ -47,7 +47,7 @@ impl Parker {
         self.waits.store(false, Ordering::Relaxed);
     }
 
-    /// Ends a wait without a call, for the world has changed. Said with the world locked.
+    /// Ends a wait without a call, because the world has changed. Called with the world locked.
     pub(super) fn nudge(&self) {
         if self.waits.load(Ordering::Relaxed) {
             self.thread.unpark();

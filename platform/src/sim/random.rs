@@ -26,7 +26,7 @@ impl Random {
         u64::try_from(product >> 64).expect("the high half of a product of two words is a word")
     }
 
-    /// True in `per_mille` of a thousand cases. Draws nothing if that is none, so that a fault that
+    /// True in `per_mille` of a thousand cases. Draws nothing if `per_mille` is 0, so that a fault that
     /// is switched off leaves the rest of the sequence as it was.
     pub(super) fn chance(&mut self, per_mille: u16) -> bool {
         per_mille > 0 && self.below(1000) < u64::from(per_mille)

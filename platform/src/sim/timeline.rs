@@ -56,7 +56,7 @@ impl<E> Timeline<E> {
 }
 
 impl<E> Ord for Entry<E> {
-    /// The other way round, for the heap keeps the greatest on top.
+    /// Reversed, because the heap keeps the greatest on top.
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |entry: &Self| (entry.at, entry.rank, entry.sequence);
         key(other).cmp(&key(self))

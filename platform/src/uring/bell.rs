@@ -1,14 +1,14 @@
 //! Waiting for a ring without entering it.
 //!
-//! A ring that one thread submits to may be entered by that thread alone, and with `DEFER_TASKRUN`
-//! nothing is posted before it does. So another thread that waits has to be told that entering is
-//! worth while: the kernel writes to an event descriptor when it posts a completion, and when it puts
-//! work off that would post one.
+//! A ring with a single submitter may be entered only by that thread, and with `DEFER_TASKRUN` nothing
+//! is posted before it enters. So a thread that waits in its place has to learn in another way that
+//! entering is worth while: the kernel writes to an event descriptor when it posts a completion, and
+//! when it puts off work that would post one.
 //!
-//! A wake by an unparker rings the same bell, without the ring (`wakeup.rs`): the kernel would ring for
-//! a write to an event descriptor too, but some milliseconds later, from another context. Newer kernels
-//! (seen in 6.18) even do that once a registration only, so each wait has a registration of its own: else
-//! a task that waits for an event descriptor of the user's would be told of the first write alone.
+//! A wake by an unparker rings the same bell directly, without the ring (`wakeup.rs`). The kernel would
+//! ring for a write to an event descriptor too, but some milliseconds later, from another context. Newer
+//! kernels (seen in 6.18) do so only once for each registration, so each wait has a registration of its
+//! own: otherwise a task that waits for an event descriptor of its own would hear of the first write only.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,7 +24,7 @@ use crate::waiter::Waiter;
 pub(super) struct Bell(Arc<OwnedFd>);
 
 impl Bell {
-    /// Has the kernel ring for `ring` as long as it is open.
+    /// Makes the kernel ring for `ring` as long as that is open.
     pub(super) fn register(ring: &Ring) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let number = event.as_fd().as_raw_fd();

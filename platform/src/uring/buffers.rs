@@ -8,20 +8,21 @@
 //! | provided (1) | the kernel       | lent, by a completion that names it         |
 //! | lent (2)     | the holder       | provided, when its [`Lease`] is dropped     |
 //!
-//! 1. Its number stands in the *ring of entries*, a page shared with the kernel. We write entries at
-//!    the tail and publish the tail; the kernel takes them at the head and tells us of none but
-//!    those it has filled. There are as many entries as blocks, so the ring is never full.
-//! 2. A block is lent once at a time; a completion that names a lent block would be an error of the
-//!    kernel, and is a panic here rather than two owners of one block.
-//! 3. The memory lives as long as anybody holds it: the driver, or a lease that outlives it. When
-//!    the driver has gone, giving a block back writes an entry that nobody reads.
+//! 1. A provided block has its number in the *ring of entries*, a page shared with the kernel. The
+//!    driver writes entries at the tail and publishes the tail; the kernel takes them at the head and
+//!    reports only those whose blocks it has filled. There are as many entries as blocks, so the ring
+//!    is never full.
+//! 2. A block is lent once at a time. A completion that names a lent block would be an error of the
+//!    kernel; it causes a panic here, rather than two owners of one block.
+//! 3. The memory lives as long as anybody holds it: the driver, or a lease that outlives the driver.
+//!    When the driver has gone, giving a block back writes an entry that nobody reads.
 //!
 //! The kernel takes blocks in the order in which they were provided, and would go through all of
 //! them before it came back to one that is still in the cache. So only a *window* of them is provided
-//! at a time; what is given back beyond that is kept here, the last one on top, and the window is
-//! widened when the kernel has found none (`ENOBUFS`). And the first lines of the blocks, all that a
-//! short message touches, lie so that they do not compete for the same places in the cache
-//! ([`STRIDE`]).
+//! at a time. Blocks that are given back beyond that stay here, the last one on top, and the window is
+//! widened when the kernel has found no block (`ENOBUFS`). A short message touches only the first lines
+//! of its block, so the blocks are placed such that their first lines do not compete for the same
+//! places in the cache ([`STRIDE`]).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -42,12 +43,12 @@ pub(crate) const BLOCK_SIZE: u32 = 16 * 1024;
 /// A cache line: entries and blocks share none.
 const LINE: usize = 64;
 
-/// From one block to the next: a line more than a block, for the caches of processors choose the
-/// place of a line by the lower bits of its address, which would else be the same for all blocks.
+/// The distance from one block to the next: a line more than a block. The caches of processors choose the
+/// place of a line by the lower bits of its address, which would otherwise be the same for all blocks.
 const STRIDE: usize = BLOCK_SIZE as usize + LINE;
 
-/// How many blocks are provided at a time, to begin with: 512 KiB. The first page of each is touched, by
-/// and by, and more has shown no advantage (decision 11).
+/// How many blocks are provided at a time to begin with: 512 KiB. In time the first page of each is touched,
+/// and more blocks have shown no advantage (decision 11).
 const WINDOW: u16 = 32;
 
 /// The blocks of one ring, and the ring of entries that provides them.

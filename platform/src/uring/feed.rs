@@ -1,39 +1,43 @@
-//! One submission a descriptor for all that comes to it, instead of one for each result.
+//! One submission that serves a descriptor for good, instead of one submission for each result.
 //!
-//! A connection that has received before is likely to receive again, and a listener to accept. For
-//! such a one the kernel is told once to go on for ever (`IORING_RECV_MULTISHOT`, Linux 6.0;
-//! `IORING_ACCEPT_MULTISHOT`, 5.19): each time bytes come it takes a block and posts a completion, or
-//! each time a connection comes. That is a *feed*. It belongs to the descriptor, not to an operation,
-//! and costs an idle connection no block.
+//! A connection that has received before is likely to receive again, and a listener to accept again.
+//! For such a descriptor a single submission asks the kernel to go on until it is cancelled
+//! (`IORING_RECV_MULTISHOT`, Linux 6.0; `IORING_ACCEPT_MULTISHOT`, 5.19). Whenever bytes arrive, the
+//! kernel picks a block and posts a completion; whenever a connection arrives, it posts a completion
+//! too. This is a *feed*. It belongs to the descriptor rather than to an operation, and an idle
+//! connection costs no block.
 //!
-//! 1. A receive that is submitted while its descriptor has a feed that takes never reaches the kernel:
-//!    it waits in the feed, and what comes next ends it. To cancel it is to take it out: nothing is
-//!    taken from the socket, and what comes later is kept.
-//! 2. What comes while no receive waits goes to the stash of the descriptor, in order, from where the
-//!    next receive or accept takes it (`fd.rs`). At [`STASH_MAX`] results, or [`ACCEPTED_MAX`]
+//! 1. A receive that is submitted while its descriptor has a feed that takes never reaches the kernel.
+//!    It waits in the feed, and the next completion ends it. Cancelling it only removes it from the
+//!    feed: nothing has been taken from the socket for it, and what arrives later is kept.
+//! 2. What arrives while no receive waits goes, in order, to the stash of the descriptor, from which
+//!    the next receive or accept takes it (`fd.rs`). At [`STASH_MAX`] results, or [`ACCEPTED_MAX`]
 //!    connections, the feed is stopped: a peer that sends faster than it is read fills the buffers of
-//!    the kernel, and then waits, and connections wait in the queue of the listener (backpressure).
-//!    Of those that are in the queue when the kernel looks it takes all, however many.
-//! 3. A feed holds its descriptor weakly. When the last handle goes, the registrar ([`Closing`]) has the
-//!    feed cancelled in the next turn, and the descriptor is closed when the kernel lets go of it. Until
-//!    then the feed counts as in flight, and connections that come are closed.
-//! 4. A feed that ends for another reason (the end of the stream, no block left, no descriptor left, a
-//!    queue that was full) is begun again by the next who waits.
-//! 5. While a feed that takes is armed nothing else receives from the socket, or bytes would overtake
-//!    those that the kernel has taken but not yet reported.
-//! 6. Where much comes at a time the feed does not take, it *tells*: of each arrival
-//!    (`IORING_POLL_ADD_MULTI`, 5.13), and whoever watches receives by a call, into the block that was
-//!    used last, from a stream into several (`socket.rs`), or into the caller's slice. A feed that takes
-//!    fills as many blocks as there is data, before anybody looks at the first; for small messages that
-//!    saves a call each, for large ones it is memory that has left the cache (decision 13 has the
-//!    figures). [`Weight`] decides which it is, and the feed is stopped and begun again when that changes.
-//! 7. What is told of is an *edge*: it is not told of again. So the feed remembers it until a receive
-//!    has found nothing. One that has found less than it had room for says nothing, for it stops
-//!    short also where urgent data begins.
-//! 8. Whoever does not want to lend an operation to each receive or accept watches instead: what comes
-//!    goes to the stash, and the token of the watch is reported.
+//!    the kernel and then has to wait, and connections wait in the queue of the listener
+//!    (backpressure). The limit is not exact, because the kernel takes everything that is queued at
+//!    the moment when it looks.
+//! 3. A feed holds its descriptor weakly. When the last handle is dropped, the registrar ([`Closing`])
+//!    has the next turn cancel the feed, and the descriptor is closed once the kernel lets go of it.
+//!    Until then the feed counts as in flight, and connections that arrive are closed.
+//! 4. A feed that ends for another reason (end of the stream, no block left, no descriptor left, a full
+//!    completion queue) is started again by the next receive or accept that has to wait.
+//! 5. While a feed that takes is armed, nothing else receives from the socket. Otherwise bytes would
+//!    overtake those that the kernel has taken but not yet reported.
+//! 6. Where messages are large, the feed does not take; it *tells*. It reports each arrival
+//!    (`IORING_POLL_ADD_MULTI`, 5.13), and whoever watches receives by a call: into the block that was
+//!    used last, into several blocks if it is a stream (`socket.rs`), or into the caller's slice. A
+//!    feed that takes fills as many blocks as there is data before anybody looks at the first of them.
+//!    For small messages this saves a call each; for large ones it means memory that has left the
+//!    cache (decision 13 has the figures). [`Weight`] decides which kind a feed is; when that
+//!    changes, the feed is stopped and started again.
+//! 7. An arrival is an *edge*: the kernel reports it once. So the feed remembers it until a receive has
+//!    found nothing. A receive that found less than it had room for proves nothing, because a receive
+//!    also stops short where urgent data begins.
+//! 8. A task that does not want to lend an operation to each receive or accept watches instead: results
+//!    go to the stash, and the token of the watch is reported.
 //!
-//! A kernel that refuses is asked no more: every receive, or accept, is then a submission of its own.
+//! Once a kernel has refused a feed, none is tried again: every receive, or every accept, is then a
+//! submission of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -56,20 +60,23 @@ use crate::prefetch::prefetch;
 /// operation is smaller (`op/table.rs`).
 const FEED: u64 = 1 << 31;
 
-/// Receives that are made one by one before a connection is thought to be one that goes on. Who has been
+/// How many receives are made one by one before a connection is expected to go on. A client that has been
 /// answered and stays is going to say more, and a feed takes less memory than an operation.
 const RECEIVES_ONE_BY_ONE: u8 = 1;
 
-/// Accepts that are made one by one before a listener is.
+/// How many accepts are made one by one before a listener is expected to go on.
 const ACCEPTS_ONE_BY_ONE: u8 = 2;
 
-/// From here on it costs less to receive into one block again and again than to save the call.
+/// Messages of this size or more are received by a call each, always into the same block: that costs less
+/// than saving the call.
 pub(super) const LARGE: usize = buffers::BLOCK_SIZE as usize / 2;
 
-/// As many of the other kind show that it is not an exception; to change costs two submissions.
+/// A feed changes its kind after this many messages in a row that ask for the other one, because a change
+/// costs two submissions.
 const IN_A_ROW: u8 = 4;
 
-/// What one that tells is told of; errors always are. Urgent data makes the bytes before it readable.
+/// The events that a feed that tells asks for; the kernel adds errors unasked. Urgent data makes the bytes
+/// before it readable.
 const ARRIVALS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 
 /// Results that are kept for a connection before its feed is stopped.
@@ -82,7 +89,7 @@ const ACCEPTED_MAX: usize = 64;
 pub(super) struct Feeds {
     id: DriverId,
     slots: Slab<Feed>,
-    /// Of the next feed, for the upper half of its user data.
+    /// The generation of the next feed, for the upper half of its user data.
     pub(super) generation: u32,
     /// Feeds that the kernel has not ended.
     armed: usize,
@@ -92,21 +99,21 @@ pub(super) struct Feeds {
     closing: Rc<Closing>,
 }
 
-/// Less than a cache line, and each message comes by it twice.
+/// Smaller than a cache line, because each message passes it twice.
 struct Feed {
     stream: WeakDescriptor,
-    /// Whom to tell when something has been stashed, or when the feed cannot go on.
+    /// The token to report when something has been stashed, or when the feed cannot go on.
     watcher: Option<Token>,
-    /// What the kernel calls it, while it is armed.
+    /// Its user data, while it is armed.
     armed: Option<NonZeroU64>,
     direction: Direction,
     /// Whether the kernel has been asked to end it.
     stopping: bool,
     /// Whether the descriptor has gone.
     orphan: bool,
-    /// Whether the one that was armed last takes, or only tells (rule 6).
+    /// Whether it takes, or only tells (rule 6), since it was last armed.
     takes: bool,
-    /// Whether one that tells has told since a receive found nothing (rule 7).
+    /// Of a feed that tells: whether there was an arrival since a receive last found nothing (rule 7).
     readable: bool,
     weight: Weight,
     /// Receives that wait for what comes next, oldest first. `None` until there was one: most streams
@@ -138,16 +145,16 @@ impl Feed {
     }
 }
 
-/// Whether much comes at a time: which of the two the next feed is to be.
+/// Whether messages are large, which decides the kind of the next feed (rule 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weight {
     heavy: bool,
-    /// In a row, of the other kind.
+    /// How many messages in a row asked for the other kind.
     contrary: u8,
 }
 
 impl Weight {
-    /// Counts a receive of `count` bytes; whether that has changed which it is.
+    /// Counts a receive of `count` bytes; returns whether that has changed the kind.
     #[inline]
     fn add(&mut self, count: usize) -> bool {
         if (count >= LARGE) == self.heavy {
@@ -222,7 +229,7 @@ impl Feeds {
             .map(|index| u32::try_from(index).expect("it was kept as a `u32`"))
     }
 
-    /// The feed of `stream`, if the kernel has been told of it.
+    /// The feed of `stream`, if it is armed.
     #[inline]
     fn armed_at(&self, stream: &Descriptor) -> Option<usize> {
         let index = stream.index_in(self.id)?;
@@ -243,8 +250,8 @@ impl Feeds {
         }
     }
 
-    /// The feed of `stream` if a receive from it, or an accept, is known to find nothing that it may take,
-    /// and what comes is going to be told of.
+    /// The feed of `stream`, if a receive or an accept is known to find nothing that it may take, and the next
+    /// arrival will be reported.
     #[inline]
     fn blocked_at(&self, stream: &Descriptor, direction: Direction) -> Option<usize> {
         self.armed_at(stream).filter(|index| {
@@ -262,7 +269,7 @@ impl Feeds {
         }
     }
 
-    /// Asks for the memory of a feed, of which something is about to come.
+    /// Prefetches a feed whose completion is about to be handled.
     #[inline]
     pub(super) fn foresee(&self, user_data: u64) {
         if let Some(feed) = self.slots.get(index_of(user_data)) {
@@ -270,7 +277,7 @@ impl Feeds {
         }
     }
 
-    /// Asks for that of its stream, when the feed itself is there.
+    /// Prefetches its stream, once the feed itself is there.
     #[inline]
     pub(super) fn foresee_stream(&self, user_data: u64) {
         if let Some(feed) = self.slots.get(index_of(user_data)) {
@@ -349,7 +356,7 @@ impl Uring {
         true
     }
 
-    /// Has `token` reported when something comes for `stream`; `false` if it has no feed.
+    /// From now on reports `token` when something arrives for `stream`; `false` if that has no feed.
     pub(super) fn watch_feed(
         &mut self,
         stream: &Descriptor,
@@ -362,8 +369,8 @@ impl Uring {
         }
     }
 
-    /// The same if it is known that nothing is there. What a message does when it has been answered: not a
-    /// feed is looked for, nor made.
+    /// The same if it is known that nothing is there. Every message takes this way once it has been answered,
+    /// so no feed is looked for or made.
     #[inline]
     pub(super) fn watch_blocked_feed(
         &mut self,
@@ -380,8 +387,8 @@ impl Uring {
     #[inline]
     fn watch_at(&mut self, index: usize, stream: &Descriptor, token: Token) -> bool {
         let feed = &mut self.feeds.slots[index];
-        // Without a block one that takes would end at once, and what has been told of is not told of
-        // again: an operation brings a block of its own, and looks.
+        // Without a block a feed that takes would end at once, and what one that tells has reported it does
+        // not report again. An operation brings a block of its own, and looks.
         let starved = !feed.weight.heavy && self.blocks.is_exhausted();
         if feed.direction == Direction::Receive && (starved || feed.readable) {
             return false;
@@ -455,7 +462,7 @@ impl Uring {
         true
     }
 
-    /// Has the feeds ended whose descriptors have gone (rule 3).
+    /// Ends the feeds whose descriptors have gone (rule 3).
     #[inline]
     pub(super) fn end_orphaned_feeds(&mut self) {
         if !self.feeds.closing.feeds.borrow().is_empty() {
@@ -478,14 +485,14 @@ impl Uring {
         }
     }
 
-    /// Has the kernel let go of what has been closed: of a feed it keeps the descriptor until it is told to
-    /// end it, and with that of a listener its port. Gives whether there was anything.
+    /// Makes the kernel let go of what has been closed. It keeps the descriptor of a feed until the feed is
+    /// cancelled, and with that of a listener also its port. Returns whether there was anything.
     #[cold]
     pub(super) fn let_go_of_closed(&mut self) -> io::Result<bool> {
         self.end_orphaned_feeds();
         let any = self.feeds.slots.iter().any(|(_, feed)| feed.orphan);
         if any {
-            // What comes of it is collected by the next turn.
+            // The next turn collects the completions.
             self.enter(Wait::Poll)?;
         }
         Ok(any)
@@ -502,7 +509,7 @@ impl Uring {
         self.push(quiet(cancel));
     }
 
-    /// A feed that the kernel was never told of ends (only a drain recalls submissions).
+    /// Ends a feed whose submission never reached the kernel (only a drain recalls submissions).
     pub(super) fn recall_feed(&mut self, user_data: u64) {
         self.feed_ended(index_of(user_data));
     }
@@ -515,13 +522,13 @@ impl Uring {
         let block = cqueue::buffer_select(entry.flags()).map(|id| self.blocks.lend(id));
         let more = cqueue::more(entry.flags());
         match (block, entry.result()) {
-            // What every message is. A feed that goes on is there.
+            // Every small message. A feed that goes on still has its slot.
             (Some(block), count @ 1..) if more => {
                 let count = count.unsigned_abs() as usize;
                 self.feed_brought(index, block, count, completed);
                 self.weigh(index, count);
             }
-            // What every large message is.
+            // Every large message.
             (None, 0..) if more && self.feeds.slots[index].tells() => {
                 self.feeds.slots[index].readable = true;
                 self.tell_watcher(index, completed);
@@ -530,7 +537,7 @@ impl Uring {
         }
     }
 
-    /// A completion that is more, or less, than bytes.
+    /// A completion that brings something other than bytes.
     #[cold]
     fn feed_changed(
         &mut self,
@@ -595,7 +602,7 @@ impl Uring {
         };
         match result {
             Err(error) if is_cancelled(&error) => return self.feed_again(index),
-            // It has told, and its queue was full.
+            // There was an arrival, but no room in its queue to report it.
             Ok(_) => {
                 if let Some(stream) = feed.stream.upgrade() {
                     stream.set_likely_readable(true);
@@ -624,7 +631,7 @@ impl Uring {
         };
         match accepted {
             Err(error) if is_cancelled(&error) => return self.feed_again(index),
-            // From a socket that does not listen as well: then an operation is going to say so.
+            // A socket that does not listen gives this error too: then an operation will report it.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 self.feeds.accepts = false;
             }
@@ -651,7 +658,7 @@ impl Uring {
         }
     }
 
-    /// Bytes have come: mostly nobody waits for them in an operation.
+    /// Bytes have arrived. Mostly no operation waits for them.
     #[inline]
     fn feed_brought(
         &mut self,
@@ -668,7 +675,7 @@ impl Uring {
         self.stash(index, Ok(block), completed);
     }
 
-    /// Something has come: it ends the oldest receive that waits, or goes to the stash (rule 2).
+    /// Hands on what has arrived: to the oldest receive that waits, or to the stash (rule 2).
     #[inline(never)]
     fn feed_won(
         &mut self,
@@ -694,7 +701,7 @@ impl Uring {
         self.stash(index, won, completed);
     }
 
-    /// Something has come and no operation waits for it: it is kept, and who watches is told.
+    /// Keeps what has arrived while no operation waits, and reports it to the task that watches.
     #[inline]
     fn stash(&mut self, index: usize, won: io::Result<Lease>, completed: &mut Vec<Completed>) {
         let feed = &mut self.feeds.slots[index];
@@ -712,7 +719,7 @@ impl Uring {
         }
     }
 
-    /// Counts a receive of `count` bytes, and has the feed ended if it is to be of the other kind.
+    /// Counts a receive of `count` bytes, and stops the feed if it is to be of the other kind.
     #[inline]
     fn weigh(&mut self, index: usize, count: usize) {
         if self.feeds.slots[index].weight.add(count) {
@@ -730,7 +737,7 @@ impl Uring {
             return;
         };
         match count {
-            // How much there was a small buffer that is full does not tell.
+            // A small buffer that is full does not show how much there was.
             Some(count) if count < room || count >= LARGE => self.weigh(index, count),
             Some(_) => {}
             None => self.feeds.slots[index].readable = false,
@@ -745,10 +752,10 @@ impl Uring {
         }
     }
 
-    /// The feed was stopped, for want of readers or to be of the other kind, and is wanted.
+    /// Starts a feed again that was stopped, for lack of readers or to change its kind.
     fn feed_again(&mut self, index: usize) {
         if self.feeds.slots[index].weight.heavy {
-            // In one that tells nothing waits.
+            // No operation waits in a feed that tells.
             self.feed_one_by_one(index);
         }
         let feed = &self.feeds.slots[index];

@@ -75,7 +75,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 ///
 /// Dropping it cancels what is in flight and waits for it, for a second at most; what the kernel
 /// has not given back by then is leaked.
-// In this order in memory: what each turn looks at is on as few cache lines as hold it.
+// In this order in memory, so that what each turn looks at takes as few cache lines as possible.
 #[repr(C)]
 pub struct Uring {
     ring: Ring,
@@ -158,8 +158,8 @@ impl Uring {
         }
     }
 
-    /// Ends what the kernel was never told of, and forgets cancels, which only a drain may do: it
-    /// asks for the cancel of everything.
+    /// Ends the submissions that never reached the kernel, and forgets the cancels among them. Only a drain
+    /// may do that, because it cancels everything.
     fn recall_overflow(&mut self, completed: &mut Vec<Completed>) {
         let mut rearm = false;
         for entry in std::mem::take(&mut self.overflow) {
@@ -405,8 +405,8 @@ impl Drop for Uring {
             self.drain(DROP_BOUND);
         }
         self.feeds.end();
-        // To close the ring would end the registration as well, but later, in a thread of the
-        // kernel, when the blocks may be gone. If there is none, this fails and may.
+        // Closing the ring would end the registration as well, but later, in a thread of the kernel, when
+        // the blocks may be gone. Without a registration this fails, which does no harm.
         drop(self.ring.submitter().unregister_buf_ring(buffers::GROUP));
     }
 }

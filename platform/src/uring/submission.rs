@@ -1,8 +1,8 @@
 //! Getting submissions to the kernel, and what happens when its queue is full.
 //!
-//! A submission goes straight into the queue of the kernel if there is room, and else into a queue
-//! of our own, which has no end. While that one holds anything everything goes through it, so the
-//! order of submissions never changes: a cancel reaches the kernel after what it cancels.
+//! A submission goes straight into the queue of the kernel if there is room, and otherwise into a queue
+//! of our own, which has no bound. While that queue holds anything, every submission goes through it. So
+//! the order of submissions never changes: a cancel reaches the kernel after what it cancels.
 //!
 //! A call that fails has taken nothing from the queue: what was in it is still going to happen, and
 //! its memory stays the kernel's. So after a failure nothing is undone, and the next call tries
@@ -19,7 +19,8 @@ use crate::driver::Wait;
 /// How long to give a kernel that is out of memory before it is asked again.
 const RESPITE: Duration = Duration::from_millis(1);
 
-/// So many completions are dealt with before more is submitted than the queue holds.
+/// Where more waits to be submitted than the queue holds, a turn goes on submitting until it has this many
+/// completions to collect.
 const ENOUGH: usize = 128;
 
 impl Uring {
@@ -52,13 +53,13 @@ impl Uring {
     /// Tells the kernel of all submissions, and waits as `wait` says unless there is a completion
     /// to collect.
     ///
-    /// Makes no call if it is not to wait, there is nothing to tell, and the kernel has put nothing
-    /// off. Makes one, with submissions and wait in it, unless more were waiting than the queue
-    /// holds: then it makes as many as it takes until there is [`ENOUGH`] to collect, and leaves the rest to
-    /// the next turn. Thousands of operations that are cancelled at once end by the queueful like this, and what
-    /// the kernel touches of each for the cancel is in the cache still when it completes it, and when its
-    /// task, which wakes, closes its socket.
-    // Inlined, and without the rest, for it is what a turn is.
+    /// Makes no call if it is not to wait, nothing is to be submitted, and the kernel has put nothing off.
+    /// Makes one, which both submits and waits, unless more is waiting than the queue holds. Then it makes
+    /// as many as it takes until there is [`ENOUGH`] to collect, and leaves the rest to the next turn. So
+    /// thousands of operations that are cancelled at once end by the queueful: what the kernel touches of
+    /// each for the cancel is still in the cache when the operation completes, and when its task, which
+    /// wakes, closes its socket.
+    // Inlined, and without the rare part, because it is most of a turn.
     #[inline(always)]
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         if !self.overflow.is_empty() {

@@ -1,7 +1,8 @@
 //! Waking a ring from another thread, or from a signal handler.
 //!
 //! The ring keeps a multishot poll on an event descriptor, so that a write to the descriptor ends a
-//! wait. A write is a system call; a flag saves it while the driver is awake and going to look.
+//! wait. A write is a system call; a flag makes it unnecessary while the driver is awake and is going
+//! to look anyway.
 //!
 //! The flag has three values, and every change of it is one read-modify-write of one atomic:
 //!
@@ -12,23 +13,23 @@
 //! | driver, back     | any              | `AWAKE`    | looks at what it was woken for        |
 //! | any thread       | any              | `NOTIFIED` | writes, if the flag was `ASLEEP`      |
 //!
-//! *No wake is lost.* All changes of one atomic have one order. A wake comes in it either before
+//! *No wake is lost.* All changes of one atomic have one order, in which a wake comes either before
 //! the driver falls asleep or after. If before, the driver finds `NOTIFIED` and does not wait. If
-//! after, and before the driver is back, the first such wake finds `ASLEEP` and writes. The poll
-//! sees that write, whenever it comes: one that is armed is told of it; one that is armed later, by
-//! the very call that waits at the latest, finds the count above zero at once, for nobody ever
-//! reads it down.
+//! after, but before the driver is back, the first such wake finds `ASLEEP` and writes. The poll
+//! sees that write whenever it comes. A poll that is armed already reports it; a poll that is armed
+//! later (at the latest by the very call that waits) finds the count above zero at once, because
+//! nobody ever reads it down.
 //!
 //! *What the waker did before is seen.* Each change is sequentially consistent, so the change by
-//! which the driver takes note of a wake happens after the wake, and with it after all that the
-//! waker wrote before.
+//! which the driver takes note of a wake happens after the wake, and therefore after everything that
+//! the waker wrote before it.
 //!
-//! *Where another thread waits* in the driver's place, a wake writes to what that thread waits for,
-//! whose count it is the driver that reads down: after it has fallen asleep, and before it looks for the
+//! *If another thread waits* in the driver's place, a wake writes to the descriptor that this thread
+//! waits for. The driver reads its count down after it has fallen asleep and before it looks for the
 //! last time.
 //!
 //! A wake that wrote while the driver was on its way back for another reason leaves a completion
-//! behind, which ends one later wait for nothing.
+//! behind, which ends one later wait without cause.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -22,7 +22,7 @@ pub(super) struct Connection {
     pub(super) receive_ended: bool,
     /// Whether a reset has arrived; both directions are over then.
     pub(super) reset: bool,
-    /// What the next receive or send is to be told, once.
+    /// The error that the next receive or send returns, once.
     pub(super) error: Option<Errno>,
 }
 
@@ -57,7 +57,7 @@ impl Connection {
         self.send_ended || self.reset || self.error.is_some()
     }
 
-    /// Notes that the connection is no more, for its owner to be told once.
+    /// Notes that the connection has been reset, which its owner hears once.
     pub(super) fn reset_by_peer(&mut self) {
         if self.reset {
             return;

@@ -1,10 +1,10 @@
 //! The in-memory network: stream sockets that behave as TCP does on Linux, without a kernel.
 //!
-//! It does no waiting and reads no clock. Who works it tells it the time by [`Network::advance`],
-//! asks it when something happens next, and collects the waiters for whom something has happened.
+//! It does not wait and reads no clock. Its user sets the time with [`Network::advance`], asks when
+//! the next thing happens, and collects the waiters for whom something has happened.
 //!
-//! Every address belongs to the machine, so a test may give each of its "hosts" one. What it keeps
-//! to, because programs depend on it:
+//! Every address belongs to the machine, so a test may give each of its "hosts" one. These rules hold,
+//! because programs depend on them:
 //!
 //! - bytes, the end of a direction and a reset arrive in the order in which they were sent;
 //! - a close is an end of the sending direction, or a reset if bytes were left unread or
