@@ -1,9 +1,9 @@
 //! A descriptor with an owner who may close it at any moment, and the directions in which tasks use
 //! it meanwhile.
 //!
-//! A future that waits for a descriptor holds a [`Handle`] and not the descriptor: closing takes that
-//! out, and closing the [`Gate`] of each direction ends whoever waits in it. So nothing waits for what
-//! is closed, and a future that is forgotten keeps nothing open.
+//! A future that waits for a descriptor holds a [`Handle`] rather than the descriptor. Closing the handle
+//! takes the descriptor out, and closing the [`Gate`] of each direction ends every wait in it. So nothing
+//! waits for a closed descriptor, and a future that is forgotten keeps none open.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
@@ -69,8 +69,8 @@ impl Handle {
     }
 }
 
-// Out of the way: every message comes by the places that could fail like this, after a call of the kernel
-// that has taken their code out of the cache.
+// Out of line: every message passes the places that could fail like this, after a system call that has
+// taken their code out of the cache.
 
 #[cold]
 pub(crate) fn closed() -> Error {
@@ -83,12 +83,12 @@ fn busy() -> Error {
 }
 
 /// One direction of a descriptor: who uses it, and how its owner ends what waits in it.
-// Each connection has two of them, and its handler as often as not keeps them twice, in an argument and in
-// the variable that this becomes.
+// Small: each connection has two of them, and its handler often keeps them twice, in an argument and in the
+// variable that it becomes.
 pub struct Gate {
-    /// The place of a wait, which stays here from one to the next: a connection waits for each of its
-    /// messages, mostly in the same task and under the same scope. While an operation is waited for, which
-    /// has a wait of its own, it is none, and says in which run that is.
+    /// The place of a wait, which stays here from one wait to the next: a connection waits for each of its
+    /// messages, mostly in the same task and under the same scope. An operation has a wait of its own; while
+    /// one is waited for, there is no place here, only the run in which that is.
     place: Cell<Option<Parked>>,
     /// The wait that closing ends, or [`NOBODY`].
     waiting: Cell<u32>,
@@ -152,8 +152,7 @@ impl Gate {
         self.closed.get()
     }
 
-    /// Notes that nothing goes this way any more, though the descriptor is open: the end of file has been
-    /// sent.
+    /// Notes that this direction has ended, though the descriptor is open: the end of file has been sent.
     pub fn end(&self) {
         self.ended.set(true);
     }
@@ -184,7 +183,7 @@ impl Gate {
 
     /// Puts a wait of the current task into the place.
     pub(crate) fn park(&self, run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> u32 {
-        // First, for the next may be given the place of the one before.
+        // First, because the next wait may get the place of the one before.
         drop(self.place.take());
         let parked = Parked::in_run(run, context, what);
         let wait = parked.wait();
@@ -192,8 +191,8 @@ impl Gate {
         wait
     }
 
-    /// Waits again in the place of the wait before, if there was one and it was a wait like this, and if
-    /// `watch` sees to it that somebody tells of what that wait is for.
+    /// Waits again in the place of the wait before, if there was one like this, and if `watch` makes sure that
+    /// what it waits for will be reported.
     #[inline]
     pub(crate) fn resume(
         &self,
@@ -212,8 +211,7 @@ impl Gate {
         resumed
     }
 
-    /// Ends the wait in the place, if what was waited for has come and there is nothing else to it: see
-    /// [`Parked::rest`].
+    /// Ends the wait in the place, if what it waited for has come and nothing else has: see [`Parked::rest`].
     #[inline]
     pub(crate) fn rest(&self, run: &Rc<Run>) -> bool {
         let Some(parked) = self.place.take() else {
@@ -224,7 +222,7 @@ impl Gate {
         rests
     }
 
-    /// Calls `f`, which may run code of others, with the wait in the place.
+    /// Calls `f`, which may run foreign code, with the wait in the place.
     pub(crate) fn at_place<R>(&self, f: impl FnOnce(&Parked) -> R) -> Option<R> {
         let taken = Taken(&self.place, self.place.take());
         taken.1.as_ref().map(f)
@@ -249,7 +247,7 @@ impl Gate {
         }
     }
 
-    /// Gives the direction back, by whom it was taken.
+    /// Gives the direction back. For whoever has taken it.
     #[inline]
     pub fn give_back(&self) {
         self.busy.set(false);
@@ -292,7 +290,7 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// The wait that was in a place, and goes back there, even if a waker of others panics meanwhile.
+/// The wait that was in a place, and goes back there even if a foreign waker panics meanwhile.
 struct Taken<'a>(&'a Cell<Option<Parked>>, Option<Parked>);
 
 impl Drop for Taken<'_> {

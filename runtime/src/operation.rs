@@ -80,8 +80,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// The wait of an operation whose future has passed its checkpoint. Code of others may run before
-    /// this returns: what depends on that is looked at between this and [`begin`](Self::begin).
+    /// The wait of an operation whose future has passed its checkpoint. Foreign code may run before this
+    /// returns; whatever depends on it is checked between this and [`begin`](Self::begin).
     pub(crate) fn park(run: &Rc<Run>, context: &Context<'_>, what: &'static str) -> Result<Parked> {
         let parked = Parked::in_run(run, context, what);
         match parked.overtaken() {

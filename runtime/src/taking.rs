@@ -1,5 +1,5 @@
-//! Taking what comes from a descriptor: bytes from a stream, which every message of a server goes
-//! through, and connections from a listener.
+//! Taking what arrives at a descriptor: bytes from a stream, as for every message of a server, and
+//! connections from a listener.
 //!
 //! It looks into the stash of the descriptor, tries the system if that is likely to have something,
 //! and otherwise waits: in a watch if the driver has one, which costs no operation, and else in an
@@ -12,11 +12,11 @@
 //! | a watch             | `Cancelled`; nothing is taken    | the watch is taken back     | taken back with its task |
 //! | an operation        | its completion decides           | see `operation.rs`          | see `operation.rs`       |
 //!
-//! If the handle is closed before the future has returned, it reports the close, whatever had come
-//! by then: closing says that nobody wants it, and what a driver had taken by then is the driver's
-//! affair.
+//! If the handle is closed before the future has returned, the future reports the close, whatever had
+//! arrived by then: who closes a handle does not want what arrives there, and how much of it a driver
+//! had taken already makes no difference.
 //!
-//! A connection spends its life here, so the future is small, and looks up the run once a poll.
+//! A connection spends its life here, so the future is small and looks up the run only once a poll.
 
 use std::fmt;
 use std::future::Future;
@@ -159,7 +159,7 @@ trait Kind {
     const DIRECTION: Direction;
     const NAME: &'static str;
 
-    /// What came while nobody waited.
+    /// What has arrived while nobody waited.
     fn stashed(from: &Descriptor) -> Option<io::Result<Self::Won>>;
 
     fn operation(from: Descriptor) -> Operation;
@@ -222,7 +222,7 @@ impl Kind for Connections {
     }
 }
 
-/// What an attempt gave, or what came after a wait or was in the stash.
+/// The result of an attempt, or what was in the stash or arrived during a wait.
 enum Taken<T, W> {
     AtOnce(T),
     Waited(W),
@@ -231,17 +231,17 @@ enum Taken<T, W> {
 struct Taking<'a, K> {
     from: &'a Handle,
     gate: &'a Gate,
-    /// Behind the gate, and for no longer than the gate is ours, is the place of a watch.
+    /// The gate also holds the place of a watch, as long as the gate is ours.
     phase: Phase,
     rarely: Option<Rarely>,
     kind: PhantomData<K>,
 }
 
-/// Not an enum with what the rare ones of them need: to change from one to another of those that a
-/// message goes through is to write a byte, and nothing has to be dropped for it.
+/// Not an enum that holds what its rare states need: so the changes that a message goes through each write
+/// a byte, and drop nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Has not been polled. From the next on the gate is ours.
+    /// Has not been polled. In all later phases the gate is ours.
     New,
     /// The checkpoint has not been passed.
     Begun,
@@ -252,7 +252,7 @@ enum Phase {
     Ended,
 }
 
-/// What a future waits in that does not watch.
+/// What a future waits for that does not watch.
 enum Rarely {
     /// An operation.
     Running(Running),
@@ -282,8 +282,8 @@ impl<'a, K: Kind> Taking<'a, K> {
         Poll::Ready(result)
     }
 
-    // Inlined, and all that few messages come by is not: so the result is written once, to where the caller
-    // wants it.
+    // Inlined, except for what few messages need: so the result is written once, to where the caller wants
+    // it.
     #[inline(always)]
     fn poll_in<T>(
         &mut self,
@@ -291,16 +291,16 @@ impl<'a, K: Kind> Taking<'a, K> {
         context: &mut Context<'_>,
         attempt: impl FnOnce(&mut dyn Driver, &Descriptor) -> Option<io::Result<T>>,
     ) -> Poll<Result<Taken<T, K::Won>>> {
-        // One after the other, and not by a table of places to jump to: the two that every message comes
-        // through are the first.
+        // Compared one after the other instead of by a jump table: the two phases that every message goes
+        // through come first.
         let mut told = self.phase == Phase::Watching;
         if told {
             if !self.gate.rest(run) {
                 ready!(self.poll_watch(context))?;
-                // Woken all the same, with a waker of others in its place: nothing to be kept for the next.
+                // Woken all the same, but with a foreign waker in its place, which is not kept for the next.
                 self.gate.leave();
             }
-            // By its token, or by closing: the watch is over.
+            // Its token or a close has ended the watch.
             self.phase = Phase::Begun;
         } else {
             if self.phase == Phase::New {
@@ -318,8 +318,8 @@ impl<'a, K: Kind> Taking<'a, K> {
         self.look(run, context, told, attempt)
     }
 
-    /// Looks and tries, and waits if that gave nothing. Tries in any case if it has been `told` that there
-    /// may be something, and has passed no checkpoint since.
+    /// Looks and tries, and waits if there is nothing. Tries in any case if it has been `told` that there may
+    /// be something, and has passed no checkpoint since.
     #[inline(always)]
     fn look<T>(
         &mut self,
@@ -348,7 +348,8 @@ impl<'a, K: Kind> Taking<'a, K> {
             }
             told = true;
         };
-        // Who has answered a message mostly finds no other, and the driver knows that without a look.
+        // After a message has been answered there is mostly no other yet, and the driver knows that without a
+        // call.
         let watch = |wait: u32| {
             let token = Token(u64::from(wait));
             run.driver().watch_blocked(&from, K::DIRECTION, token)
@@ -363,8 +364,8 @@ impl<'a, K: Kind> Taking<'a, K> {
             return Poll::Ready(taken.map(Taken::AtOnce));
         }
         if told {
-            // For nothing: others may have the same socket, and were first. A cancellation that has come
-            // since then found nobody waiting, and would not come to the wait that begins here.
+            // Woken for nothing: others may have the same socket, and were first. A cancellation that has come
+            // since found nobody waiting, and would not reach the wait that begins here.
             if let Some(cancelled) = run.cancelled() {
                 return Poll::Ready(Err(Error::cancelled(cancelled)));
             }
@@ -385,8 +386,8 @@ impl<'a, K: Kind> Taking<'a, K> {
     /// Waits in a place of its own, by a watch or by an operation.
     #[cold]
     fn wait(&mut self, run: &Rc<Run>, context: &Context<'_>) -> Result<()> {
-        // May clone a waker of others, whose code may look at the run, cancel and close: nothing is
-        // held, and all of that is looked at afterwards.
+        // This may clone a foreign waker, whose code may look at the run, cancel and close. So nothing is
+        // borrowed here, and all of that is checked afterwards.
         let wait = self.gate.park(run, context, K::NAME);
         let watched = self.watch(run, wait);
         if !matches!(watched, Ok(true)) {
@@ -403,7 +404,7 @@ impl<'a, K: Kind> Taking<'a, K> {
         Ok(())
     }
 
-    /// Has the driver watch for the wait in the place; `false` if it cannot.
+    /// Asks the driver to watch for the wait in the place; `false` if it cannot.
     fn watch(&mut self, run: &Rc<Run>, wait: u32) -> Result<bool> {
         let overtaken = self.gate.at_place(Parked::overtaken);
         if let Some(cancelled) = overtaken.flatten() {
@@ -430,8 +431,8 @@ impl<'a, K: Kind> Taking<'a, K> {
         }
     }
 
-    /// Goes on with what few futures wait in: ready with what was won, or with nothing if it is time
-    /// to look again.
+    /// Goes on with what few futures wait for. Ready with what was won, or with nothing when it is time to
+    /// look again.
     #[cold]
     fn poll_rarely(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<K::Won>>> {
         assert!(
@@ -452,14 +453,14 @@ impl<'a, K: Kind> Taking<'a, K> {
         self.gate.leave();
         self.phase = Phase::Begun;
         let won = K::finish(finished?).map_err(|error| K::error(self.from, error))?;
-        // As in a watch: what comes of closing does not depend on what it was waited in (D9).
+        // As in a watch: the effect of closing does not depend on what the future waits in (D9).
         if self.gate.is_closed() {
             return Poll::Ready(Err(closed()));
         }
         Poll::Ready(Ok(Some(won)))
     }
 
-    /// Begins to wait until nothing is in flight that others have left behind.
+    /// Begins to wait until no operation is in flight that others have left behind.
     #[cold]
     fn settle(&mut self, from: &Descriptor) {
         self.rarely = Some(Rarely::Settling(orphans_gone(from, K::DIRECTION)));
@@ -478,7 +479,7 @@ impl<K> Taking<'_, K> {
         }
     }
 
-    /// Takes back what the future is in the middle of, and returns the gate.
+    /// Takes back what the future is waiting in, and gives the gate back.
     #[inline]
     fn end(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
@@ -506,7 +507,7 @@ impl<K> Taking<'_, K> {
         true
     }
 
-    /// Takes a watch back; after this no token of it comes.
+    /// Takes a watch back; after this its token is not reported.
     fn end_watch(&self) {
         if let Ok(from) = self.from.get() {
             let unwatch = |parked: &Parked| parked.with(|run| run.driver().unwatch(&from));

@@ -47,8 +47,8 @@ impl Parked {
         parked
     }
 
-    /// The same for a future that has to stand in a line before foreign code runs, and calls
-    /// [`follow`](Self::follow) then: until that, nobody is woken but the task.
+    /// The same for a future that has to stand in a line before foreign code runs. It then calls
+    /// [`follow`](Self::follow); until that, only the task is woken.
     #[inline]
     pub(crate) fn begin(run: &Rc<Run>, what: &'static str) -> Self {
         let task = run.node_or_main();
@@ -62,7 +62,7 @@ impl Parked {
         Self { run, wait }
     }
 
-    /// Has the wait wake whoever polls its future, for the first time.
+    /// For the first time, makes the wait wake whoever polls its future.
     #[inline]
     pub(crate) fn follow(&self, context: &Context<'_>) {
         if let Some(waker) = foreign(&self.run, context) {
@@ -84,7 +84,7 @@ impl Parked {
         debug_assert!(before.is_none(), "nobody has followed before");
     }
 
-    /// No wait: only says in which run others wait.
+    /// No wait; only says in which run others wait.
     pub(crate) fn nowhere(run: &Rc<Run>) -> Self {
         let run = run.clone();
         Self {
@@ -235,7 +235,7 @@ impl Parked {
     #[inline]
     fn refresh_in(&self, run: &Run, context: &Context<'_>) {
         let waker = foreign(run, context);
-        // Of a task that is apart, and has no scope of its own, such a wait is the only one.
+        // If the task is apart and has no scope of its own yet, such a wait is its only one.
         let scope = run.position.linked();
         let is_here = waker.is_none()
             && !run.position.has_pushed()
@@ -248,7 +248,7 @@ impl Parked {
     #[cold]
     fn move_here(&self, run: &Run, waker: Option<&Waker>, scope: u32) {
         let task = run.node_or_main();
-        // Wakers of others run code of others, to be cloned and to be dropped: nothing is borrowed.
+        // Cloning or dropping a foreign waker runs foreign code: nothing is borrowed here.
         let same = waker.is_some_and(|waker| run.tree.borrow().will_wake(self.wait, waker));
         if !same {
             let waker = waker.cloned();

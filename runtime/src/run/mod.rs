@@ -68,12 +68,12 @@ const STACK_RESERVE: usize = if cfg!(debug_assertions) { 256 } else { 128 } * 10
 
 /// Everything that a run knows, shared by what is inside it.
 ///
-/// In this order in memory: what each turn and each message looks at comes first, on as few cache lines
-/// as hold it, for a turn that comes after a sleep finds none of them in the first cache.
+/// In this order in memory: what each turn and each message looks at comes first, on as few cache lines as
+/// possible, because a turn that comes after a sleep finds none of them in the first cache.
 #[repr(C, align(64))]
 pub(crate) struct Run {
     pub(crate) turn: Cell<u32>,
-    /// In how many nurseries something is ready.
+    /// The number of nurseries in which something is ready.
     queues: Cell<u32>,
     /// Operations that the task may still complete in this turn.
     pub(crate) budget: Cell<u32>,
@@ -102,7 +102,7 @@ pub(crate) struct Run {
     /// How long nothing has happened in a run that seems to wait for nothing.
     silence: Silence,
     pub(crate) tree: RefCell<Tree>,
-    // The rest few turns look at.
+    // Few turns look at the rest.
     pub(crate) id: u64,
     main: RefCell<Option<NodeRef>>,
     /// The nursery of the main task and the system tasks, until it takes no more of them.
@@ -121,7 +121,7 @@ pub(crate) struct Run {
     calls: Cell<Vec<Call>>,
     /// The waits for the end of an orphan. A set, because thousands of them may be cancelled at once.
     orphan_watchers: RefCell<BTreeSet<u32>>,
-    /// Who wants to know whether a task is at checkpoints; the innermost last.
+    /// The checks that want to know whether a task has passed a checkpoint; the innermost last.
     counting: RefCell<Vec<(Option<NodeRef>, Seen)>>,
     /// The nurseries that are open, for the task tree.
     pub(crate) nurseries: Siblings,

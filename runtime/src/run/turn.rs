@@ -21,8 +21,8 @@ const POLLING_INTERVAL: u32 = 16;
 const AT_ONCE: usize = 32;
 
 impl Run {
-    // What few turns do is called, here and below, and not inlined: a turn that is made for one message
-    // comes after a sleep, which has taken its code out of the first cache, and waits for each of its lines.
+    // Here and below, what few turns do is a call instead of being inlined: a turn that is made for one
+    // message comes after a sleep, which has taken its code out of the first cache, and waits for each line.
     pub(super) fn turn(&self, root: &NurseryRef) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.go_on();
@@ -210,14 +210,14 @@ impl Run {
         }
         // Kept for its storage, so that no turn allocates. Nobody else looks at it.
         let mut completed = self.completed.borrow_mut();
-        // Not at the end: who panics below leaves nothing to be dealt with a second time.
+        // Not at the end: a panic below must leave nothing that is dealt with a second time.
         completed.clear();
         if let Err(error) = self.driver().turn(wait, &mut completed) {
             panic!("the {} driver cannot go on: {error}", self.backend);
         }
         let count = completed.len();
         match completed.as_slice() {
-            // Its memory would not arrive before it is needed.
+            // To ask for its memory would be too late: it is needed at once.
             &[alone] => self.ended(alone, effects),
             all => self.all_ended(all, effects),
         }
@@ -245,7 +245,7 @@ impl Run {
         }
     }
 
-    /// Asks for the memory that these completions are going to need, step by step: a message of a server
+    /// Prefetches, step by step, the memory that these completions are going to need: a message of a server
     /// with many connections finds nothing of its own in the near caches (`platform/src/prefetch.rs`).
     #[inline]
     fn foresee(&self, completed: &[Completed]) {
@@ -341,7 +341,7 @@ impl Run {
         }
     }
 
-    /// The main task has ended: system tasks end too, and what has been accepted is executed.
+    /// Ends the system tasks after the main task, and executes the calls that have been accepted.
     pub(super) fn end_system_tasks(&self, root: &NurseryRef) {
         self.shut_down(root);
         while self.owes(root) {
@@ -355,7 +355,7 @@ impl Run {
         root.child_count() > 0 || self.threads.owed() > 0
     }
 
-    /// The main task has ended: what is left is cancelled.
+    /// Cancels what the main task has left.
     pub(crate) fn shut_down(&self, root: &NurseryRef) {
         if self.owes(root) {
             let reason = Some("the main task has ended".into());
@@ -364,7 +364,7 @@ impl Run {
         }
     }
 
-    /// Nothing is left: what has been accepted is executed, and nothing more is.
+    /// Executes the calls that have been accepted, and accepts no more. To be called when no task is left.
     pub(crate) fn end_calls(&self, root: &NurseryRef) {
         drop(self.root.take());
         for call in self.shared.close() {
