@@ -21,10 +21,10 @@ pub(crate) struct Core {
     pub(crate) ready: ReadyQueue,
     /// The waker of a combinator that is polled in the owner's place.
     foreign: RefCell<Option<Waker>>,
-    /// What the waker of the owner holds, if that is a node and there is no foreign waker: to see at
-    /// a glance that it is still the same.
+    /// The data of the owner's waker, if the owner is a node and there is no foreign waker: one comparison
+    /// shows that it is still the same.
     owner_data: Cell<*const ()>,
-    /// What a wake has to know, and a poll: in one word, of which mostly no bit is set.
+    /// What a wake and a poll have to know, in one word, in which mostly no bit is set.
     flags: Cell<u8>,
     children: Siblings,
     /// The task or body that opened the nursery; for names, and for orphans after the end.
@@ -39,8 +39,8 @@ pub(crate) struct Core {
     pub(crate) pending_starts: Cell<u32>,
     /// Operations in flight that tasks have left behind.
     orphans: Cell<u32>,
-    /// Of a nursery that was dropped half-way: the one that counts its orphans too. Kept here, for
-    /// the task that opened this one may have ended before they have, and belong nowhere by then.
+    /// For a nursery that was dropped half-way: the one that counts its orphans too. Kept here, because
+    /// the task that opened this one may end before they do, and then belongs nowhere.
     heir: RefCell<Option<NurseryRef>>,
     body: Cell<Body>,
     errors: RefCell<Vec<Error>>,
@@ -51,13 +51,13 @@ pub(crate) struct Core {
 const NOTIFIED: u8 = 1;
 /// The nursery is being polled, and tells its owner at the end of the poll.
 const DRIVEN: u8 = 2;
-/// Not everything goes the short way: code of others is called when something here becomes ready, or
-/// a seed decides who is polled first.
+/// The short ways are closed: foreign code is called when something here becomes ready, or a seed decides
+/// the order.
 const WATCHED: u8 = 4;
 
-/// Who has to be told that something becomes ready in a nursery.
+/// Whom to notify when something becomes ready in a nursery.
 pub(crate) enum Notice {
-    /// Nobody, since the owner knows already, or the nursery will see for itself.
+    /// Nobody: the owner knows already, or the nursery will see for itself.
     Nobody,
     Owner,
     /// Perhaps foreign observers too, which run their own code ([`NurseryRef::notify_watched`]).
@@ -72,8 +72,8 @@ enum Body {
     Closed,
 }
 
-/// What stands for the owner where there is none: an address that no waker holds. Null would be one that
-/// a waker of others may hold, and that would pass for the owner then.
+/// Stands for the owner where there is none: an address that no waker holds. A foreign waker may hold null,
+/// and would then pass for the owner.
 fn nobody() -> *const () {
     static NOBODY: u8 = 0;
     std::ptr::from_ref(&NOBODY).cast()
@@ -113,8 +113,8 @@ impl Core {
         }
     }
 
-    /// Whether code of others is called when something here becomes ready, that of an instrument or
-    /// of a waker that a combinator has put in between; or the order of what is ready is a seed's.
+    /// Whether foreign code is called when something here becomes ready (an instrument's, or that of a waker
+    /// that a combinator has put in between), or a seed decides the order.
     #[inline]
     pub(crate) fn is_watched(&self) -> bool {
         self.has(WATCHED)
@@ -183,7 +183,7 @@ impl Core {
         }
     }
 
-    /// Nothing that is ready here is going to be polled here.
+    /// Empties the ready queue: nothing in it is going to be polled here.
     pub(super) fn forget_ready(&self) {
         if !self.ready.is_empty() {
             self.run.one_queue_less();
@@ -196,7 +196,7 @@ impl Core {
         self.body.get() == Body::Closed
     }
 
-    /// Cancels a child, and nothing else, because the holder of its handle says so.
+    /// Cancels a child, and nothing else, for the holder of its handle.
     pub(super) fn cancel_child(
         &self,
         child: &NodeRef,
@@ -211,7 +211,7 @@ impl Core {
         }
     }
 
-    /// Gives what has gone wrong here to another nursery.
+    /// Moves the errors and the panic of this nursery to another.
     pub(super) fn move_failures(&self, to: &Self) {
         for error in self.errors.take() {
             to.fail(error, None);
@@ -247,7 +247,7 @@ impl Core {
         self.children.to_vec()
     }
 
-    /// Gives a task away.
+    /// Releases a child, which goes to another nursery or has ended.
     #[inline]
     pub(crate) fn release(&self, child: &NodeRef) {
         drop(self.children.remove(child));
@@ -260,7 +260,7 @@ impl Core {
             && self.orphans.get() == 0
     }
 
-    /// Takes from a child what it can be cancelled by alone.
+    /// Takes from a child that by which it alone can be cancelled.
     #[inline]
     fn take_own(&self, child: &NodeRef) -> Own {
         if let Some(mark) = child.take_mark() {
@@ -273,7 +273,7 @@ impl Core {
         }
     }
 
-    /// Gives that back, of a child whose end is no cancellation.
+    /// Ends that, for a child that has not ended with a cancellation.
     #[inline]
     fn leave_own(&self, own: Own) {
         match own {
@@ -291,12 +291,12 @@ impl Core {
         self.run.tree.borrow_mut().end_mark(mark, around)
     }
 
-    /// What the nursery gets of the error of a child that has ended: all but the cancellations that
-    /// are the child's alone, or that a service nursery sends its children when its body has ended.
+    /// The part of a child's error that concerns the nursery: everything except cancellations that were
+    /// meant for this child alone, or that a service nursery sends its children when its body has ended.
     #[inline]
     fn uncaught(&self, mut error: Error, own: Own) -> Option<Error> {
-        // Mostly a child that was cancelled has no scope, and returns the cancellation and nothing else:
-        // that goes no further, as it would not beyond a scope (S1, S5).
+        // Mostly a cancelled child has no scope, and returns the cancellation and nothing else. That goes no
+        // further, just as it would not leave a scope (S1, S5).
         let own = match own {
             Own::Mark(mark) => {
                 let mut tree = self.run.tree.borrow_mut();
@@ -361,12 +361,12 @@ impl Core {
     fn panicked(&self, panic: Box<dyn Any + Send>, child: Option<&NodeRef>) {
         self.run
             .cancel(self.scope.get(), self.reason("panicked", child));
-        // The first panic is the one to go on with; the hook has printed every one.
+        // The first panic is the one that continues; the hook has printed every one.
         let first = self.panic.take().unwrap_or(panic);
         self.panic.set(Some(first));
     }
 
-    /// A call that was left in the inbox has panicked, which no task is to blame for.
+    /// Takes in the panic of a call from the inbox, which is no task's fault.
     pub(crate) fn call_panicked(&self, panic: Box<dyn Any + Send>, reason: &'static str) {
         let cancelled = Cancelled::new(CancelSource::Nursery, Some(reason.into()), None, None);
         self.run.cancel(self.scope.get(), cancelled);
@@ -405,8 +405,8 @@ impl Core {
             return Ok(value.expect("a body without an error has a value"));
         }
         let mut left = self.run.leave(self.scope.get());
-        // Mostly each child of a nursery that was cancelled says just that, and no group is needed
-        // to take it out again.
+        // Mostly each child of a cancelled nursery returns just that cancellation, which can be taken out
+        // without making a group first.
         left.catch_among(&mut errors);
         if errors.is_empty() {
             left.close(true);
@@ -419,8 +419,8 @@ impl Core {
 
 /// What needs the handle itself, for its body or to hand it on.
 impl NurseryRef {
-    /// Notes that something is ready in a nursery that may be watched, which the caller holds; gives
-    /// the node that has to be woken for it, if one has.
+    /// Notes that something is ready in a nursery that may be watched, which the caller holds; returns the
+    /// node that has to be woken for it, if there is one.
     pub(crate) fn notify_watched(&self) -> Option<NodeRef> {
         if self.has(NOTIFIED | DRIVEN) {
             return None;
@@ -432,7 +432,7 @@ impl NurseryRef {
         self.owner()
     }
 
-    /// Sees to it that the nursery is polled.
+    /// Makes sure that the nursery is polled.
     pub(super) fn poke(&self) {
         if let Some(node) = self.notify_watched() {
             node.schedule();
@@ -461,7 +461,7 @@ impl NurseryRef {
     /// Notes in whose poll this is.
     #[inline]
     fn set_owner_of_poll(&self, context: &Context<'_>) {
-        // Of the wakers that nodes lend no two hold the same, so the owner is the one that it was.
+        // No two nodes lend wakers with the same data, so the owner is still the same.
         let waker = context.waker();
         if self.owner_data.get() != waker.data() || !is_of_a_node(waker) {
             self.change_owner(context);
@@ -569,7 +569,7 @@ impl NurseryRef {
         self.run.put_aside()
     }
 
-    /// Nothing can be added from here on. What has been woken in its last step stands in the queue.
+    /// Closes the nursery: nothing can be added from here on. The queue holds what the last step has woken.
     #[inline]
     fn end(&self) -> Poll<()> {
         self.body.set(Body::Closed);
@@ -651,7 +651,7 @@ impl NurseryRef {
         Some(node)
     }
 
-    /// A node has been polled: it may be wanted again.
+    /// Ends the step of a node, which may have asked to be polled again.
     #[inline(always)]
     fn end_step(&self, node: NodeRef) {
         if node.is_again() && node.take_again() {
@@ -703,8 +703,8 @@ impl NurseryRef {
         });
     }
 
-    /// Has the run told when something in the root nursery becomes ready, which has no owner to be
-    /// woken: the run is a guest, and a thread may wait in its place (`guest.rs`).
+    /// Notifies the run when something in the root nursery becomes ready. That nursery has no owner to be
+    /// woken, but the run of a guest may have to end the wait of another thread (`guest.rs`).
     pub(crate) fn tell_run(&self) {
         drop(self.foreign.replace(Some(Waker::noop().clone())));
         self.set(WATCHED);
@@ -722,7 +722,7 @@ impl NurseryRef {
         let around = self.run.put_aside();
         self.step_children(around);
         self.run.put_back(around);
-        // There is no owner to be told: the loop looks for itself.
+        // There is no owner to notify: the loop looks for itself.
         self.clear(DRIVEN);
     }
 
@@ -759,11 +759,11 @@ impl NurseryRef {
         self.body_ended();
     }
 
-    /// The body has ended: it is not polled again.
+    /// Ends the body, which is not polled again.
     fn body_ended(&self) {
         self.body.set(Body::Ended);
-        // A waker of the body may live on: it is not to put the body into the queue of its own
-        // nursery, which would keep itself alive by that.
+        // A waker of the body may live on. It must not put the body into the queue of its own nursery,
+        // which would then keep itself alive.
         self.body().set_done();
         self.settle_left_behind(self.body());
         if self.is_service() {
@@ -771,7 +771,7 @@ impl NurseryRef {
         }
     }
 
-    /// The children of a service nursery are needed no longer.
+    /// Cancels the children of a service nursery, whose body has ended.
     fn dismiss_children(&self) {
         let reason = "the body of the service nursery has ended";
         let task = self.task().map(|task| task.name());
@@ -779,8 +779,8 @@ impl NurseryRef {
         self.run.cancel(self.children_scope.get(), cancelled);
     }
 
-    /// Always inlined: two levels of nurseries are to have as few frames between them as can be. What
-    /// is rare is called, so that the rest has the registers.
+    /// Always inlined, so that there are few frames between two levels of nurseries. What is rare is
+    /// called, so that the rest has the registers.
     #[inline(always)]
     fn step_child(&self, child: &NodeRef, around: Around) {
         let run = &*self.run;
@@ -795,7 +795,7 @@ impl NurseryRef {
         }
     }
 
-    /// The same while instruments, or the watchdog, are told.
+    /// The same, observed by instruments or by the watchdog.
     #[cold]
     fn step_observed_child(&self, child: &NodeRef, around: Around) {
         let run = &*self.run;
@@ -816,8 +816,8 @@ impl NurseryRef {
         }
     }
 
-    /// A child has returned, and stands where it stood. What follows is called, each by itself, so that
-    /// this is no more than a branch.
+    /// Ends a child that has returned. What follows is called, each case by itself, so that this is no more
+    /// than a branch.
     #[inline(never)]
     fn child_returned(&self, child: &NodeRef, result: Result<()>, around: Around) {
         match result {
@@ -867,7 +867,7 @@ impl NurseryRef {
         }
     }
 
-    /// Gives what it could be cancelled by alone, which is still to be given back.
+    /// Returns that by which it alone could be cancelled, which the caller has to end.
     #[inline(always)]
     fn child_ended(&self, child: &NodeRef) -> Own {
         self.release(child);
@@ -893,7 +893,7 @@ impl NurseryRef {
     }
 }
 
-/// What a child has in the tree of scopes that is its own.
+/// What a child has of its own in the tree of scopes.
 enum Own {
     Nothing,
     /// A task that was started has a scope, and one with a handle that has asked for its scope.
@@ -992,7 +992,7 @@ impl Open {
             1 => errors.remove(0),
             _ => Error::group("errors in system tasks", errors),
         };
-        // What they make of the end of the run, or of the failure of another, is no failure.
+        // How they end when the run does, or when another has failed, is not a failure.
         let failure = error.subgroup(|leaf| leaf.as_cancelled().is_none());
         failure.map(Failure::Error)
     }
@@ -1030,7 +1030,7 @@ impl Drop for Open {
         if self.finished {
             return;
         }
-        // Dropped half-way, by a combinator that is not ours, or because a frame around panics.
+        // Dropped half-way, by a foreign combinator, or because a frame around it panics.
         let panic = self.close();
         let core = &self.nursery;
         core.body.set(Body::Closed);

@@ -1,5 +1,5 @@
-//! The memory of a node: a counted cell of a head, known to everyone, and a future known to nobody;
-//! the lists that nodes are linked into; and the blocks that tasks leave to the tasks to come.
+//! The memory of a node: a counted cell with a head of a known type and a future of an erased one; the
+//! lists that nodes are linked into; and the blocks of memory that ended tasks leave to new ones.
 //!
 //! Everything unsafe about tasks is here. The rules at the head of `task/mod.rs` are what the proofs
 //! below refer to.
@@ -54,8 +54,8 @@ const FAILED: u8 = 16;
 /// The task has ended with nothing but a cancellation of its own.
 const CANCELLED: u8 = 32;
 
-/// Of a future that is going to be polled so many bytes are asked for: one that is larger is mostly of
-/// states that it is not in.
+/// How many bytes of a future are prefetched before it is polled: a larger one consists mostly of states
+/// that it is not in.
 const FORESEEN: usize = 1024;
 
 /// No wait, and no cancellation.
@@ -67,7 +67,7 @@ pub(crate) struct Node {
     vtable: &'static VTable,
     /// Of the run; alive as long as anything in the run is polled.
     shared: *const Shared,
-    /// As many as there are handles: so wide that no count of a handle has to look for an overflow.
+    /// The number of handles: so wide that counting one more need not check for an overflow.
     references: Cell<u64>,
     /// The turn in which the node was woken.
     stamp: Cell<u32>,
@@ -82,7 +82,7 @@ pub(crate) struct Node {
     /// Of a task that is `APART`: its wait, if that is all that it has in the tree of scopes; when it is
     /// `MARKED`, why. Else `NONE`.
     alone: Cell<u32>,
-    /// The one behind this in the ready queue.
+    /// The next in the ready queue.
     next_ready: Cell<Option<NonNull<Self>>>,
     /// Of a task the body of its home, the nursery that polls it. Of a body, whose home is its own
     /// nursery, the node in whose poll that nursery is polled, if there is no foreign waker between.
@@ -102,8 +102,7 @@ pub(crate) struct TaskInfo {
     pub(crate) place: &'static Location<'static>,
 }
 
-/// Where a node is from the beginning: what is written once is not written again when a task is
-/// taken in by its nursery.
+/// What a node knows from the beginning, so that it is not written twice when a nursery takes the task in.
 #[derive(Default)]
 pub(crate) struct Birth {
     /// Of a task the nursery that polls it.
@@ -124,7 +123,7 @@ struct VTable {
     drop_future: unsafe fn(NonNull<Node>),
     /// Moves the output, which is there, into the `Option<T>` behind the pointer.
     take_output: unsafe fn(NonNull<Node>, *mut ()),
-    /// Of how many lines the block of the cell is, if it is one of those that are kept.
+    /// How many cache lines the block of the cell has, if it is one of those that are kept.
     lines: Option<usize>,
     /// Frees a cell of any other kind; drops neither future nor output.
     free: unsafe fn(NonNull<Node>),
@@ -143,8 +142,8 @@ struct TaskCell<F, T> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
-/// What there is of a task besides its node: its future until it is `DONE`, to be dropped while
-/// `RUNNING`; its output while `FINISHED`.
+/// The part of a task behind its node: its future until it is `DONE`, to be dropped while `RUNNING`; its
+/// output while `FINISHED`.
 #[repr(C)]
 union Stage<F, T> {
     future: ManuallyDrop<F>,
@@ -393,13 +392,13 @@ impl Node {
         drop(before);
     }
 
-    /// Asks for the memory of the node, which is going to be woken.
+    /// Prefetches the node, which is going to be woken.
     #[inline]
     pub(crate) fn foresee(&self) {
         prefetch(self, std::mem::offset_of!(Self, locals));
     }
 
-    /// Asks for the memory of its future, which is going to be polled, when the node itself is there.
+    /// Prefetches its future, which is going to be polled, once the node itself is there.
     #[inline]
     pub(crate) fn foresee_poll(&self) {
         let cell = std::ptr::from_ref(self).cast::<u8>();
@@ -407,8 +406,8 @@ impl Node {
         prefetch(cell.wrapping_add(begin), end.saturating_sub(begin));
     }
 
-    /// How many wakers of this node there are, wherever they are; `None` if there never was one but
-    /// those that are lent to a poll.
+    /// How many wakers of this node exist anywhere; `None` if there never was one besides those that are
+    /// lent to a poll.
     pub(crate) fn wakers(&self) -> Option<usize> {
         let remote = self.remote.load(Ordering::Acquire);
         if remote.is_null() {
@@ -436,9 +435,8 @@ impl Node {
         }
     }
 
-    /// What tells this name from others at a glance, without making it out: where it begins, and its
-    /// length, or the table that knows the type. `None` if the name was made while running: the next may
-    /// be made in the same place.
+    /// Tells this name from others without working it out: its address and length, or the table that knows
+    /// the type. `None` if the name was made at run time, because the next may be made in the same place.
     #[inline]
     pub(crate) fn called_by(&self) -> Option<(usize, usize)> {
         match &self.info.name {
